@@ -1,0 +1,1 @@
+//! The format: header, proof, file list, parts, sums; writer and reader.

@@ -1,0 +1,1 @@
+//! Who can open the sealing key, and how.

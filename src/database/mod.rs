@@ -1,0 +1,153 @@
+//! The application's database: a consistent snapshot, its credentials, and the way back.
+//!
+//! The contract every database keeps:
+//! * a [`Snapshot`] is one moment of the database; credentials, counts, object names and the dump all come from it;
+//! * a dump that ends without an error is complete; a system that cannot be sure says so with an error;
+//! * nothing is hidden: a row that the session may not see is an error, never a smaller result;
+//! * a restore is built beside the live database and takes its place in one step ([`Replacement::swap`]), which can be
+//!   undone until [`Replacement::keep`] or the end of the plan.
+
+pub mod dump;
+pub mod sqlite;
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use crate::appkey::credential::Credential;
+use crate::config::profile::Profile;
+use crate::ground::Result;
+use crate::ground::progress::Progress;
+use crate::ground::scratch::Scratch;
+
+/// What a snapshot says of itself; goes into the proof.
+#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize, PartialEq, Eq)]
+pub struct Facts {
+    /// The system: `sqlite`, later `postgres`, `d1`.
+    pub system: String,
+    /// Versions of the tools that made the dump.
+    pub tools: BTreeMap<String, String>,
+    /// Rows per table.
+    pub tables: BTreeMap<String, u64>,
+    /// Bytes of the dump before compression, where it is known before it is read.
+    pub bytes: u64,
+    /// Settings that belong to the database and not to its rows (SQLite: journal mode, page size, encoding …).
+    pub settings: BTreeMap<String, String>,
+    /// The longest time that others could not write, in milliseconds.
+    pub longest_lock_ms: u64,
+    /// What the checks found: empty when all is well (SQLite: `integrity_check`, `foreign_key_check`).
+    pub faults: Vec<String>,
+}
+
+/// One file of a dump, ready to be sealed.
+pub struct Dump {
+    /// The member's base name in the bundle: `database.sqlite`, `database.pgdump`, `globals.sql` …
+    pub name: String,
+    /// The bytes; read to the end without an error, the dump is complete.
+    pub bytes: Box<dyn Read + Send>,
+}
+
+/// What the database names in the storage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedObject {
+    /// The object's path in the storage.
+    pub path: Vec<u8>,
+    /// The application can fetch it again from where it came.
+    pub fetchable: bool,
+}
+
+/// A column outside the profile whose values look like the scheme's ciphertext.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Suspect {
+    /// The table.
+    pub table: String,
+    /// The column.
+    pub column: String,
+    /// How many of the values looked at look so.
+    pub values: u64,
+}
+
+/// One moment of a database.
+pub trait Snapshot: Send {
+    /// Hands every credential of the profile to `visit`, or with `sample` about that many spread over all rows.
+    ///
+    /// NULLs are left out. A missing table or column is an error ([`crate::ground::Kind::Usage`]) unless the profile
+    /// calls it optional. Answers how many non-NULL values there are in all, sampled or not.
+    fn credentials(
+        &mut self,
+        profile: &Profile,
+        sample: Option<usize>,
+        visit: &mut dyn FnMut(Credential) -> Result<()>,
+    ) -> Result<u64>;
+
+    /// Columns outside the profile with values that `looks_like` takes for the scheme's ciphertext.
+    fn suspects(&mut self, profile: &Profile, looks_like: &dyn Fn(&[u8]) -> bool) -> Result<Vec<Suspect>>;
+
+    /// Hands every storage object that the database names to `visit`; nothing when the profile has no query.
+    fn named_objects(&mut self, profile: &Profile, visit: &mut dyn FnMut(NamedObject) -> Result<()>) -> Result<()>;
+
+    /// What there is to say of the snapshot; counts rows and runs checks, so it takes its time.
+    fn facts(&mut self, progress: &dyn Progress) -> Result<Facts>;
+
+    /// The files of the dump, in the order in which they are to be stored.
+    fn dumps(&mut self) -> Result<Vec<Dump>>;
+}
+
+/// What a restore is going to do to the database; `--dry-run` prints it and the run executes it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct DatabasePlan {
+    /// Where the database will stand, redacted.
+    pub target: String,
+    /// It exists and will be replaced.
+    pub replaces: bool,
+    /// Where the replaced one will be kept.
+    pub kept_as: Option<String>,
+    /// Steps, one sentence each, for people.
+    pub steps: Vec<String>,
+    /// The swap can be undone.
+    pub reversible: bool,
+}
+
+/// A restored database beside the live one.
+pub trait Replacement: Send {
+    /// A snapshot of it, for the proof before the swap.
+    fn snapshot(&mut self) -> Result<Box<dyn Snapshot + '_>>;
+
+    /// Puts it in the live one's place; the live one is kept.
+    fn swap(&mut self) -> Result<()>;
+
+    /// Puts the kept one back; allowed once after [`Replacement::swap`].
+    fn undo(&mut self) -> Result<()>;
+
+    /// The restore is good. Answers where the replaced database is kept, if there was one.
+    fn keep(self: Box<Self>) -> Result<Option<PathBuf>>;
+}
+
+/// A database of an application.
+pub trait Database: Send + Sync {
+    /// Its URL without secrets, for messages.
+    fn describe(&self) -> String;
+
+    /// A consistent snapshot for a backup, made while others write; plaintext goes to `scratch` only.
+    fn snapshot(&self, scratch: &Scratch, progress: &dyn Progress) -> Result<Box<dyn Snapshot>>;
+
+    /// A short look at the live database, for sampling credentials: read only, no copy.
+    fn look(&self) -> Result<Box<dyn Snapshot>>;
+
+    /// Plans a restore over this database from a bundle's facts; refuses now what would fail later.
+    fn plan(&self, facts: &Facts) -> Result<DatabasePlan>;
+
+    /// Builds the database beside the live one from the dump's members, asked for by base name.
+    fn build(
+        &self,
+        plan: &DatabasePlan,
+        facts: &Facts,
+        member: &mut dyn FnMut(&str) -> Result<Box<dyn Read + Send>>,
+        progress: &dyn Progress,
+    ) -> Result<Box<dyn Replacement>>;
+}
+
+/// Opens a database dump or file that anybody made, by its content: hostile-proof, read only.
+pub fn open_dump(path: &Path, scratch: &Scratch) -> Result<Box<dyn Snapshot>> {
+    dump::open(path, scratch)
+}

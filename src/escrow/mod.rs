@@ -1,0 +1,1 @@
+//! Places that keep sealed application keys.

@@ -1,0 +1,28 @@
+//! The time, in the one form that names and records use.
+
+use jiff::Timestamp;
+
+/// Now; a test build may be given another time in `STRONGROOM_TEST_CLOCK` (RFC 3339).
+pub fn now() -> Timestamp {
+    #[cfg(feature = "failpoints")]
+    if let Some(fixed) = std::env::var("STRONGROOM_TEST_CLOCK").ok().and_then(|t| t.parse().ok()) {
+        return fixed;
+    }
+    Timestamp::now()
+}
+
+/// The time as records hold it: UTC, whole seconds, `2026-11-23T02:00:00Z`.
+pub fn rfc3339(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// The time as names hold it: `20261123T020000Z`.
+pub fn compact(time: Timestamp) -> String {
+    time.strftime("%Y%m%dT%H%M%SZ").to_string()
+}
+
+/// Reads a record's time back; anything but the exact form of [`rfc3339`] is `None`.
+pub fn parse_rfc3339(text: &str) -> Option<Timestamp> {
+    let time: Timestamp = text.parse().ok()?;
+    (rfc3339(time) == text).then_some(time)
+}

@@ -1,0 +1,241 @@
+//! Writes that last: temporary name → fsync → rename → fsync of the folder, each step a place where a test can kill.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use super::{Error, Result, failpoint, names};
+
+/// How the names of unfinished files end; whoever lists a folder leaves them out, and old ones may be swept.
+pub const TEMPORARY: &str = ".strongroom-tmp";
+
+/// A file that does not exist under its name until it is whole.
+///
+/// Dropped without [`NewFile::commit`], the temporary file is removed.
+pub struct NewFile {
+    file: Option<File>,
+    temporary: PathBuf,
+    target: PathBuf,
+}
+
+/// What happens when the name is taken already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// It stays, and the commit answers `false`.
+    Keep,
+    /// It is replaced.
+    Replace,
+}
+
+impl NewFile {
+    /// Begins a file that will stand at `target` with this mode; its folder must exist.
+    pub fn create(target: &Path, mode: u32) -> Result<Self> {
+        let name = target.file_name().ok_or_else(|| Error::usage(format!("{} names no file", target.display())))?;
+        let mut temporary_name = std::ffi::OsString::from(".");
+        temporary_name.push(name);
+        temporary_name.push(format!(".{}{TEMPORARY}", names::hex(&names::random::<6>()?)));
+        let temporary = target.with_file_name(temporary_name);
+        let file = OpenOptions::new()
+            .write(true)
+            .read(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&temporary)
+            .map_err(|e| Error::io("create", &temporary, e))?;
+        // The mode asked for, whatever the umask took away.
+        file.set_permissions(std::fs::Permissions::from_mode(mode))
+            .map_err(|e| Error::io("set the mode of", &temporary, e))?;
+        Ok(Self { file: Some(file), temporary, target: target.to_owned() })
+    }
+
+    /// The open file.
+    pub fn file(&mut self) -> &mut File {
+        self.file.as_mut().expect("open until commit")
+    }
+
+    /// Where it lies until it is committed.
+    pub fn temporary_path(&self) -> &Path {
+        &self.temporary
+    }
+
+    /// Makes it last and gives it its name; `false` when the name was taken and kept.
+    pub fn commit(mut self, existing: Existing) -> Result<bool> {
+        let file = self.file.take().expect("open until commit");
+        let shown = self.target.display().to_string();
+        failpoint::pass(&format!("before fsync {shown}"));
+        file.sync_all().map_err(|e| Error::io("make durable", &self.temporary, e))?;
+        drop(file);
+        failpoint::pass(&format!("before rename {shown}"));
+        let done = match existing {
+            Existing::Replace => std::fs::rename(&self.temporary, &self.target)
+                .map(|()| true)
+                .map_err(|e| Error::io("rename into place", &self.target, e))?,
+            Existing::Keep => rename_new(&self.temporary, &self.target)?,
+        };
+        failpoint::pass(&format!("after rename {shown}"));
+        if done {
+            self.temporary.clear();
+            sync_folder_of(&self.target)?;
+            failpoint::pass(&format!("after fsync of the folder of {shown}"));
+        }
+        Ok(done)
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if !self.temporary.as_os_str().is_empty() {
+            let _ = std::fs::remove_file(&self.temporary);
+        }
+    }
+}
+
+impl Write for NewFile {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.file().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file().flush()
+    }
+}
+
+/// Renames unless the new name is taken; `false` when it is.
+///
+/// `renameat2(RENAME_NOREPLACE)`; a link and an unlink where the file system has no such flag.
+pub fn rename_new(from: &Path, to: &Path) -> Result<bool> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::EXIST) => Ok(false),
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => match std::fs::hard_link(from, to) {
+            Ok(()) => {
+                std::fs::remove_file(from).map_err(|e| Error::io("remove", from, e))?;
+                Ok(true)
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+            Err(e) => Err(Error::io("rename into place", to, e)),
+        },
+        Err(e) => Err(Error::io("rename into place", to, e.into())),
+    }
+}
+
+/// Makes the names in the folder that holds `path` last.
+pub fn sync_folder_of(path: &Path) -> Result<()> {
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    sync_folder(parent)
+}
+
+/// Makes the names in a folder last.
+pub fn sync_folder(folder: &Path) -> Result<()> {
+    File::open(folder).and_then(|f| f.sync_all()).map_err(|e| Error::io("make durable", folder, e))
+}
+
+/// Makes a folder and those above it, each durable in its parent; one that exists already keeps its mode.
+pub fn create_folders(folder: &Path, mode: u32) -> Result<()> {
+    if folder.as_os_str().is_empty() || folder.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = folder.parent() {
+        create_folders(parent, mode)?;
+    }
+    let mut builder = std::fs::DirBuilder::new();
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, mode);
+    match builder.create(folder) {
+        Ok(()) => sync_folder_of(folder),
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
+        Err(e) => Err(Error::io("create the folder", folder, e)),
+    }
+}
+
+/// Writes a whole small file; `false` when the name was taken and kept.
+pub fn write_file(path: &Path, bytes: &[u8], mode: u32, existing: Existing) -> Result<bool> {
+    let mut new = NewFile::create(path, mode)?;
+    let temporary = new.temporary_path().to_owned();
+    new.file().write_all(bytes).map_err(|e| Error::io("write", &temporary, e))?;
+    new.commit(existing)
+}
+
+/// Reads a whole file of at most `limit` bytes.
+pub fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let file = File::open(path).map_err(|e| Error::io("read", path, e))?;
+    read_open_file(&file, path, limit)
+}
+
+fn read_open_file(file: &File, path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(|e| Error::io("read", path, e))?;
+    if bytes.len() as u64 > limit {
+        return Err(Error::refused(format!("{} is larger than {limit} bytes", path.display())));
+    }
+    Ok(bytes)
+}
+
+/// Reads a file that holds a secret: a regular file that only its owner can read, else [`super::Kind::Refused`].
+///
+/// The bytes come zeroized on drop.
+pub fn read_secret_file(path: &Path, limit: u64) -> Result<zeroize::Zeroizing<Vec<u8>>> {
+    let file = File::open(path).map_err(|e| Error::io("read", path, e))?;
+    let meta = file.metadata().map_err(|e| Error::io("read", path, e))?;
+    if !meta.is_file() {
+        return Err(Error::refused(format!("{} is not a regular file", path.display())));
+    }
+    if meta.mode() & 0o077 != 0 {
+        return Err(Error::refused(format!(
+            "{} holds a secret and has mode {:04o}, so others can reach it",
+            path.display(),
+            meta.mode() & 0o7777
+        ))
+        .hint(format!("chmod 600 {}", path.display())));
+    }
+    // One allocation, so that growing leaves no unwiped copy behind.
+    let mut bytes = zeroize::Zeroizing::new(Vec::with_capacity(usize::try_from(meta.len()).unwrap_or(0) + 1));
+    if meta.len() > limit {
+        return Err(Error::refused(format!("{} is larger than {limit} bytes", path.display())));
+    }
+    (&file).take(meta.len()).read_to_end(&mut bytes).map_err(|e| Error::io("read", path, e))?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_appears_before_commit_and_nothing_stays_after_a_drop() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let target = folder.path().join("a");
+        let mut new = NewFile::create(&target, 0o600).expect("created");
+        new.write_all(b"x").expect("written");
+        assert!(!target.exists());
+        drop(new);
+        assert_eq!(std::fs::read_dir(folder.path()).expect("listed").count(), 0);
+    }
+
+    #[test]
+    fn a_taken_name_is_kept_or_replaced_as_asked() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let target = folder.path().join("a");
+        assert!(write_file(&target, b"1", 0o600, Existing::Keep).expect("written"));
+        assert!(!write_file(&target, b"2", 0o600, Existing::Keep).expect("kept"));
+        assert_eq!(read_file(&target, 9).expect("read"), b"1");
+        assert!(write_file(&target, b"3", 0o600, Existing::Replace).expect("written"));
+        assert_eq!(read_file(&target, 9).expect("read"), b"3");
+        assert_eq!(std::fs::read_dir(folder.path()).expect("listed").count(), 1);
+    }
+
+    #[test]
+    fn a_secret_that_others_can_read_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("key");
+        write_file(&path, b"k", 0o640, Existing::Keep).expect("written");
+        let error = read_secret_file(&path, 9).expect_err("refused");
+        assert_eq!(error.kind(), crate::ground::Kind::Refused);
+        assert!(error.hints()[0].contains("chmod 600"));
+    }
+}

@@ -1,0 +1,280 @@
+//! One error with a kind, a cause and hints; each kind ends in one documented exit code.
+
+use std::fmt;
+use std::path::Path;
+
+/// The result of anything that can fail here.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What sort of failure it was; scripts see it as the exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Failed for a reason of our own, or of the machine's.
+    Failed,
+    /// The command line or the configuration is wrong.
+    Usage,
+    /// No such archive, bundle, key or file.
+    NotFound,
+    /// Another run holds the lock.
+    Locked,
+    /// Some credential does not decrypt with the key.
+    WrongKey,
+    /// A digest, an age payload, a tar or a dump is damaged.
+    Damaged,
+    /// A signature is missing, unknown or wrong, or the ledger has a gap or a fork.
+    NotAuthentic,
+    /// A rule of ours forbids it.
+    Refused,
+    /// None of the identities opens it.
+    Sealed,
+    /// A system does not answer.
+    Unreachable,
+    /// A system says no.
+    Denied,
+    /// Interrupted by a signal.
+    Interrupted,
+}
+
+impl Kind {
+    /// Every kind, in the order of its exit code.
+    pub const ALL: [Self; 12] = [
+        Self::Failed,
+        Self::Usage,
+        Self::NotFound,
+        Self::Locked,
+        Self::WrongKey,
+        Self::Damaged,
+        Self::NotAuthentic,
+        Self::Refused,
+        Self::Sealed,
+        Self::Unreachable,
+        Self::Denied,
+        Self::Interrupted,
+    ];
+
+    /// The process's exit code.
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::NotFound => 10,
+            Self::Locked => 11,
+            Self::WrongKey => 12,
+            Self::Damaged => 13,
+            Self::NotAuthentic => 14,
+            Self::Refused => 15,
+            Self::Sealed => 16,
+            Self::Unreachable => 20,
+            Self::Denied => 21,
+            Self::Interrupted => 130,
+        }
+    }
+
+    /// The word for it in JSON (`problems[].code`).
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Usage => "usage",
+            Self::NotFound => "not-found",
+            Self::Locked => "locked",
+            Self::WrongKey => "wrong-key",
+            Self::Damaged => "damaged",
+            Self::NotAuthentic => "not-authentic",
+            Self::Refused => "refused",
+            Self::Sealed => "sealed",
+            Self::Unreachable => "unreachable",
+            Self::Denied => "denied",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// What failed, on which object, why, and what to do next.
+///
+/// The message is lowercase and fits "failed to …" or stands alone; it names the object (a path, a redacted URL,
+/// a bundle) and never holds a secret. Hints are whole sentences for the person who reads them.
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: Kind,
+    message: String,
+    hints: Vec<String>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+macro_rules! constructors {
+    ($($(#[$doc:meta])* $name:ident => $kind:ident),* $(,)?) => {
+        impl Error { $( $(#[$doc])* pub fn $name(message: impl Into<String>) -> Self { Self::new(Kind::$kind, message) } )* }
+    };
+}
+
+constructors! {
+    /// An error of [`Kind::Failed`].
+    failed => Failed,
+    /// An error of [`Kind::Usage`].
+    usage => Usage,
+    /// An error of [`Kind::NotFound`].
+    not_found => NotFound,
+    /// An error of [`Kind::Locked`].
+    locked => Locked,
+    /// An error of [`Kind::WrongKey`].
+    wrong_key => WrongKey,
+    /// An error of [`Kind::Damaged`].
+    damaged => Damaged,
+    /// An error of [`Kind::NotAuthentic`].
+    not_authentic => NotAuthentic,
+    /// An error of [`Kind::Refused`].
+    refused => Refused,
+    /// An error of [`Kind::Sealed`].
+    sealed => Sealed,
+    /// An error of [`Kind::Unreachable`].
+    unreachable => Unreachable,
+    /// An error of [`Kind::Denied`].
+    denied => Denied,
+}
+
+impl Error {
+    /// An error of a kind, without a cause.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self(Box::new(Inner { kind, message: message.into(), hints: Vec::new(), source: None }))
+    }
+
+    /// An input or output error on a path: `cannot read /a/b: permission denied`.
+    ///
+    /// `NotFound` becomes [`Kind::NotFound`]; everything else is [`Kind::Failed`], a full disk with its own hint.
+    pub fn io(verb: &str, path: &Path, source: std::io::Error) -> Self {
+        let kind = match source.kind() {
+            std::io::ErrorKind::NotFound => Kind::NotFound,
+            _ => Kind::Failed,
+        };
+        let full = matches!(source.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
+        let error = Self::new(kind, format!("cannot {verb} {}", path.display())).because(source);
+        if full { error.hint(format!("Free some space on the device that holds {}.", path.display())) } else { error }
+    }
+
+    /// The same error with its cause.
+    #[must_use]
+    pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// The same error with one more sentence about what to do next.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.0.hints.push(hint.into());
+        self
+    }
+
+    /// The same error as the cause of what the caller was doing; kind and hints stay.
+    #[must_use]
+    pub fn context(mut self, message: impl Into<String>) -> Self {
+        let (kind, hints) = (self.0.kind, std::mem::take(&mut self.0.hints));
+        let mut outer = Self::new(kind, message);
+        outer.0.hints = hints;
+        outer.because(self)
+    }
+
+    /// The same error under another kind.
+    #[must_use]
+    pub fn with_kind(mut self, kind: Kind) -> Self {
+        self.0.kind = kind;
+        self
+    }
+
+    /// The kind.
+    pub fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
+    /// What to do next, one sentence each.
+    pub fn hints(&self) -> &[String] {
+        &self.0.hints
+    }
+
+    /// The message and every cause below it, joined by `: `.
+    pub fn chain(&self) -> String {
+        let mut text = self.0.message.clone();
+        let mut next = std::error::Error::source(self);
+        while let Some(cause) = next {
+            text.push_str(": ");
+            text.push_str(&cause.to_string());
+            next = cause.source();
+        }
+        text
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.0.kind, self.chain())
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_deref().map(|e| e as &(dyn std::error::Error + 'static))
+    }
+}
+
+impl Error {
+    /// Wraps this error so that it can travel through [`std::io`] traits; [`Error::from_io`] takes it out again.
+    pub fn into_io(self) -> std::io::Error {
+        std::io::Error::other(self)
+    }
+
+    /// Takes an [`Error`] back out of an I/O error that carried it, or makes one from the I/O error.
+    pub fn from_io(kind: Kind, message: impl Into<String>, error: std::io::Error) -> Self {
+        if error.get_ref().is_some_and(|inner| inner.is::<Self>()) {
+            if let Some(Ok(own)) = error.into_inner().map(|inner| inner.downcast::<Self>()) {
+                return *own;
+            }
+            return Self::new(kind, message);
+        }
+        Self::new(kind, message).because(error)
+    }
+}
+
+/// Says what was being done when something failed.
+pub trait Context<T> {
+    /// Puts what the caller was doing in front of the error.
+    fn context(self, message: impl FnOnce() -> String) -> Result<T>;
+}
+
+impl<T> Context<T> for Result<T> {
+    fn context(self, message: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|error| error.context(message()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_are_distinct() {
+        let mut codes: Vec<u8> = Kind::ALL.iter().map(|k| k.exit_code()).collect();
+        codes.dedup();
+        assert_eq!(codes.len(), Kind::ALL.len());
+    }
+
+    #[test]
+    fn context_keeps_kind_and_hints() {
+        let error = Error::damaged("tag does not match").hint("Take another copy.").context("failed to open x");
+        assert_eq!(error.kind(), Kind::Damaged);
+        assert_eq!(error.hints(), ["Take another copy."]);
+        assert_eq!(error.chain(), "failed to open x: tag does not match");
+    }
+
+    #[test]
+    fn an_error_survives_the_way_through_io() {
+        let back = Error::from_io(Kind::Failed, "read", Error::not_authentic("unknown signer").into_io());
+        assert_eq!(back.kind(), Kind::NotAuthentic);
+    }
+}

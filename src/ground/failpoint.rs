@@ -1,0 +1,32 @@
+//! Numbered places where a test can kill the process.
+//!
+//! Compiled in with the feature `failpoints` only. `STRONGROOM_KILL_AT=7` kills at the seventh place that the process
+//! passes, as `kill -9` would: nothing is flushed, no destructor runs. `STRONGROOM_KILL_TRACE=FILE` appends the name of
+//! every place passed to FILE, so a test knows how many there are.
+
+/// Passes a place before or after a durable step; `what` names it in the trace.
+#[cfg(not(feature = "failpoints"))]
+#[inline]
+pub fn pass(_what: &str) {}
+
+/// Passes a place before or after a durable step; `what` names it in the trace.
+#[cfg(feature = "failpoints")]
+pub fn pass(what: &str) {
+    use std::io::Write as _;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static PASSED: AtomicU64 = AtomicU64::new(0);
+
+    let number = PASSED.fetch_add(1, Ordering::SeqCst) + 1;
+    if let Some(trace) = std::env::var_os("STRONGROOM_KILL_TRACE")
+        && let Ok(mut file) = std::fs::OpenOptions::new().append(true).create(true).open(trace)
+    {
+        let _ = writeln!(file, "{number} {what}");
+    }
+    let at: Option<u64> = std::env::var("STRONGROOM_KILL_AT").ok().and_then(|n| n.parse().ok());
+    if at == Some(number) {
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        loop {
+            std::thread::park();
+        }
+    }
+}

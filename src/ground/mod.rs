@@ -1,0 +1,15 @@
+//! What every room stands on: errors with a kind, names that cannot be wrong, writes that last.
+//!
+//! Nothing here knows a bundle, a key or an application. Every room may import this one; it imports none.
+
+pub mod child;
+pub mod clock;
+pub mod durable;
+pub mod error;
+pub mod failpoint;
+pub mod json;
+pub mod names;
+pub mod progress;
+pub mod scratch;
+
+pub use error::{Context, Error, Kind, Result};

@@ -1,0 +1,1 @@
+//! The archive's signed, append-only record of events.

@@ -1,0 +1,1 @@
+//! age streams to and from the sealing key.

@@ -1,0 +1,1 @@
+//! Signers: the minisign keys that bundles and ledger entries are accepted from.
