@@ -26,3 +26,20 @@ pub fn parse_rfc3339(text: &str) -> Option<Timestamp> {
     let time: Timestamp = text.parse().ok()?;
     (rfc3339(time) == text).then_some(time)
 }
+
+/// The form of [`rfc3339`] as serde takes it: `#[serde(with = "clock::text")]`.
+pub mod text {
+    use jiff::Timestamp;
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    /// Writes the time.
+    pub fn serialize<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&super::rfc3339(*time))
+    }
+
+    /// Reads the time, in exactly that form.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        super::parse_rfc3339(&text).ok_or_else(|| D::Error::custom("a time that is not like 2026-11-23T02:00:00Z"))
+    }
+}
