@@ -133,7 +133,15 @@ pub fn sync_folder_of(path: &Path) -> Result<()> {
 
 /// Makes the names in a folder last.
 pub fn sync_folder(folder: &Path) -> Result<()> {
-    File::open(folder).and_then(|f| f.sync_all()).map_err(|e| Error::io("make durable", folder, e))
+    match File::open(folder) {
+        Ok(open) => open.sync_all().map_err(|e| Error::io("make durable", folder, e)),
+        // A folder that one may write and not read cannot be opened; everything is made durable instead.
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+            rustix::fs::sync();
+            Ok(())
+        }
+        Err(e) => Err(Error::io("make durable", folder, e)),
+    }
 }
 
 /// Makes a folder and those above it, each durable in its parent; one that exists already keeps its mode.
