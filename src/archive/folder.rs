@@ -1,1 +1,292 @@
 //! A folder as an archive.
+//!
+//! Objects are files with mode 0600 in folders with mode 0700, written under a temporary name, made durable and renamed to a
+//! name that was free. Whoever can write to the folder is not trusted: below the root no symbolic link is followed, and
+//! only regular files are opened. Names that begin with a dot are not objects: temporary files, locks, `.snapshot`.
+
+mod walk;
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use super::{Archive, Listed, NewObject, Object};
+use crate::ground::durable::{self, Existing, NewFile};
+use crate::ground::names::ObjectName;
+use crate::ground::{Error, Kind, Result, failpoint};
+
+/// How long [`Archive::hold`] waits for another run.
+const WAIT: Duration = Duration::from_secs(10);
+
+/// Temporary files untouched for longer than this belong to no run.
+const ABANDONED: Duration = Duration::from_hours(24);
+
+/// An archive in a folder.
+#[derive(Debug, Clone)]
+pub struct Folder {
+    root: PathBuf,
+    wait: Duration,
+}
+
+impl Folder {
+    /// Uses a folder that is there; [`Kind::NotFound`] when it is not.
+    ///
+    /// A folder that is there and holds no archive, such as the empty place where a disk is not mounted, is for
+    /// [`super::identify`] to notice.
+    pub fn open(path: &Path) -> Result<Self> {
+        let root = std::path::absolute(path).map_err(|e| Error::io("find", path, e))?;
+        let folder = Self { root, wait: WAIT };
+        match std::fs::metadata(&folder.root) {
+            Ok(meta) if meta.is_dir() => Ok(folder),
+            Ok(_) => Err(Error::usage(format!("{} is not a folder, so it is no archive", folder.root.display()))),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(folder.missing()),
+            Err(e) => Err(folder.failed("open the archive", "", e)),
+        }
+    }
+
+    /// Makes the folder and those above it (0700) where they are missing, and uses it.
+    pub fn create(path: &Path) -> Result<Self> {
+        let root = std::path::absolute(path).map_err(|e| Error::io("find", path, e))?;
+        durable::create_folders(&root, 0o700)?;
+        Self::open(&root)
+    }
+
+    /// Removes the temporary files that killed runs left behind more than a day ago, and says how many.
+    pub fn sweep(&self) -> Result<u64> {
+        let mut removed = 0;
+        let now = SystemTime::now();
+        walk::each(&self.root, None, &mut |entry| {
+            let old = now.duration_since(entry.modified).is_ok_and(|age| age > ABANDONED);
+            if entry.regular && old && entry.name.starts_with('.') && entry.name.ends_with(durable::TEMPORARY) {
+                rustix::fs::unlinkat(entry.folder, entry.name, rustix::fs::AtFlags::empty())?;
+                removed += 1;
+            }
+            Ok(())
+        })
+        .map_err(|e| self.failed("sweep", "", e))?;
+        Ok(removed)
+    }
+
+    fn path(&self, name: &ObjectName) -> PathBuf {
+        self.root.join(name.as_str())
+    }
+
+    fn missing(&self) -> Error {
+        Error::not_found(format!("no archive at {}", self.describe()))
+            .hint("Is its disk mounted? `strongroom init` makes a new archive.")
+    }
+
+    /// The error of something that was tried on an object (or on the archive itself, under an empty name).
+    fn failed(&self, verb: &str, name: &str, source: std::io::Error) -> Error {
+        use rustix::io::Errno;
+        let path = if name.is_empty() { self.root.clone() } else { self.root.join(name) };
+        let message = || format!("cannot {verb} {}", path.display());
+        match Errno::from_io_error(&source) {
+            Some(Errno::NOENT) if !self.root.is_dir() => self.missing(),
+            Some(Errno::NOENT) => {
+                Error::not_found(format!("there is no {name} in the archive {}", self.describe())).because(source)
+            }
+            Some(Errno::LOOP | Errno::NOTDIR | Errno::NXIO) => Error::damaged(message())
+                .because("a symbolic link or something else that no archive holds stands there".to_owned()),
+            Some(Errno::ACCESS | Errno::PERM) => Error::denied(message()).because(source),
+            Some(Errno::STALE | Errno::NOTCONN | Errno::TIMEDOUT | Errno::HOSTDOWN | Errno::HOSTUNREACH) => {
+                Error::unreachable(message()).because(source)
+            }
+            _ => Error::io(verb, &path, source),
+        }
+    }
+
+    /// Makes the folder that an object lies in, and refuses one that is reached through a symbolic link.
+    fn prepare(&self, name: &ObjectName) -> Result<()> {
+        if name.as_str().split('/').any(|component| component.starts_with('.')) {
+            return Err(Error::failed(format!("{name} cannot be an object's name: it begins with a dot")));
+        }
+        if !self.root.is_dir() {
+            return Err(self.missing());
+        }
+        match walk::parent(&self.root, name) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                if let Some(parent) = self.path(name).parent() {
+                    durable::create_folders(parent, 0o700)?;
+                }
+                walk::parent(&self.root, name)
+            }
+            other => other,
+        }
+        .map(drop)
+        .map_err(|e| self.failed("write", name.as_str(), e))
+    }
+
+    fn begin(&self, name: &ObjectName) -> Result<NewFile> {
+        for _ in 0..9 {
+            match self.prepare(name).and_then(|()| NewFile::create(&self.path(name), 0o600)) {
+                // Another run removed the empty folder between the steps.
+                Err(e) if e.kind() == Kind::NotFound && self.root.is_dir() => {}
+                other => return other,
+            }
+        }
+        self.prepare(name).and_then(|()| NewFile::create(&self.path(name), 0o600))
+    }
+}
+
+impl Archive for Folder {
+    fn describe(&self) -> String {
+        format!("file:{}", self.root.display())
+    }
+
+    fn open(&self, name: &ObjectName) -> Result<Box<dyn Object>> {
+        let (file, length) = walk::open_file(&self.root, name).map_err(|e| self.failed("read", name.as_str(), e))?;
+        Ok(Box::new(FolderObject { file, length }))
+    }
+
+    fn create(&self, name: &ObjectName) -> Result<Box<dyn NewObject>> {
+        Ok(Box::new(NewFolderObject(self.begin(name)?)))
+    }
+
+    fn length(&self, name: &ObjectName) -> Result<Option<u64>> {
+        match walk::length(&self.root, name) {
+            Ok(length) => Ok(Some(length)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && self.root.is_dir() => Ok(None),
+            Err(e) => Err(self.failed("look at", name.as_str(), e)),
+        }
+    }
+
+    fn list(&self, folder: &ObjectName) -> Result<Vec<Listed>> {
+        let mut found = Vec::new();
+        let walked = walk::each(&self.root, Some(folder), &mut |entry| {
+            if entry.regular
+                && !entry.name.starts_with('.')
+                && let Ok(name) = format!("{}/{}", entry.path, entry.name).parse()
+            {
+                found.push(Listed { name, length: entry.length });
+            }
+            Ok(())
+        });
+        match walked {
+            Ok(()) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && self.root.is_dir() => return Ok(Vec::new()),
+            Err(e) => return Err(self.failed("list", folder.as_str(), e)),
+        }
+        found.sort_unstable_by(|a, b| a.name.as_str().as_bytes().cmp(b.name.as_str().as_bytes()));
+        Ok(found)
+    }
+
+    fn children(&self, folder: &ObjectName) -> Result<Vec<String>> {
+        match walk::children(&self.root, folder) {
+            Ok(mut names) => {
+                names.retain(|name| !name.starts_with('.') && name.parse::<ObjectName>().is_ok());
+                names.sort_unstable();
+                Ok(names)
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && self.root.is_dir() => Ok(Vec::new()),
+            Err(e) => Err(self.failed("list", folder.as_str(), e)),
+        }
+    }
+
+    fn replace(&self, name: &ObjectName, bytes: &[u8]) -> Result<()> {
+        let mut new = self.begin(name)?;
+        new.write_all(bytes).map_err(|e| self.failed("write", name.as_str(), e))?;
+        new.commit(Existing::Replace).map(drop)
+    }
+
+    fn remove(&self, name: &ObjectName) -> Result<()> {
+        let gone = |e: &std::io::Error| e.kind() == std::io::ErrorKind::NotFound && self.root.is_dir();
+        let path = self.path(name);
+        failpoint::pass(&format!("before remove {}", path.display()));
+        match walk::remove(&self.root, name) {
+            Ok(()) => {}
+            Err(e) if gone(&e) => return Ok(()),
+            Err(e) => return Err(self.failed("remove", name.as_str(), e)),
+        }
+        failpoint::pass(&format!("after remove {}", path.display()));
+        // Folders that became empty go too, so that a removed bundle leaves no name behind.
+        let mut folder = path.as_path();
+        while let Some(parent) = folder.parent().filter(|parent| *parent != self.root) {
+            folder = parent;
+            if std::fs::remove_dir(folder).is_err() {
+                return match durable::sync_folder(folder) {
+                    Err(e) if e.kind() == Kind::NotFound => Ok(()),
+                    other => other,
+                };
+            }
+        }
+        durable::sync_folder(&self.root)
+    }
+
+    fn hold(&self, name: &ObjectName) -> Result<Box<dyn Send>> {
+        if !self.root.is_dir() {
+            return Err(self.missing());
+        }
+        let path = self.path(name);
+        if let Some(parent) = path.parent() {
+            durable::create_folders(parent, 0o700)?;
+        }
+        walk::parent(&self.root, name).map_err(|e| self.failed("lock", name.as_str(), e))?;
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(walk::lock_flags())
+            .open(&path)
+            .map_err(|e| self.failed("lock", name.as_str(), e))?;
+        let begun = Instant::now();
+        loop {
+            match file.try_lock() {
+                // Where there are no locks, the courtesy is left out: nobody relies on it.
+                Ok(()) | Err(TryLockError::Error(_)) => return Ok(Box::new(file)),
+                Err(TryLockError::WouldBlock) if begun.elapsed() >= self.wait => {
+                    return Err(Error::locked(format!("another run holds {}", path.display()))
+                        .hint("Wait until it has ended, and try again."));
+                }
+                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(20)),
+            }
+        }
+    }
+}
+
+struct FolderObject {
+    file: File,
+    length: u64,
+}
+
+impl Object for FolderObject {
+    fn length(&self) -> u64 {
+        self.length
+    }
+}
+
+impl Read for FolderObject {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.file.read(buffer)
+    }
+}
+
+impl Seek for FolderObject {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        self.file.seek(to)
+    }
+}
+
+struct NewFolderObject(NewFile);
+
+impl NewObject for NewFolderObject {
+    fn commit(self: Box<Self>) -> Result<bool> {
+        self.0.commit(Existing::Keep)
+    }
+}
+
+impl Write for NewFolderObject {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests;

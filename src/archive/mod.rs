@@ -12,6 +12,11 @@
 pub mod folder;
 pub mod state;
 
+#[cfg(test)]
+pub(crate) mod conformance;
+#[cfg(test)]
+pub(crate) mod memory;
+
 use std::io::{Read, Seek, Write};
 
 use crate::ground::names::{ObjectName, Uuid};
@@ -68,6 +73,9 @@ pub trait Archive: Send + Sync {
     fn remove(&self, name: &ObjectName) -> Result<()>;
 
     /// Holds off other writers of this host for as long as the guard lives, where the place can; a courtesy only.
+    ///
+    /// The last component of the name begins with a dot, so it is no object. Waits for some seconds; then
+    /// [`crate::ground::Kind::Locked`].
     fn hold(&self, name: &ObjectName) -> Result<Box<dyn Send>>;
 
     /// Writes a small new object; `false` when the name was taken.

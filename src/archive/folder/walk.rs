@@ -1,0 +1,169 @@
+//! Ways below the root that follow no symbolic link.
+//!
+//! Each component is opened from the folder before it with `O_NOFOLLOW`; that is as safe as `openat2(RESOLVE_BENEATH |
+//! RESOLVE_NO_SYMLINKS)` for names without `..`, and every kernel and container runtime has it.
+
+use std::fs::File;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, openat, statat, unlinkat};
+use rustix::io::Errno;
+
+use crate::ground::names::ObjectName;
+
+type Io<T> = std::io::Result<T>;
+
+/// Folders that are only passed through need no right to list them.
+#[cfg(target_os = "linux")]
+const PASS: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+#[cfg(not(target_os = "linux"))]
+const PASS: OFlags = OFlags::DIRECTORY.union(OFlags::CLOEXEC);
+
+const LIST: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// One thing in a folder.
+pub(super) struct Entry<'a> {
+    /// The folder that it is in.
+    pub(super) folder: BorrowedFd<'a>,
+    /// That folder's path below the root.
+    pub(super) path: &'a str,
+    /// Its name there.
+    pub(super) name: &'a str,
+    /// Whether it is a regular file.
+    pub(super) regular: bool,
+    /// Its length.
+    pub(super) length: u64,
+    /// When it was last written.
+    pub(super) modified: SystemTime,
+}
+
+/// Flags for a lock file: no symbolic link, and no waiting for whoever opens the other end of a FIFO.
+pub(super) fn lock_flags() -> i32 {
+    i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or(0)
+}
+
+fn open_folder(root: &Path, components: &[&str], last: OFlags) -> Io<OwnedFd> {
+    // The root itself is the operator's and may be a link.
+    let mut folder = openat(CWD, root, if components.is_empty() { last } else { PASS }, Mode::empty())?;
+    for (i, component) in components.iter().enumerate() {
+        let flags = if i + 1 == components.len() { last } else { PASS };
+        folder = openat(&folder, *component, flags | OFlags::NOFOLLOW, Mode::empty())?;
+    }
+    Ok(folder)
+}
+
+fn split(name: &ObjectName) -> (Vec<&str>, &str) {
+    let mut components: Vec<&str> = name.as_str().split('/').collect();
+    let last = components.pop().unwrap_or_default();
+    (components, last)
+}
+
+/// The folder that an object lies in.
+pub(super) fn parent(root: &Path, name: &ObjectName) -> Io<OwnedFd> {
+    open_folder(root, &split(name).0, PASS)
+}
+
+/// Opens a regular file for reading, with its length; anything else there is `ENXIO`, a symbolic link `ELOOP`.
+pub(super) fn open_file(root: &Path, name: &ObjectName) -> Io<(File, u64)> {
+    let (folders, last) = split(name);
+    let folder = open_folder(root, &folders, PASS)?;
+    // Opening a FIFO would wait for its other end, and opening a device may do anything; the second is over at once.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = openat(&folder, last, flags, Mode::empty())?;
+    let stat = fstat(&file)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(Errno::NXIO.into());
+    }
+    Ok((file.into(), u64::try_from(stat.st_size).unwrap_or(0)))
+}
+
+/// The length of a regular file; the errors of [`open_file`] for everything else.
+pub(super) fn length(root: &Path, name: &ObjectName) -> Io<u64> {
+    let (folders, last) = split(name);
+    let folder = open_folder(root, &folders, PASS)?;
+    let stat = statat(&folder, last, AtFlags::SYMLINK_NOFOLLOW)?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Ok(u64::try_from(stat.st_size).unwrap_or(0)),
+        FileType::Symlink => Err(Errno::LOOP.into()),
+        // A folder of that name is no object, and an object of that name is missing.
+        FileType::Directory => Err(Errno::NOENT.into()),
+        _ => Err(Errno::NXIO.into()),
+    }
+}
+
+/// Removes what stands under an object's name, whatever it is but a folder.
+pub(super) fn remove(root: &Path, name: &ObjectName) -> Io<()> {
+    let (folders, last) = split(name);
+    let folder = open_folder(root, &folders, PASS)?;
+    Ok(unlinkat(&folder, last, AtFlags::empty())?)
+}
+
+/// The names of the folders and regular files directly in a folder.
+pub(super) fn children(root: &Path, folder: &ObjectName) -> Io<Vec<String>> {
+    let components: Vec<&str> = folder.as_str().split('/').collect();
+    let folder = open_folder(root, &components, LIST)?;
+    let mut names = Vec::new();
+    for entry in Dir::read_from(&folder)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().to_str() else { continue };
+        let kind = match entry.file_type() {
+            FileType::Unknown => match statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => FileType::from_raw_mode(stat.st_mode),
+                Err(_) => continue,
+            },
+            kind => kind,
+        };
+        if matches!(kind, FileType::Directory | FileType::RegularFile) && name != "." && name != ".." {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names)
+}
+
+/// Visits everything below a folder (`None`: the root) at all depths but folders, in no order.
+pub(super) fn each(root: &Path, folder: Option<&ObjectName>, visit: &mut dyn FnMut(Entry<'_>) -> Io<()>) -> Io<()> {
+    let path = folder.map_or("", ObjectName::as_str);
+    let components: Vec<&str> = path.split('/').filter(|c| !c.is_empty()).collect();
+    descend(&open_folder(root, &components, LIST)?, path, visit)
+}
+
+fn descend(folder: &OwnedFd, path: &str, visit: &mut dyn FnMut(Entry<'_>) -> Io<()>) -> Io<()> {
+    for entry in Dir::read_from(folder)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().to_str() else { continue };
+        if name == "." || name == ".." {
+            continue;
+        }
+        let stat = match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            // Removed or renamed since its name was read.
+            Err(Errno::NOENT) => continue,
+            Err(e) => return Err(e.into()),
+        };
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if kind != FileType::Directory {
+            let seconds = u64::try_from(stat.st_mtime).unwrap_or(0);
+            visit(Entry {
+                folder: folder.as_fd(),
+                path,
+                name,
+                regular: kind == FileType::RegularFile,
+                length: u64::try_from(stat.st_size).unwrap_or(0),
+                modified: SystemTime::UNIX_EPOCH + Duration::from_secs(seconds),
+            })?;
+        } else if !name.starts_with('.') {
+            let below = if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
+            // No object lies deeper than a name can be long, so this ends.
+            if below.parse::<ObjectName>().is_ok() {
+                match openat(folder, name, LIST | OFlags::NOFOLLOW, Mode::empty()) {
+                    Ok(next) => descend(&next, &below, visit)?,
+                    Err(Errno::NOENT) => {}
+                    Err(e) => return Err(e.into()),
+                }
+            }
+        }
+    }
+    Ok(())
+}
