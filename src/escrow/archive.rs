@@ -1,0 +1,50 @@
+//! The archive itself as an escrow.
+
+use super::tree::Place;
+use crate::archive::Archive;
+use crate::ground::names::ObjectName;
+use crate::ground::{Kind, Result};
+
+/// Keeps sealed keys in the archive, below `keys/`.
+pub struct ArchiveEscrow<'a>(&'a dyn Archive);
+
+impl<'a> ArchiveEscrow<'a> {
+    /// The escrow in this archive.
+    pub fn new(archive: &'a dyn Archive) -> Self {
+        Self(archive)
+    }
+}
+
+impl Place for ArchiveEscrow<'_> {
+    fn describe(&self) -> String {
+        format!("the archive {}", self.0.describe())
+    }
+
+    fn get(&self, name: &ObjectName, limit: u64) -> Result<Vec<u8>> {
+        self.0.get(name, limit)
+    }
+
+    fn put_new(&self, name: &ObjectName, bytes: &[u8]) -> Result<bool> {
+        self.0.put_new(name, bytes)
+    }
+
+    fn replace(&self, name: &ObjectName, bytes: &[u8]) -> Result<()> {
+        self.0.replace(name, bytes)
+    }
+
+    fn remove(&self, name: &ObjectName) -> Result<()> {
+        self.0.remove(name)
+    }
+
+    fn list(&self, folder: &ObjectName) -> Result<Vec<ObjectName>> {
+        match self.0.list(folder) {
+            Ok(listed) => Ok(listed.into_iter().map(|listed| listed.name).collect()),
+            Err(error) if error.kind() == Kind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn hold(&self, name: &ObjectName) -> Result<Box<dyn Send>> {
+        self.0.hold(name)
+    }
+}

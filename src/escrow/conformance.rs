@@ -1,0 +1,1 @@
+//! What every escrow promises, run against each.

@@ -1,0 +1,126 @@
+//! A plain folder as an escrow: a mounted share, a USB stick, a drop box that one may only write to.
+
+use std::fs::{File, OpenOptions};
+use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, OFlags, flock};
+
+use super::tree::Place;
+use crate::ground::durable::{self, Existing};
+use crate::ground::names::ObjectName;
+use crate::ground::{Error, Kind, Result};
+
+/// Keeps sealed keys in a folder, below `keys/` as an archive does; files have mode 0600.
+pub struct FileEscrow {
+    root: PathBuf,
+}
+
+impl FileEscrow {
+    /// The escrow in this folder, which is made with mode 0700 when the first key is stored.
+    pub fn new(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    fn path(&self, name: &ObjectName) -> PathBuf {
+        self.root.join(name.as_str())
+    }
+
+    fn write(&self, name: &ObjectName, bytes: &[u8], existing: Existing) -> Result<bool> {
+        let path = self.path(name);
+        if let Some(folder) = path.parent() {
+            durable::create_folders(folder, 0o700)?;
+        }
+        durable::write_file(&path, bytes, 0o600, existing)
+    }
+
+    fn walk(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<()> {
+        let listing = match std::fs::read_dir(folder) {
+            Ok(listing) => listing,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(failed("list", folder, e)),
+        };
+        for entry in listing {
+            let entry = entry.map_err(|e| failed("list", folder, e))?;
+            let kind = entry.file_type().map_err(|e| failed("look at", &entry.path(), e))?;
+            if kind.is_dir() && depth > 0 {
+                Self::walk(&entry.path(), depth - 1, found)?;
+            } else if kind.is_file() {
+                found.push(entry.path());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// As [`Error::io`], with a missing right as [`Kind::Denied`].
+fn failed(verb: &str, path: &Path, error: std::io::Error) -> Error {
+    let denied = error.kind() == std::io::ErrorKind::PermissionDenied;
+    let error = Error::io(verb, path, error);
+    if denied { error.with_kind(Kind::Denied) } else { error }
+}
+
+/// Others may write here: a link or a pipe in a file's place is not followed and not waited for.
+fn careful() -> i32 {
+    i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or_default()
+}
+
+impl Place for FileEscrow {
+    fn describe(&self) -> String {
+        format!("the folder {}", self.root.display())
+    }
+
+    fn get(&self, name: &ObjectName, limit: u64) -> Result<Vec<u8>> {
+        let path = self.path(name);
+        let file =
+            OpenOptions::new().read(true).custom_flags(careful()).open(&path).map_err(|e| failed("read", &path, e))?;
+        if !file.metadata().map_err(|e| failed("read", &path, e))?.is_file() {
+            return Err(Error::damaged(format!("{} is not a regular file", path.display())));
+        }
+        let mut bytes = Vec::new();
+        file.take(limit + 1).read_to_end(&mut bytes).map_err(|e| failed("read", &path, e))?;
+        if bytes.len() as u64 > limit {
+            return Err(Error::damaged(format!("{} has more than the {limit} bytes it may", path.display())));
+        }
+        Ok(bytes)
+    }
+
+    fn put_new(&self, name: &ObjectName, bytes: &[u8]) -> Result<bool> {
+        self.write(name, bytes, Existing::Keep)
+    }
+
+    fn replace(&self, name: &ObjectName, bytes: &[u8]) -> Result<()> {
+        self.write(name, bytes, Existing::Replace).map(|_| ())
+    }
+
+    fn remove(&self, name: &ObjectName) -> Result<()> {
+        let path = self.path(name);
+        match std::fs::remove_file(&path) {
+            Ok(()) => durable::sync_folder_of(&path),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(failed("remove", &path, e)),
+        }
+    }
+
+    fn list(&self, folder: &ObjectName) -> Result<Vec<ObjectName>> {
+        let mut paths = Vec::new();
+        // keys/<app>/<fingerprint>/<file>, and nothing below.
+        Self::walk(&self.path(folder), 1, &mut paths)?;
+        Ok(paths.iter().filter_map(|path| path.strip_prefix(&self.root).ok()?.to_str()?.parse().ok()).collect())
+    }
+
+    fn hold(&self, name: &ObjectName) -> Result<Box<dyn Send>> {
+        struct Held(#[expect(dead_code, reason = "closing the file ends the lock")] Option<File>);
+        let path = self.path(name);
+        if let Some(folder) = path.parent() {
+            durable::create_folders(folder, 0o700)?;
+        }
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(careful());
+        let file = options.open(&path).ok();
+        // Where a lock cannot be had, being careful must do.
+        let file = file.filter(|file| flock(file, FlockOperation::LockExclusive).is_ok());
+        Ok(Box::new(Held(file)))
+    }
+}
