@@ -74,7 +74,3 @@ fn unarmored(bytes: &[u8], what: &str) -> Result<Vec<u8>> {
     }
     Ok(binary)
 }
-
-#[cfg(test)]
-#[path = "identities_tests.rs"]
-mod tests;

@@ -16,8 +16,14 @@ pub mod card;
 mod custodian;
 mod identities;
 mod identity_file;
+#[cfg(test)]
+mod identity_tests;
+#[cfg(test)]
+mod plugin_tests;
 mod record;
 mod recovery;
+#[cfg(test)]
+mod tests;
 
 pub use ask::Ask;
 pub use custodian::Custodian;

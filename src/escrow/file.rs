@@ -18,7 +18,7 @@ pub struct FileEscrow {
 }
 
 impl FileEscrow {
-    /// The escrow in this folder, which is made with mode 0700 when the first key is stored.
+    /// The escrow in this folder; while it is not there, every call is [`Kind::Unreachable`].
     pub fn new(root: &Path) -> Self {
         Self { root: root.to_owned() }
     }
@@ -27,12 +27,27 @@ impl FileEscrow {
         self.root.join(name.as_str())
     }
 
-    fn write(&self, name: &ObjectName, bytes: &[u8], existing: Existing) -> Result<bool> {
+    /// Fails where the folder is not: a disk that is not mounted must not pass for an empty escrow.
+    fn there(&self) -> Result<()> {
+        if self.root.is_dir() {
+            return Ok(());
+        }
+        Err(Error::unreachable(format!("there is no folder {}", self.root.display()))
+            .hint(format!("Is its disk mounted? A new escrow begins with `mkdir -m 700 {}`.", self.root.display())))
+    }
+
+    /// The path of a name, in a folder that is there.
+    fn prepared(&self, name: &ObjectName) -> Result<PathBuf> {
+        self.there()?;
         let path = self.path(name);
         if let Some(folder) = path.parent() {
             durable::create_folders(folder, 0o700)?;
         }
-        durable::write_file(&path, bytes, 0o600, existing)
+        Ok(path)
+    }
+
+    fn write(&self, name: &ObjectName, bytes: &[u8], existing: Existing) -> Result<bool> {
+        durable::write_file(&self.prepared(name)?, bytes, 0o600, existing)
     }
 
     fn walk(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<()> {
@@ -95,6 +110,7 @@ impl Place for FileEscrow {
     }
 
     fn remove(&self, name: &ObjectName) -> Result<()> {
+        self.there()?;
         let path = self.path(name);
         match std::fs::remove_file(&path) {
             Ok(()) => durable::sync_folder_of(&path),
@@ -104,6 +120,7 @@ impl Place for FileEscrow {
     }
 
     fn list(&self, folder: &ObjectName) -> Result<Vec<ObjectName>> {
+        self.there()?;
         let mut paths = Vec::new();
         // keys/<app>/<fingerprint>/<file>, and nothing below.
         Self::walk(&self.path(folder), 1, &mut paths)?;
@@ -112,10 +129,7 @@ impl Place for FileEscrow {
 
     fn hold(&self, name: &ObjectName) -> Result<Box<dyn Send>> {
         struct Held(#[expect(dead_code, reason = "closing the file ends the lock")] Option<File>);
-        let path = self.path(name);
-        if let Some(folder) = path.parent() {
-            durable::create_folders(folder, 0o700)?;
-        }
+        let path = self.prepared(name)?;
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600).custom_flags(careful());
         let file = options.open(&path).ok();
