@@ -179,7 +179,7 @@ mod tests {
             archive: Uuid::new().expect("random"),
             app: "package-broker".parse().expect("a name"),
             sealing: SealingId::from_bytes(&[7; 16]),
-            signers: (0..2).map(|_| Signer::generate().expect("a signer").public().clone()).collect(),
+            signers: (0..2).map(|_| *Signer::generate().expect("a signer").public()).collect(),
             newest: Some((17, Sha256Hex::of(b"entry"))),
         }
     }
@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn a_value_cannot_pass_for_another_line() {
         let mut card = card();
-        let mallory = Signer::generate().expect("a signer").public().clone();
+        let mallory = *Signer::generate().expect("a signer").public();
         card.archive_url = format!("file:/x\nsigner: {mallory}");
         let read = Card::parse(&card.render()).expect("a card");
         assert!(!read.signers.contains(&mallory));

@@ -229,9 +229,9 @@ fn read_lines(bytes: &[u8], path: &Path) -> Result<Vec<Identity>> {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        if let Ok(identity) = line.parse() {
+        if let Ok(identity) = line.parse::<age::x25519::Identity>() {
             identities.push(Identity::X25519(identity));
-        } else if let Ok(identity) = line.parse() {
+        } else if let Ok(identity) = line.parse::<age::plugin::Identity>() {
             identities.push(Identity::Plugin(identity));
         } else {
             let error = Error::usage(format!("{shown} holds something else than an identity on line {}", index + 1));

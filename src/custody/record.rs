@@ -176,9 +176,9 @@ mod tests {
             |r| r.mac = "0".repeat(64),
         ];
         for change in changes {
-            let mut changed = record(&key);
-            change(&mut changed);
-            let error = changed.verify(&key).expect_err("refused");
+            let mut forged = record(&key);
+            change(&mut forged);
+            let error = forged.verify(&key).expect_err("refused");
             assert_eq!(error.kind(), crate::ground::Kind::NotAuthentic);
         }
         assert!(record(&key).verify(&SealingKey::generate()).is_err());

@@ -87,6 +87,7 @@ impl Place for FileEscrow {
     }
 
     fn get(&self, name: &ObjectName, limit: u64) -> Result<Vec<u8>> {
+        self.there()?;
         let path = self.path(name);
         let file =
             OpenOptions::new().read(true).custom_flags(careful()).open(&path).map_err(|e| failed("read", &path, e))?;
