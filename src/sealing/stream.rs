@@ -1,1 +1,0 @@
-//! age streams to and from the sealing key.

@@ -1,0 +1,198 @@
+//! The payload of an age file: STREAM with ChaCha20-Poly1305 in chunks of 64 KiB.
+
+use std::io::{self, Read, Seek, SeekFrom, Write};
+
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use zeroize::Zeroizing;
+
+use crate::ground::{Error, Kind, Result};
+
+/// Plaintext bytes of a chunk.
+const CHUNK: usize = 64 << 10;
+/// Bytes of a chunk's tag.
+const TAG: usize = 16;
+/// Bytes of a whole sealed chunk.
+const SEALED: usize = CHUNK + TAG;
+/// Bytes of the payload's nonce, which stands after the header.
+pub(super) const NONCE: usize = 16;
+
+/// The key of one payload. `ring` keeps it expanded and does not wipe it; it opens this one file only.
+pub(super) struct PayloadKey(LessSafeKey);
+
+impl PayloadKey {
+    /// HKDF-SHA-256 of the file key, salted with the payload's nonce.
+    pub(super) fn derive(file_key: &[u8; 16], nonce: &[u8; NONCE]) -> Self {
+        let mut key = Zeroizing::new([0; 32]);
+        hkdf::Hkdf::<sha2::Sha256>::new(Some(nonce), file_key)
+            .expand(b"payload", key.as_mut())
+            .expect("32 bytes are a valid length");
+        Self(LessSafeKey::new(UnboundKey::new(&CHACHA20_POLY1305, &*key).expect("the key has 32 bytes")))
+    }
+
+    /// The nonce of a chunk: its number in eleven bytes, and whether it is the last.
+    fn nonce(counter: u64, last: bool) -> Nonce {
+        let mut bytes = [0; 12];
+        bytes[3..11].copy_from_slice(&counter.to_be_bytes());
+        bytes[11] = u8::from(last);
+        Nonce::assume_unique_for_key(bytes)
+    }
+}
+
+/// Writes a sealed stream; without [`SealedWriter::finish`] it is cut off, and readers notice.
+pub struct SealedWriter<W: Write> {
+    key: PayloadKey,
+    out: W,
+    counter: u64,
+    /// Plaintext of the chunk that is being filled.
+    chunk: Zeroizing<Vec<u8>>,
+}
+
+impl<W: Write> SealedWriter<W> {
+    pub(super) fn new(key: PayloadKey, out: W) -> Self {
+        Self { key, out, counter: 0, chunk: Zeroizing::new(Vec::with_capacity(SEALED)) }
+    }
+
+    fn seal_chunk(&mut self, last: bool) -> io::Result<()> {
+        let nonce = PayloadKey::nonce(self.counter, last);
+        let tag = self
+            .key
+            .0
+            .seal_in_place_separate_tag(nonce, Aad::empty(), &mut self.chunk)
+            .map_err(|_| io::Error::other("a chunk cannot be sealed"))?;
+        self.chunk.extend_from_slice(tag.as_ref());
+        self.out.write_all(&self.chunk)?;
+        self.chunk.clear();
+        self.counter += 1;
+        Ok(())
+    }
+
+    /// Seals the last chunk, and gives back what was written to.
+    pub fn finish(mut self) -> Result<W> {
+        self.seal_chunk(true)
+            .and_then(|()| self.out.flush())
+            .map_err(|e| Error::from_io(Kind::Failed, "cannot end an age stream", e))?;
+        Ok(self.out)
+    }
+}
+
+impl<W: Write> Write for SealedWriter<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // A full chunk waits for the byte that shows that it is not the last.
+        if self.chunk.len() == CHUNK && !bytes.is_empty() {
+            self.seal_chunk(false)?;
+        }
+        let taken = bytes.len().min(CHUNK - self.chunk.len());
+        self.chunk.extend_from_slice(&bytes[..taken]);
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Reads a sealed stream: authenticated bytes only, and an error where it was changed or cut.
+pub struct SealedReader<R: Read> {
+    key: PayloadKey,
+    input: R,
+    what: String,
+    /// Where the payload begins in the input.
+    start: u64,
+    /// The number of the next chunk to read.
+    counter: u64,
+    /// A sealed chunk and one byte of the next, which shows that there is a next; then its plaintext.
+    buffer: Zeroizing<Vec<u8>>,
+    /// The byte of the next chunk that was read already.
+    ahead: Option<u8>,
+    /// What of the plaintext in the buffer was not given out yet.
+    ready: std::ops::Range<usize>,
+    ended: bool,
+}
+
+impl<R: Read> SealedReader<R> {
+    pub(super) fn new(key: PayloadKey, input: R, start: u64, what: String) -> Self {
+        let buffer = Zeroizing::new(vec![0; SEALED + 1]);
+        Self { key, input, what, start, counter: 0, buffer, ahead: None, ready: 0..0, ended: false }
+    }
+
+    fn damaged(&self, why: &str) -> io::Error {
+        Error::damaged(format!("{} is damaged: {why}", self.what)).into_io()
+    }
+
+    /// Opens the next chunk into the buffer.
+    fn next_chunk(&mut self) -> io::Result<()> {
+        let mut filled = 0;
+        if let Some(byte) = self.ahead.take() {
+            self.buffer[0] = byte;
+            filled = 1;
+        }
+        while filled < SEALED + 1 {
+            match self.input.read(&mut self.buffer[filled..]) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        let last = filled <= SEALED;
+        let sealed = filled.min(SEALED);
+        if !last {
+            self.ahead = Some(self.buffer[SEALED]);
+        }
+        if sealed < TAG {
+            return Err(self.damaged("it was cut"));
+        }
+        let nonce = PayloadKey::nonce(self.counter, last);
+        let opened = self.key.0.open_in_place(nonce, Aad::empty(), &mut self.buffer[..sealed]).map(|p| p.len());
+        let Ok(length) = opened else {
+            return Err(self.damaged("a chunk does not authenticate"));
+        };
+        // Only a payload that is empty altogether may end in an empty chunk.
+        if length == 0 && self.counter > 0 {
+            return Err(self.damaged("it ends in an empty chunk"));
+        }
+        self.counter += 1;
+        self.ended = last;
+        self.ready = 0..length;
+        Ok(())
+    }
+}
+
+impl<R: Read> Read for SealedReader<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        while self.ready.is_empty() && !self.ended {
+            self.next_chunk()?;
+        }
+        let taken = out.len().min(self.ready.len());
+        out[..taken].copy_from_slice(&self.buffer[self.ready.start..self.ready.start + taken]);
+        self.ready.start += taken;
+        Ok(taken)
+    }
+}
+
+impl<R: Read + Seek> Seek for SealedReader<R> {
+    /// Moves within the plaintext; a place past its end is an error, and so is one that needs the current position.
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let end = self.input.seek(SeekFrom::End(0))?;
+        let sealed = end.saturating_sub(self.start);
+        let chunks = sealed.div_ceil(SEALED as u64).max(1);
+        let length = sealed.saturating_sub(chunks * TAG as u64);
+        let at = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::End(back) => length.checked_add_signed(back),
+            SeekFrom::Current(_) => None,
+        };
+        let at = at.filter(|at| *at <= length).ok_or_else(|| self.damaged("it is shorter than it should be"))?;
+        // The end of the plaintext is reached through its last chunk, so that a cut is noticed there too.
+        let number = (at / CHUNK as u64).min(chunks - 1);
+        self.input.seek(SeekFrom::Start(self.start + number * SEALED as u64))?;
+        self.counter = number;
+        self.ahead = None;
+        self.ready = 0..0;
+        self.ended = false;
+        self.next_chunk()?;
+        let skip = usize::try_from(at - number * CHUNK as u64).unwrap_or(usize::MAX);
+        self.ready.start = skip.min(self.ready.end);
+        Ok(at)
+    }
+}
