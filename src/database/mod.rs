@@ -10,6 +10,8 @@
 pub mod dump;
 pub mod sqlite;
 
+pub use dump::open_stream;
+
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
