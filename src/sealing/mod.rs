@@ -23,6 +23,10 @@ impl Recipient {
     /// Reads an `age1…` recipient; other kinds of recipient are custodians, not sealing keys.
     pub fn parse(text: &str) -> Result<Self> {
         let inner: age::x25519::Recipient = text.trim().parse().map_err(|why: &str| {
+            if text.trim().to_ascii_uppercase().starts_with("AGE-SECRET-KEY-") {
+                return Error::usage("an age identity was given where its recipient belongs, the public half")
+                    .hint("`age-keygen -y FILE` prints it. Take the secret out of your shell's history.");
+            }
             Error::usage(format!("{:?} is no age X25519 recipient", text.chars().take(80).collect::<String>()))
                 .because(why.to_owned())
                 .hint("It begins with age1 and is printed by age-keygen and by `strongroom init`.")
@@ -127,6 +131,16 @@ mod tests {
         let again = SealingKey::parse(&key.to_identity_file()).expect("it reads back");
         assert_eq!(again.id(), key.id());
         assert_eq!(Recipient::parse(&key.recipient().to_string()).expect("a recipient").id(), key.id());
+    }
+
+    #[test]
+    fn an_identity_given_as_a_recipient_is_not_repeated() {
+        let file = SealingKey::generate().to_identity_file();
+        let secret = std::str::from_utf8(&file).expect("text").lines().last().expect("a line").to_owned();
+        for given in [secret.clone(), format!(" {}", secret.to_lowercase())] {
+            let error = Recipient::parse(&given).err().expect("refused");
+            assert!(!error.chain().to_uppercase().contains(&secret[16..40]));
+        }
     }
 
     #[test]
