@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Read as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 
@@ -11,6 +12,9 @@ use super::tree::Place;
 use crate::ground::durable::{self, Existing};
 use crate::ground::names::ObjectName;
 use crate::ground::{Error, Kind, Result};
+
+/// How long another run is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Keeps sealed keys in a folder, below `keys/` as an archive does; files have mode 0600.
 pub struct FileEscrow {
@@ -134,8 +138,14 @@ impl Place for FileEscrow {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600).custom_flags(careful());
         let file = options.open(&path).ok();
-        // Where a lock cannot be had, being careful must do.
-        let file = file.filter(|file| flock(file, FlockOperation::LockExclusive).is_ok());
+        let begun = Instant::now();
+        // Others may write here and hold it for ever: after a while, or where there are no locks, being careful must do.
+        while let Some(file) = &file
+            && flock(file, FlockOperation::NonBlockingLockExclusive).is_err()
+            && begun.elapsed() < PATIENCE
+        {
+            std::thread::sleep(Duration::from_millis(20));
+        }
         Ok(Box::new(Held(file)))
     }
 }
