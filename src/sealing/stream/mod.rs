@@ -40,10 +40,7 @@ impl<'a, T> Catching<'a, T> {
 }
 
 impl age::Recipient for Catching<'_, age::x25519::Recipient> {
-    fn wrap_file_key(
-        &self,
-        key: &FileKey,
-    ) -> std::result::Result<(Vec<Stanza>, HashSet<String>), age::EncryptError> {
+    fn wrap_file_key(&self, key: &FileKey) -> std::result::Result<(Vec<Stanza>, HashSet<String>), age::EncryptError> {
         self.keep(key);
         self.inner.wrap_file_key(key)
     }
@@ -113,9 +110,7 @@ pub fn open_bytes(key: &SealingKey, sealed: &[u8], what: &str) -> Result<Zeroizi
     let mut reader = open(key, sealed, what)?;
     // The plaintext is never longer than what it was sealed to: one allocation, no unwiped copy.
     let mut bytes = Zeroizing::new(Vec::with_capacity(sealed.len()));
-    reader
-        .read_to_end(&mut bytes)
-        .map_err(|e| Error::from_io(Kind::Damaged, format!("cannot open {what}"), e))?;
+    reader.read_to_end(&mut bytes).map_err(|e| Error::from_io(Kind::Damaged, format!("cannot open {what}"), e))?;
     Ok(bytes)
 }
 
