@@ -1,0 +1,55 @@
+//! Schemes: how applications turn their key into ciphertext.
+//!
+//! The contract every scheme keeps: what it does with a key text and a value is to the letter what the application does, so
+//! that "decrypts here" means "decrypts there"; it never panics on a value, and wipes what it decrypted.
+
+pub mod package_broker;
+
+use zeroize::Zeroizing;
+
+use super::{EffectiveKey, KeyText};
+use crate::ground::{Error, Result};
+
+/// What came of decrypting one value.
+pub enum Outcome {
+    /// A tag or MAC matched; the plaintext.
+    Proved(Zeroizing<Vec<u8>>),
+    /// The cipher authenticates nothing, and the plaintext has the right form.
+    Plausible(Zeroizing<Vec<u8>>),
+    /// It does not decrypt.
+    Failed,
+}
+
+/// One way of encrypting; see the module for what it promises.
+pub trait Scheme: Send + Sync {
+    /// Its name, as profiles and bundles write it.
+    fn name(&self) -> &'static str;
+
+    /// What the application really uses of a key text.
+    fn effective_key(&self, text: &KeyText) -> Result<EffectiveKey>;
+
+    /// Whether a value has the form of this scheme's ciphertext.
+    fn looks_like(&self, value: &[u8]) -> bool;
+
+    /// Decrypts one value.
+    fn decrypt(&self, key: &EffectiveKey, value: &[u8]) -> Outcome;
+
+    /// Encrypts one value as the application would.
+    fn encrypt(&self, key: &EffectiveKey, plaintext: &[u8]) -> Result<Vec<u8>>;
+
+    /// How many characters of a key text count, where the application cuts it.
+    fn key_characters(&self) -> Option<usize>;
+
+    /// How many bytes the application recommends a key to have, base64-encoded.
+    fn recommended_bytes(&self) -> usize;
+}
+
+/// The scheme of this name.
+pub fn by_name(name: &str) -> Result<&'static dyn Scheme> {
+    match name {
+        package_broker::NAME => Ok(&package_broker::PackageBroker),
+        _ => {
+            Err(Error::usage(format!("there is no scheme {name:?}")).hint(format!("Known: {}.", package_broker::NAME)))
+        }
+    }
+}
