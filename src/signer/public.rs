@@ -118,14 +118,20 @@ impl Trusted {
         self.0.is_empty()
     }
 
+    /// Fails with [`crate::ground::Kind::NotAuthentic`] when nobody is trusted; `what` is what could not be accepted.
+    pub fn somebody(&self, what: &str) -> Result<()> {
+        if self.is_empty() {
+            return Err(Error::not_authentic(format!("{what} cannot be accepted: no signer is trusted")).hint(HINT));
+        }
+        Ok(())
+    }
+
     /// Verifies that a trusted signer signed exactly this message under exactly this comment, and says who it was.
     ///
     /// `minisig` is the signature file, `what` the signed object's name for messages. Everything that is not such a
     /// signature is [`crate::ground::Kind::NotAuthentic`].
     pub fn verify(&self, message: &[u8], minisig: &[u8], trusted_comment: &str, what: &str) -> Result<PublicKey> {
-        if self.is_empty() {
-            return Err(Error::not_authentic(format!("{what} cannot be accepted: no signer is trusted")).hint(HINT));
-        }
+        self.somebody(what)?;
         let refused = |why: &str| Error::not_authentic(format!("the signature of {what} is not good: {why}"));
         let parsed = Minisig::parse(minisig).map_err(refused)?;
         if parsed.comment != trusted_comment {
