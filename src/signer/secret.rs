@@ -64,11 +64,17 @@ impl Signer {
             .encode_slice(self.secret.as_slice(), &mut text[begin..])
             .map_err(|e| Error::failed("cannot write a signing key").because(e))?;
         text.push(b'\n');
+        let taken = |path: &Path| {
+            Error::refused(format!("{} is there already and would be lost", path.display()))
+                .hint("Move it away, or use it as [signing] key.")
+        };
+        if let Some(path) = [secret, public].into_iter().find(|path| path.symlink_metadata().is_ok()) {
+            return Err(taken(path));
+        }
         for (path, bytes, mode) in [(secret, text.as_slice(), 0o600), (public, self.public.to_file().as_bytes(), 0o644)]
         {
             if !durable::write_file(path, bytes, mode, Existing::Keep)? {
-                return Err(Error::refused(format!("{} is there already and would be lost", path.display()))
-                    .hint("Move it away, or use it as [signing] key."));
+                return Err(taken(path));
             }
         }
         Ok(())
