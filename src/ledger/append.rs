@@ -26,6 +26,8 @@ impl Ledger<'_> {
     /// Safe without any lock: of two writers one gets a number, and the other one reads on and takes the next. When this
     /// returns, entry and signature are durable. [`Kind::Usage`] when the signer is not trusted itself, because nobody
     /// would accept the ledger afterwards.
+    ///
+    /// Takes the place's lock `ledger/<app>/.lock` while it works: whoever calls this must not hold that one.
     pub fn append(&mut self, signer: &Signer, event: Event, time: Timestamp) -> Result<u64> {
         if !self.trusted.keys().contains(signer.public()) {
             return Err(Error::usage(format!("this host's own signer, {}, is not trusted", signer.public()))

@@ -9,8 +9,8 @@ use super::{AHEAD, Entry, Event, LIMIT, Ledger, entry_name, folder, signature_na
 use crate::ground::names::ObjectName;
 use crate::ground::{Error, Kind, Result, clock};
 
-/// How long an answer that may be a moment between two steps of a writer is given to settle.
-const SETTLE: Duration = Duration::from_millis(if cfg!(test) { 2 } else { 200 });
+/// How long what may be a moment between two steps of a writer is given to settle, each time.
+const SETTLE: [Duration; 3] = [Duration::from_millis(if cfg!(test) { 1 } else { 250 }); 3];
 
 /// Reading waits on the disk or on a bucket, verifying on a core: enough threads for both.
 const THREADS: usize = 16;
@@ -22,14 +22,15 @@ impl Ledger<'_> {
     pub(super) fn read_on(&mut self) -> Result<()> {
         // A listing taken while others write may show an entry and not the signature written before it, and of two
         // writers who race for a number the winner corrects the signature last. So a refusal counts when it stays.
-        let fresh = match self.read_new() {
-            Err(e) if e.kind() == Kind::NotAuthentic => {
-                std::thread::sleep(SETTLE);
-                self.read_new()?
+        let mut fresh = self.read_new();
+        for pause in SETTLE {
+            if !matches!(&fresh, Err(e) if e.kind() == Kind::NotAuthentic) {
+                break;
             }
-            other => other?,
-        };
-        self.take(fresh)
+            std::thread::sleep(pause);
+            fresh = self.read_new();
+        }
+        self.take(fresh?)
     }
 
     fn read_new(&self) -> Result<Vec<Entry>> {
