@@ -76,3 +76,19 @@ fn a_key_that_the_program_made_signs_for_us_and_its_legacy_signatures_are_refuse
         assert_eq!(verdict.as_ref().err().map(crate::ground::Error::kind), (!good).then_some(Kind::NotAuthentic));
     }
 }
+
+/// Made by minisign 0.11, so that the format is checked where the program is missing.
+const THEIR_KEY: &str = "RWQJz/zO+oZELL26XXHTU9eK1OyF/oVRhk0JMar151FnWeAb5/703VL5";
+const THEIR_SIGNATURE: &str = "\
+untrusted comment: signature from minisign secret key
+RUQJz/zO+oZELCfK6G8TShljx2zw1Ds8C/klTvjAGZcEfONSiD+DrKf1+lNHzwIye1inTK1iT95Jf1TZftC4/PWrC/Eq6G5Teg8=
+trusted comment: a trusted comment
+n65pY0r0VpFiQV9TSnPhsRyGllnWL3CPgyR56L0OuiK5/j53cBrpNLAPsPnVLVbKBJTxE33BaD9MUClse9UxCQ==
+";
+
+#[test]
+fn a_signature_of_the_program_verifies_without_it() {
+    let trusted = Trusted::new(vec![THEIR_KEY.parse().expect("a key")]);
+    assert!(trusted.verify(b"test", THEIR_SIGNATURE.as_bytes(), "a trusted comment", "test").is_ok());
+    assert!(trusted.verify(b"Test", THEIR_SIGNATURE.as_bytes(), "a trusted comment", "test").is_err());
+}

@@ -13,8 +13,12 @@ const TRUSTED: &str = "trusted comment: ";
 pub(super) struct Minisig<'a> {
     /// The id of the key that it says made it.
     pub(super) key_id: [u8; 8],
+    /// The signature of the message's BLAKE2b-512 digest.
+    pub(super) signature: [u8; 64],
     /// The trusted comment.
     pub(super) comment: &'a str,
+    /// The signature of the first signature's bytes and the comment's.
+    pub(super) global: [u8; 64],
 }
 
 impl<'a> Minisig<'a> {
@@ -40,16 +44,18 @@ impl<'a> Minisig<'a> {
             return Err("the first line of the signature file is no untrusted comment");
         }
         let comment = third.strip_prefix(TRUSTED).ok_or("the signature file has no trusted comment")?;
-        let signature: [u8; 74] = decode(second).ok_or("the second line of the signature file is no signature")?;
-        let _: [u8; 64] = decode(fourth).ok_or("the fourth line of the signature file is no signature")?;
-        match &signature[..2] {
+        let algorithm_id_signature: [u8; 74] =
+            decode(second).ok_or("the second line of the signature file is no signature")?;
+        let global: [u8; 64] = decode(fourth).ok_or("the fourth line of the signature file is no signature")?;
+        match &algorithm_id_signature[..2] {
             b"ED" => {}
             b"Ed" => return Err("the signature is of the legacy kind that is not prehashed"),
             _ => return Err("the signature's algorithm is unknown"),
         }
-        let mut key_id = [0; 8];
-        key_id.copy_from_slice(&signature[2..10]);
-        Ok(Self { key_id, comment })
+        let (mut key_id, mut signature) = ([0; 8], [0; 64]);
+        key_id.copy_from_slice(&algorithm_id_signature[2..10]);
+        signature.copy_from_slice(&algorithm_id_signature[10..]);
+        Ok(Self { key_id, signature, comment, global })
     }
 }
 
