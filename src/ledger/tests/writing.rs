@@ -77,11 +77,13 @@ fn an_entry_that_is_too_long_is_not_written() {
     assert!(ledger.append(&world.signer, prune(1000), clock::now()).is_ok());
 }
 
+type Happening<'a> = Box<dyn FnOnce(&Memory) + Send + 'a>;
+
 /// An archive in which something else happens just before one object is begun.
 struct Interleaved<'a> {
     archive: &'a Memory,
     name: &'static str,
-    happens: std::sync::Mutex<Option<Box<dyn FnOnce(&Memory) + Send + 'a>>>,
+    happens: std::sync::Mutex<Option<Happening<'a>>>,
 }
 
 impl<'a> Interleaved<'a> {
@@ -148,7 +150,7 @@ fn rival(world: &World) -> (Vec<u8>, Vec<u8>) {
 fn signers(world: &World) -> Vec<PublicKey> {
     let said = |bytes: &Vec<u8>| serde_json::from_slice::<Value>(bytes).expect("JSON")["signer"].clone();
     let keys =
-        world.archive.objects().iter().filter(|(name, _)| name.ends_with(".json")).map(|(_, b)| said(b)).collect();
+        world.archive.objects().iter().filter(|(name, _)| !name.ends_with(".minisig")).map(|(_, b)| said(b)).collect();
     serde_json::from_value(Value::Array(keys)).expect("keys")
 }
 
