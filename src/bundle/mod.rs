@@ -4,7 +4,44 @@
 //! `minisign`. The contract:
 //! * everything streams, in both directions, in memory that does not grow with what is stored;
 //! * an object's digest is taken from the very bytes that are written, and checked on the very bytes that are used;
-//! * a bundle exists when the ledger names the digest of its `SHA256SUMS`; what a run that was killed left behind is no bundle.
+//! * a bundle exists when the ledger names the digest of its `SHA256SUMS`; what a run that was killed left behind is no bundle;
+//! * nothing is believed before `SHA256SUMS` is signed by a trusted signer, and nothing that it does not list is part of it.
 
+mod check;
 pub mod digest;
+pub mod draft;
 pub mod frames;
+pub mod header;
+pub mod members;
+pub mod opened;
+pub mod proof_record;
+pub mod sums;
+#[cfg(test)]
+mod tests;
+
+pub use check::Scope;
+pub use draft::{Draft, MemberWriter};
+pub use header::{Header, StorageSummary};
+pub use members::{Member, PartKind, PartName};
+pub use opened::Opened;
+pub use proof_record::{ProofHead, ProofReader, ProofSummary, ProofWriter};
+pub use sums::Sums;
+
+use crate::ground::Result;
+use crate::ground::names::{AppName, BundleId, ObjectName, Uuid};
+
+/// The object that lists every other with its digest.
+pub const SUMS: &str = "SHA256SUMS";
+
+/// The signature of [`SUMS`].
+pub const SIGNATURE: &str = "SHA256SUMS.minisig";
+
+/// The folder of a bundle.
+pub fn folder(app: &AppName, id: &BundleId) -> Result<ObjectName> {
+    format!("bundles/{app}/{id}").parse()
+}
+
+/// What a bundle's signature says besides the digest list.
+fn trusted_comment(archive: &Uuid, app: &AppName, id: &BundleId) -> String {
+    format!("strongroom bundle v1 archive={archive} app={app} id={id}")
+}
