@@ -18,6 +18,8 @@ use crate::ground::{Error, Result};
 
 /// How long one step may keep writers out.
 const STEP: Duration = Duration::from_millis(40);
+/// How often a lock is asked for: a busy writer leaves gaps of about a millisecond.
+const POLL: Duration = Duration::from_millis(1);
 /// How often writers may make the copy begin again before they are kept out.
 const RESTARTS: u32 = 3;
 /// The most pages of one step, so that a step's time stays near what was measured.
@@ -91,6 +93,8 @@ impl Copying<'_> {
         if self.wal {
             self.begin()?;
         }
+        // From here on the waiting is done here, so that a step's time is the time of its lock.
+        self.source.busy_timeout(Duration::ZERO).map_err(|e| self.fault(e))?;
         let backup = Backup::new(self.source, target).map_err(|e| self.fault(e))?;
         let (mut step, mut restarts, mut done_before, mut shown) = (256, 0, 0, 0);
         let mut held: Option<Instant> = None;
@@ -105,7 +109,7 @@ impl Copying<'_> {
                     if waiting.get_or_insert(begun).elapsed() > self.options.busy {
                         return Err(locked(self.path));
                     }
-                    std::thread::sleep(Duration::from_millis(5));
+                    std::thread::sleep(POLL);
                     continue;
                 }
                 StepResult::Done => {
@@ -159,6 +163,7 @@ impl Copying<'_> {
                     if error.kind() != crate::ground::Kind::Unreachable || begun.elapsed() > self.options.busy {
                         return Err(error);
                     }
+                    std::thread::sleep(POLL);
                 }
             }
         }

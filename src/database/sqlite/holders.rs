@@ -52,6 +52,10 @@ pub(super) fn refuse_open(live: &Path) -> Result<()> {
         return Err(Error::refused(format!("{} is open in {}", live.display(), held.join(", ")))
             .hint("Stop the application first, by hand or as [app] stop."));
     }
+    // SQLite removes the log beside what it takes for an empty database; a damaged one is left as it is.
+    if open::peek(live, |_| None).is_err() {
+        return Ok(());
+    }
     let Ok(connection) = open::open(live, Mode::Writable, Duration::from_secs(1)) else { return Ok(()) };
     // Exclusive for the connection and not for a transaction: in WAL mode that is refused even by idle readers.
     let taken = connection.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; COMMIT;");

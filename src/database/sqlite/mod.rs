@@ -7,10 +7,15 @@ mod holders;
 pub(crate) mod open;
 mod place;
 pub(crate) mod read;
-mod replace;
-pub(crate) mod snapshot;
 #[cfg(test)]
-mod tests;
+mod read_tests;
+mod replace;
+#[cfg(test)]
+mod restore_tests;
+pub(crate) mod snapshot;
+pub(crate) mod spread;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::fs::File;
 use std::io::Read;
@@ -44,12 +49,15 @@ impl Default for SqliteOptions {
     }
 }
 
+/// A file's device and inode, and a handle of it.
+type Held = ((u64, u64), Arc<File>);
+
 /// An application's SQLite database.
 pub struct Sqlite {
     path: PathBuf,
     options: SqliteOptions,
     /// The file's handle, kept for the sake of locks: see [`Peeked`].
-    peeked: Mutex<Option<((u64, u64), Arc<File>)>>,
+    peeked: Mutex<Option<Held>>,
 }
 
 impl Sqlite {
@@ -63,15 +71,23 @@ impl Sqlite {
         &self.path
     }
 
-    fn peek(&self) -> Result<Peeked> {
+    /// The file behind the path and what it is.
+    ///
+    /// Links are followed here, because the files beside a database lie where SQLite finds the file itself.
+    fn peek(&self) -> Result<(PathBuf, Peeked)> {
+        let path = real(&self.path);
         let mut held = self.peeked.lock().unwrap_or_else(PoisonError::into_inner);
-        let peeked = open::peek(&self.path, |identity| {
+        let peeked = open::peek(&path, |identity| {
             held.as_ref().filter(|(same, _)| *same == identity).map(|(_, file)| Arc::clone(file))
         })?;
         let identity = peeked.file.metadata().map(|m| (m.dev(), m.ino())).unwrap_or_default();
         *held = Some((identity, Arc::clone(&peeked.file)));
-        Ok(peeked)
+        Ok((path, peeked))
     }
+}
+
+fn real(path: &Path) -> PathBuf {
+    std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
 impl Database for Sqlite {
@@ -80,15 +96,15 @@ impl Database for Sqlite {
     }
 
     fn snapshot(&self, scratch: &Scratch, progress: &dyn Progress) -> Result<Box<dyn Snapshot>> {
-        let peeked = self.peek()?;
-        let size = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());
-        scratch.need(size(&self.path) + size(&open::beside(&self.path, "-wal")) + (1 << 20))?;
+        let (path, peeked) = self.peek()?;
+        let size = |file: &Path| std::fs::metadata(file).map_or(0, |m| m.len());
+        scratch.need(size(&path) + size(&open::beside(&path, "-wal")) + (1 << 20))?;
         // A second time only when somebody opened an untouched database in between.
         for last in [false, true] {
-            let (source, access) = open::open_live(&self.path, &peeked, Duration::from_millis(200), true)?;
-            let copied = copy::copy(&source, peeked.wal, &self.path, scratch, &self.options, progress)?;
+            let (source, access) = open::open_live(&path, &peeked, self.options.busy, true)?;
+            let copied = copy::copy(&source, peeked.wal, &path, scratch, &self.options, progress)?;
             if let Access::Untouched(stamp) = access
-                && open::Stamp::of(&self.path)? != stamp
+                && open::Stamp::of(&path)? != stamp
                 && !last
             {
                 continue;
@@ -96,19 +112,19 @@ impl Database for Sqlite {
             return Ok(Box::new(SqliteSnapshot {
                 connection: copied.connection,
                 file: copied.file,
-                path: self.path.clone(),
+                path,
                 private: true,
                 wal: peeked.wal,
                 longest_lock: copied.longest_lock,
                 stamp: None,
             }));
         }
-        Err(open::locked(&self.path))
+        Err(open::locked(&path))
     }
 
     fn look(&self) -> Result<Box<dyn Snapshot>> {
-        let peeked = self.peek()?;
-        Ok(Box::new(look_at(&self.path, peeked, self.options.busy.min(Duration::from_secs(5)))?))
+        let (path, peeked) = self.peek()?;
+        Ok(Box::new(look_at(&path, peeked, self.options.busy.min(Duration::from_secs(5)))?))
     }
 
     fn plan(&self, facts: &Facts) -> Result<DatabasePlan> {
@@ -148,5 +164,7 @@ fn look_at(path: &Path, peeked: Peeked, busy: Duration) -> Result<SqliteSnapshot
 
 /// Opens somebody's database file by its path: a dump, or the live file of an application.
 pub(crate) fn open_file(path: &Path) -> Result<SqliteSnapshot> {
-    look_at(path, open::peek(path, |_| None)?, Duration::from_secs(5))
+    let path = real(path);
+    let peeked = open::peek(&path, |_| None)?;
+    look_at(&path, peeked, Duration::from_secs(5))
 }

@@ -101,7 +101,7 @@ fn denied(path: &Path) -> Error {
 }
 
 /// The file with `suffix` put behind its name: `-wal`, `-shm`, `-journal`.
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
@@ -109,7 +109,7 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
 
 /// How the files of a database stood at one time; the same again later means that nobody wrote in between.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Stamp {
+pub(crate) struct Stamp {
     identity: (u64, u64),
     length: u64,
     modified: (i64, i64),
@@ -177,14 +177,14 @@ fn needs_writing(error: &rusqlite::Error) -> bool {
 
 /// What a connection may do.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mode {
+pub(crate) enum Mode {
     ReadOnly,
     Immutable,
     Writable,
 }
 
 /// Opens a file that exists and takes every power away from it that reading does not need.
-pub(super) fn open(path: &Path, mode: Mode, busy: Duration) -> Result<Connection> {
+pub(crate) fn open(path: &Path, mode: Mode, busy: Duration) -> Result<Connection> {
     // The bundled SQLite takes every name for a URI that begins with `file:`; an absolute path never does.
     let absolute = std::path::absolute(path).map_err(|e| Error::io("find", path, e))?;
     let base = OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
@@ -217,7 +217,7 @@ fn percent(path: &[u8]) -> String {
 }
 
 /// Makes a connection proof against what the file's schema may hold (<https://www.sqlite.org/security.html>).
-pub(super) fn harden(connection: &Connection, busy: Duration) -> rusqlite::Result<()> {
+pub(crate) fn harden(connection: &Connection, busy: Duration) -> rusqlite::Result<()> {
     for (setting, value) in [
         (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
         (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
@@ -247,7 +247,7 @@ fn first_read(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Reads for the first time, which is when SQLite finds out what the file is.
-pub(super) fn read_begins(connection: &Connection, path: &Path) -> Result<()> {
+pub(crate) fn read_begins(connection: &Connection, path: &Path) -> Result<()> {
     first_read(connection).map_err(|e| fault(path, e))
 }
 

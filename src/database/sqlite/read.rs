@@ -4,10 +4,11 @@ use base64::Engine as _;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row};
 
+use super::spread::{Spread, share_of};
 use crate::appkey::credential::{Credential, KeyPart, MAX_CIPHERTEXT, RowId};
 use crate::config::profile::{CredentialColumn, Profile};
 use crate::database::{NamedObject, Suspect};
-use crate::ground::{Error, Result, json, names};
+use crate::ground::{Error, Result, json};
 
 /// The longest component of a primary key that is read.
 pub(crate) const MAX_KEY: usize = 4096;
@@ -16,10 +17,10 @@ const MAX_PATH: usize = 4096;
 /// How many rows of a table are looked at for suspects, from its beginning and from its end.
 const SUSPECT_ROWS: u64 = 500;
 /// The profile's query is stopped after this many times a hundred thousand steps of SQLite's machine.
-const QUERY_LIMIT: u32 = 20_000;
+const QUERY_LIMIT: u32 = 5_000;
 
 /// An identifier as SQL takes it, whatever it holds.
-pub(super) fn quote(identifier: &str) -> String {
+pub(crate) fn quote(identifier: &str) -> String {
     format!("\"{}\"", identifier.replace('"', "\"\""))
 }
 
@@ -50,9 +51,9 @@ impl Table {
 }
 
 /// A reader of an open database; `fault` makes an error of SQLite's ours.
-pub(super) struct Reader<'a> {
-    pub(super) connection: &'a Connection,
-    pub(super) fault: &'a dyn Fn(rusqlite::Error) -> Error,
+pub(crate) struct Reader<'a> {
+    pub(crate) connection: &'a Connection,
+    pub(crate) fault: &'a dyn Fn(rusqlite::Error) -> Error,
 }
 
 impl Reader<'_> {
@@ -234,7 +235,7 @@ impl Reader<'_> {
     }
 
     /// See [`crate::database::Snapshot::named_objects`].
-    pub(super) fn named_objects(
+    pub(crate) fn named_objects(
         &self,
         profile: &Profile,
         visit: &mut dyn FnMut(NamedObject) -> Result<()>,
@@ -305,61 +306,6 @@ pub(crate) fn missing(what: &str) -> Error {
     Error::usage(format!("the database has no {what}")).hint(
         "Is this the application's database? Another version of it may need another profile (--app, or [profile]).",
     )
-}
-
-/// A column's share of a sample, at least one when there is anything.
-pub(crate) fn share_of(sample: usize, count: u64, total: u64) -> u64 {
-    if count == 0 {
-        return 0;
-    }
-    let share = u128::from(count) * sample as u128 / u128::from(total.max(1));
-    u64::try_from(share).unwrap_or(u64::MAX).clamp(1, count)
-}
-
-/// Which rows of a column are taken: all, or one at random of each of as many equal stretches as were asked for.
-pub(crate) struct Spread {
-    count: u64,
-    parts: Option<u64>,
-    part: u64,
-    next: u64,
-    random: u64,
-}
-
-impl Spread {
-    pub(crate) fn new(count: u64, parts: Option<u64>) -> Result<Self> {
-        let random = u64::from_le_bytes(names::random()?);
-        let mut spread = Self { count, parts, part: 0, next: 0, random };
-        spread.choose();
-        Ok(spread)
-    }
-
-    /// Whether the row of this number is taken; numbers come in order from 0.
-    pub(crate) fn takes(&mut self, number: u64) -> bool {
-        if self.parts.is_none() {
-            return true;
-        }
-        if number != self.next {
-            return false;
-        }
-        self.part += 1;
-        self.choose();
-        true
-    }
-
-    fn choose(&mut self) {
-        let Some(parts) = self.parts else { return };
-        if self.part >= parts {
-            self.next = u64::MAX;
-            return;
-        }
-        let at = |part: u64| u64::try_from(u128::from(part) * u128::from(self.count) / u128::from(parts)).unwrap_or(0);
-        let (from, to) = (at(self.part), at(self.part + 1));
-        // A splitmix64 step: no secret hangs on which rows are looked at.
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        self.next = from + (mixed ^ (mixed >> 31)) % (to - from).max(1);
-    }
 }
 
 fn credential(row: &Row<'_>, wanted: &CredentialColumn) -> rusqlite::Result<Credential> {

@@ -21,17 +21,17 @@ use crate::ground::{Error, Result};
 /// One moment of an SQLite database.
 pub(crate) struct SqliteSnapshot {
     // Before `file`: a connection must be closed before any other handle of its file is.
-    pub(super) connection: Connection,
-    pub(super) file: Arc<File>,
+    pub(crate) connection: Connection,
+    pub(crate) file: Arc<File>,
     /// What messages call it.
-    pub(super) path: PathBuf,
+    pub(crate) path: PathBuf,
     /// Nobody else can write to it: its bytes are the dump, and there is time to check them.
-    pub(super) private: bool,
+    pub(crate) private: bool,
     /// The source was in WAL mode.
-    pub(super) wal: bool,
-    pub(super) longest_lock: Duration,
+    pub(crate) wal: bool,
+    pub(crate) longest_lock: Duration,
     /// How the files must still stand, where no lock holds others off.
-    pub(super) stamp: Option<Stamp>,
+    pub(crate) stamp: Option<Stamp>,
 }
 
 impl SqliteSnapshot {

@@ -1,0 +1,202 @@
+//! What is asked of a dump: its credentials, its suspects, its rows.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::script::{Listener, Outline};
+use super::value::Value;
+use crate::appkey::credential::{Credential, KeyPart};
+use crate::config::profile::{CredentialColumn, Profile};
+use crate::database::Suspect;
+use crate::database::sqlite::read::{MAX_KEY, in_profile, integer, missing, row_id, text_or_bytes};
+use crate::database::sqlite::spread::Spread;
+use crate::ground::{Error, Result};
+
+fn position(columns: &[String], name: &str) -> Option<usize> {
+    columns.iter().position(|c| c.eq_ignore_ascii_case(name))
+}
+
+fn is_profile_table(profile: &Profile, table: &str) -> bool {
+    profile.credentials.iter().any(|c| c.table.eq_ignore_ascii_case(table))
+}
+
+/// Hands on credentials.
+pub(super) struct Credentials<'a> {
+    profile: &'a Profile,
+    /// For each column of the profile, which of its rows are taken.
+    spreads: Vec<Spread>,
+    /// For each column of the profile, the non-NULL values seen.
+    pub(super) counts: Vec<u64>,
+    visit: &'a mut dyn FnMut(Credential) -> Result<()>,
+    /// Of the INSERT at hand: number in the profile, place of the value, places of the key.
+    here: Vec<(usize, usize, Vec<usize>)>,
+}
+
+impl<'a> Credentials<'a> {
+    pub(super) fn new(
+        profile: &'a Profile,
+        spreads: Vec<Spread>,
+        visit: &'a mut dyn FnMut(Credential) -> Result<()>,
+    ) -> Self {
+        Self { profile, spreads, counts: vec![0; profile.credentials.len()], visit, here: Vec::new() }
+    }
+
+    /// After the last row: whether everything that the profile needs was there.
+    pub(super) fn check(&self, outline: &Outline) -> Result<()> {
+        for wanted in self.profile.credentials.iter().filter(|c| !c.optional) {
+            match outline.tables.get(&wanted.table.to_ascii_lowercase()) {
+                None => return Err(missing(&format!("table {}", wanted.table))),
+                Some((_, columns)) => drop(places(wanted, columns)?),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn places(wanted: &CredentialColumn, columns: &[String]) -> Result<Option<(usize, Vec<usize>)>> {
+    let absent = |column: &str| missing(&format!("column {}.{column}", wanted.table));
+    let Some(value) = position(columns, &wanted.column) else {
+        return if wanted.optional { Ok(None) } else { Err(absent(&wanted.column)) };
+    };
+    let keys: Result<_> = wanted.primary_key.iter().map(|k| position(columns, k).ok_or_else(|| absent(k))).collect();
+    Ok(Some((value, keys?)))
+}
+
+impl Listener for Credentials<'_> {
+    fn rows_of(&mut self, table: &str, columns: &[String]) -> Result<Option<Vec<bool>>> {
+        self.here.clear();
+        let mut kept = vec![false; columns.len()];
+        for (number, wanted) in self.profile.credentials.iter().enumerate() {
+            if !wanted.table.eq_ignore_ascii_case(table) {
+                continue;
+            }
+            if let Some((value, keys)) = places(wanted, columns)? {
+                kept[value] = true;
+                for key in &keys {
+                    kept[*key] = true;
+                }
+                self.here.push((number, value, keys));
+            }
+        }
+        Ok(if self.here.is_empty() { None } else { Some(kept) })
+    }
+
+    fn row(&mut self, table: &str, _: &[String], values: &[Value]) -> Result<()> {
+        for (number, value, keys) in &self.here {
+            let ciphertext = match &values[*value] {
+                Value::Null => continue,
+                Value::Number(text) => text.as_bytes().to_vec(),
+                Value::Text(bytes) | Value::Blob(bytes) => bytes.clone(),
+                Value::Unread => return Err(Error::damaged(format!("a row of {table} is too long to be read"))),
+            };
+            let taken = self.spreads[*number].takes(self.counts[*number]);
+            self.counts[*number] += 1;
+            if !taken {
+                continue;
+            }
+            let wanted = &self.profile.credentials[*number];
+            let id = row_id(keys.iter().map(|k| key_part(&values[*k])).collect());
+            (self.visit)(Credential { table: wanted.table.clone(), column: wanted.column.clone(), id, ciphertext })?;
+        }
+        Ok(())
+    }
+
+    fn skipped_row(&mut self, _: &str) {}
+
+    fn matters(&self, table: &str) -> bool {
+        is_profile_table(self.profile, table)
+    }
+}
+
+fn key_part(value: &Value) -> KeyPart {
+    match value {
+        Value::Null | Value::Unread => KeyPart::Text("NULL".to_owned()),
+        Value::Number(text) => text.parse().map_or_else(|_| KeyPart::Text(text.clone()), integer),
+        Value::Text(bytes) | Value::Blob(bytes) if bytes.len() > MAX_KEY => {
+            KeyPart::Text(format!("longer than {MAX_KEY} bytes"))
+        }
+        Value::Text(bytes) | Value::Blob(bytes) => text_or_bytes(bytes),
+    }
+}
+
+/// Looks at some rows of every table for values that look like ciphertext.
+pub(super) struct Suspects<'a> {
+    profile: &'a Profile,
+    looks_like: &'a dyn Fn(&[u8]) -> bool,
+    rows: HashMap<String, u64>,
+    found: BTreeMap<(String, String), u64>,
+}
+
+impl<'a> Suspects<'a> {
+    pub(super) fn new(profile: &'a Profile, looks_like: &'a dyn Fn(&[u8]) -> bool) -> Self {
+        Self { profile, looks_like, rows: HashMap::new(), found: BTreeMap::new() }
+    }
+
+    pub(super) fn found(self) -> Vec<Suspect> {
+        self.found.into_iter().map(|((table, column), values)| Suspect { table, column, values }).collect()
+    }
+
+    fn count(&mut self, table: &str) -> u64 {
+        match self.rows.get_mut(table) {
+            Some(rows) => {
+                *rows += 1;
+                *rows
+            }
+            None => *self.rows.entry(table.to_owned()).or_insert(1),
+        }
+    }
+}
+
+impl Listener for Suspects<'_> {
+    fn rows_of(&mut self, table: &str, columns: &[String]) -> Result<Option<Vec<bool>>> {
+        let rows = self.rows.get(table).copied().unwrap_or(0);
+        // The first five hundred, and then some of all the others.
+        let looked_at = rows < 500 || rows % 64 == 0;
+        Ok(looked_at.then(|| columns.iter().map(|c| !in_profile(self.profile, table, c)).collect()))
+    }
+
+    fn row(&mut self, table: &str, columns: &[String], values: &[Value]) -> Result<()> {
+        self.count(table);
+        for (column, value) in columns.iter().zip(values) {
+            if let Value::Text(bytes) | Value::Blob(bytes) = value
+                && (self.looks_like)(bytes)
+            {
+                *self.found.entry((table.to_owned(), column.clone())).or_insert(0) += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn skipped_row(&mut self, table: &str) {
+        self.count(table);
+    }
+
+    fn matters(&self, _: &str) -> bool {
+        false
+    }
+}
+
+/// Counts rows.
+#[derive(Default)]
+pub(super) struct Count(pub(super) BTreeMap<String, u64>);
+
+impl Listener for Count {
+    fn rows_of(&mut self, _: &str, _: &[String]) -> Result<Option<Vec<bool>>> {
+        Ok(None)
+    }
+
+    fn row(&mut self, _: &str, _: &[String], _: &[Value]) -> Result<()> {
+        Ok(())
+    }
+
+    fn skipped_row(&mut self, table: &str) {
+        if let Some(rows) = self.0.get_mut(table) {
+            *rows += 1;
+        } else if !table.starts_with("sqlite_") {
+            self.0.insert(table.to_owned(), 1);
+        }
+    }
+
+    fn matters(&self, _: &str) -> bool {
+        false
+    }
+}
