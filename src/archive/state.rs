@@ -1,1 +1,189 @@
-//! What this host remembers of the storage that it backed up.
+//! What this host remembers of the storage that it backed up, so that a write-only host works incrementally.
+//!
+//! One transaction a backup: it sees the last committed state, takes the changes of this run, and becomes the state with
+//! [`State::commit`], after the ledger entry. A run that is killed leaves the state as it was.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use crate::ground::names::{AppName, BundleId, Uuid};
+use crate::ground::{Error, Result, durable, failpoint};
+
+/// The layout of the tables; another one is begun anew.
+const LAYOUT: i64 = 1;
+
+const TABLES: &str = "
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS files (
+    path BLOB PRIMARY KEY, kind INTEGER NOT NULL, size INTEGER NOT NULL,
+    mtime INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
+    inode INTEGER NOT NULL, mode INTEGER NOT NULL, uid INTEGER NOT NULL, gid INTEGER NOT NULL,
+    target BLOB, blake3 BLOB, part TEXT, frame INTEGER, skip INTEGER, racy INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS parts (
+    name TEXT PRIMARY KEY, sha256 TEXT NOT NULL, stored INTEGER NOT NULL, content INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS segments (
+    first BLOB PRIMARY KEY, name TEXT NOT NULL, sha256 TEXT NOT NULL, lines INTEGER NOT NULL,
+    files INTEGER NOT NULL, bytes INTEGER NOT NULL, blake3 TEXT NOT NULL
+) WITHOUT ROWID;
+";
+
+/// The state database of one host, for one application in one archive.
+pub struct State {
+    path: PathBuf,
+    connection: Connection,
+    base: Option<BundleId>,
+    /// The file was there and could not be used.
+    unusable: bool,
+}
+
+impl State {
+    /// Opens the state, or begins it; what belongs to another archive or cannot be read is begun anew.
+    pub fn open(path: &Path, archive: &Uuid, app: &AppName) -> Result<Self> {
+        let owner = format!("{archive}/{app}");
+        let existed = path.exists();
+        let (connection, unusable) = match Self::try_open(path, &owner) {
+            Ok(Some(connection)) => (connection, false),
+            Ok(None) | Err(_) => {
+                // Beside it lies what SQLite keeps of a transaction that was killed; it goes with the file.
+                for suffix in ["", "-journal", "-wal", "-shm"] {
+                    let mut name = path.as_os_str().to_owned();
+                    name.push(suffix);
+                    let _ = std::fs::remove_file(PathBuf::from(name));
+                }
+                durable::write_file(path, b"", 0o600, durable::Existing::Replace)?;
+                let connection = Self::try_open(path, &owner)
+                    .map_err(|e| failed(path, &e))?
+                    .ok_or_else(|| Error::failed(format!("cannot begin {}", path.display())))?;
+                (connection, existed)
+            }
+        };
+        let base: Option<String> = connection
+            .query_row("SELECT value FROM facts WHERE name = 'base'", [], |row| row.get(0))
+            .optional()
+            .map_err(|e| failed(path, &e))?;
+        let base = base.and_then(|id| id.parse().ok());
+        connection.execute_batch("BEGIN IMMEDIATE").map_err(|e| failed(path, &e))?;
+        Ok(Self { path: path.to_owned(), connection, base, unusable })
+    }
+
+    /// Opens and checks; `None` when it is somebody else's.
+    fn try_open(path: &Path, owner: &str) -> rusqlite::Result<Option<Connection>> {
+        let connection = Connection::open(path)?;
+        connection.busy_timeout(std::time::Duration::from_secs(5))?;
+        connection.execute_batch(
+            "PRAGMA journal_mode = DELETE; PRAGMA synchronous = FULL; PRAGMA cache_size = -8192; PRAGMA temp_store = FILE;",
+        )?;
+        let layout: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        let empty: bool = connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))?;
+        if empty {
+            connection.execute_batch("BEGIN")?;
+            connection.execute_batch(TABLES)?;
+            connection.pragma_update(None, "user_version", LAYOUT)?;
+            connection.execute("INSERT INTO facts VALUES ('owner', ?1)", [owner])?;
+            connection.execute_batch("COMMIT")?;
+            return Ok(Some(connection));
+        }
+        if layout != LAYOUT {
+            return Ok(None);
+        }
+        let found: String =
+            connection.query_row("SELECT value FROM facts WHERE name = 'owner'", [], |row| row.get(0))?;
+        Ok((found == owner).then_some(connection))
+    }
+
+    /// The bundle that the state is of.
+    pub fn base(&self) -> Option<&BundleId> {
+        self.base.as_ref()
+    }
+
+    /// Whether a file was there that could not be used.
+    pub fn was_unusable(&self) -> bool {
+        self.unusable
+    }
+
+    /// Forgets everything, within this run's transaction.
+    pub fn forget(&mut self) -> Result<()> {
+        self.base = None;
+        self.connection
+            .execute_batch("DELETE FROM files; DELETE FROM parts; DELETE FROM segments;")
+            .map_err(|e| self.failed(&e))
+    }
+
+    /// The connection, for the one who stores.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Turns an error of the database into one that names it.
+    pub fn failed(&self, error: &rusqlite::Error) -> Error {
+        failed(&self.path, error)
+    }
+
+    /// Makes this run's changes the state of a bundle that the ledger names.
+    pub fn commit(&mut self, bundle: &BundleId) -> Result<()> {
+        failpoint::pass("before the commit of the state");
+        self.connection
+            .execute("INSERT OR REPLACE INTO facts VALUES ('base', ?1)", params![bundle.as_str()])
+            .and_then(|_| self.connection.execute_batch("COMMIT; BEGIN IMMEDIATE"))
+            .map_err(|e| self.failed(&e))?;
+        self.base = Some(bundle.clone());
+        failpoint::pass("after the commit of the state");
+        Ok(())
+    }
+}
+
+fn failed(path: &Path, error: &rusqlite::Error) -> Error {
+    Error::failed(format!("cannot use the state in {}", path.display()))
+        .because(error.to_string())
+        .hint("It can be removed: the next backup then stores every file again.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names() -> (Uuid, AppName, BundleId) {
+        (
+            "11111111-2222-4333-8444-555555555555".parse().expect("a uuid"),
+            "app".parse().expect("a name"),
+            "20261123T020000Z-1a2b3c4d".parse().expect("an id"),
+        )
+    }
+
+    #[test]
+    fn only_a_commit_changes_the_state() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("state.sqlite");
+        let (archive, app, id) = names();
+        let mut state = State::open(&path, &archive, &app).expect("begun");
+        state.connection().execute("INSERT INTO parts VALUES ('a', 'b', 1, 1)", []).expect("written");
+        drop(state);
+        state = State::open(&path, &archive, &app).expect("opened");
+        let count = |s: &State| -> i64 {
+            s.connection().query_row("SELECT count(*) FROM parts", [], |row| row.get(0)).expect("counted")
+        };
+        assert_eq!((count(&state), state.base()), (0, None));
+        state.connection().execute("INSERT INTO parts VALUES ('a', 'b', 1, 1)", []).expect("written");
+        state.commit(&id).expect("committed");
+        drop(state);
+        let state = State::open(&path, &archive, &app).expect("opened");
+        assert_eq!((count(&state), state.base()), (1, Some(&id)));
+        assert!(!state.was_unusable());
+    }
+
+    #[test]
+    fn a_state_of_another_archive_or_a_damaged_one_is_begun_anew() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("state.sqlite");
+        let (archive, app, id) = names();
+        State::open(&path, &archive, &app).expect("begun").commit(&id).expect("committed");
+        let other: Uuid = "21111111-2222-4333-8444-555555555555".parse().expect("a uuid");
+        assert_eq!(State::open(&path, &other, &app).expect("begun anew").base(), None);
+        std::fs::write(&path, vec![7; 5000]).expect("damaged");
+        let state = State::open(&path, &archive, &app).expect("begun anew");
+        assert!(state.was_unusable() && state.base().is_none());
+    }
+}

@@ -10,11 +10,15 @@
 mod check;
 pub mod digest;
 pub mod draft;
+pub mod extract;
+pub mod filelist;
 pub mod frames;
 pub mod header;
 pub mod members;
 pub mod opened;
+pub mod part;
 pub mod proof_record;
+pub mod store;
 pub mod sums;
 #[cfg(test)]
 mod tests;

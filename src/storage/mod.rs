@@ -2,13 +2,14 @@
 //!
 //! The contract every storage keeps:
 //! * [`Storage::walk`] answers in raw byte order of the whole path, one entry at a time, and never follows a link;
-//! * a file read through [`Storage::open`] is the one that was walked, or [`Opened::unchanged`] says that it is not;
+//! * a file read through [`Reader::open`] is the one that was walked, or [`Opened::unchanged`] says that it is not;
 //! * what cannot be read is reported, never left out in silence;
 //! * names are bytes, and no two places mean the same name.
 
 pub mod filesystem;
+pub mod owners;
 
-use std::io::Read;
+use std::io::{Read, Write};
 
 use crate::ground::Result;
 
@@ -79,6 +80,12 @@ pub trait Opened: Read + Send {
     fn unchanged(&self) -> Result<bool>;
 }
 
+/// Opens the files that a walk named.
+pub trait Reader: Send {
+    /// Opens a file by its walked path; [`crate::ground::Kind::NotFound`] when it is gone or is no file any more.
+    fn open(&self, path: &[u8]) -> Result<Box<dyn Opened>>;
+}
+
 /// The files of an application.
 pub trait Storage: Send + Sync {
     /// Its URL without secrets, for messages.
@@ -89,9 +96,107 @@ pub trait Storage: Send + Sync {
     /// A storage whose root is missing is an error, never an empty walk.
     fn walk(&self, visit: &mut dyn FnMut(Entry) -> Result<()>) -> Result<Vec<LeftOut>>;
 
-    /// Opens a file by its walked path; [`crate::ground::Kind::NotFound`] when it is gone.
-    fn open(&self, path: &[u8]) -> Result<Box<dyn Opened>>;
+    /// Somebody who opens files; each thread that reads has its own.
+    fn reader(&self) -> Result<Box<dyn Reader>>;
 
-    /// Whether there is a regular file under this path now.
-    fn has(&self, path: &[u8]) -> Result<bool>;
+    /// Fails when the storage cannot be walked at all.
+    fn reachable(&self) -> Result<()>;
+}
+
+/// Who owns what a restore writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// The owner of the storage's root.
+    Target,
+    /// As recorded, set-user and set-group bits included; takes the right to give files away.
+    Keep,
+    /// This user and group.
+    Ids(u32, u32),
+}
+
+/// What a restored entry should look like, beside its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look {
+    /// What it is.
+    pub kind: EntryKind,
+    /// When the content changed.
+    pub mtime: FileTime,
+    /// Permission bits.
+    pub mode: u32,
+    /// The owner as recorded.
+    pub uid: u32,
+    /// The group as recorded.
+    pub gid: u32,
+    /// The target of a symbolic link.
+    pub target: Option<Vec<u8>>,
+}
+
+/// What stands at a path of the target now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing.
+    Nothing,
+    /// A regular file of this size.
+    File(u64),
+    /// A folder.
+    Dir,
+    /// A symbolic link.
+    Symlink,
+    /// Something else: a device, a socket, a pipe.
+    Other,
+}
+
+/// A file that is being restored; it does not stand under its name until [`Target::publish`].
+pub trait NewFile: Write + Send {
+    /// Ends it with this look, under its temporary name.
+    fn close(self: Box<Self>, look: &Look, owner: Owner) -> Result<()>;
+}
+
+/// A storage to restore into. Paths are those of [`Entry::path`]; no call follows a symbolic link below the root.
+///
+/// The order is: [`Target::folder`] for every folder, [`Target::create`] and [`NewFile::close`] for files and [`Target::link`] for
+/// links (both under temporary names), [`Target::sync`], [`Target::publish`] for each, [`Target::finish_folder`] deepest first,
+/// [`Target::sync`]. Killed in between, the same restore run again goes on: what stands already right is not written again.
+pub trait Target: Send + Sync {
+    /// Its URL without secrets, for messages.
+    fn describe(&self) -> String;
+
+    /// What stands at a path.
+    fn standing(&self, path: &[u8]) -> Result<Standing>;
+
+    /// The target of the symbolic link at a path.
+    fn read_link(&self, path: &[u8]) -> Result<Vec<u8>>;
+
+    /// Opens the regular file at a path for comparing it.
+    fn read(&self, path: &[u8]) -> Result<Box<dyn Read + Send>>;
+
+    /// Sees to it that there is a folder; whatever else stands there is moved to `rollback`, or refused without one.
+    fn folder(&self, path: &[u8], rollback: Option<&str>) -> Result<()>;
+
+    /// Begins a file of this size under a temporary name.
+    fn create(&self, path: &[u8], size: u64) -> Result<Box<dyn NewFile>>;
+
+    /// Makes a symbolic link under a temporary name.
+    fn link(&self, path: &[u8], look: &Look, owner: Owner) -> Result<()>;
+
+    /// Gives a finished file or link its name; what stood there is moved to `rollback`, or replaced without one.
+    fn publish(&self, path: &[u8], rollback: Option<&str>) -> Result<()>;
+
+    /// Moves what stands at a path to `rollback`.
+    fn put_away(&self, path: &[u8], rollback: &str) -> Result<()>;
+
+    /// Gives an entry that stands already its look: mode, owner, times.
+    fn dress(&self, path: &[u8], look: &Look, owner: Owner) -> Result<()>;
+
+    /// Makes everything so far last.
+    fn sync(&self) -> Result<()>;
+
+    /// Hands out every path that stands in the target, in raw byte order.
+    fn walk(&self, visit: &mut dyn FnMut(&[u8], EntryKind) -> Result<()>) -> Result<()>;
+
+    /// Puts back what was moved to `rollback`, newest last; new files stay where nothing was before.
+    fn roll_back(&self, rollback: &str) -> Result<()>;
+
+    /// Fails when the target has less room than this many bytes.
+    fn need(&self, bytes: u64) -> Result<()>;
 }

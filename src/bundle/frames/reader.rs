@@ -27,6 +27,10 @@ pub struct FrameReader<R> {
     any: bool,
     buffer: Vec<u8>,
     ready: std::ops::Range<usize>,
+    /// Where what is ready begins in the compressed stream.
+    consumed: u64,
+    /// Where the current frame begins in the compressed stream.
+    frame: u64,
     ended: bool,
 }
 
@@ -45,13 +49,31 @@ impl<R: Read> FrameReader<R> {
             any: false,
             buffer: vec![0; BUFFER],
             ready: 0..0,
+            consumed: 0,
+            frame: 0,
             ended: false,
         })
+    }
+
+    /// Gives back what was read from.
+    pub fn into_inner(self) -> R {
+        self.input
     }
 
     /// What is read from; it may stand behind what was given out.
     pub fn get_ref(&self) -> &R {
         &self.input
+    }
+
+    /// Where the next byte of content stands, as a writer's [`FrameWriter::position`] tells it; at the end of a frame maybe as the
+    /// end of that and not as the beginning of the next.
+    ///
+    /// Right for an input that was read from its beginning, or after [`FrameReader::enter`].
+    pub fn position(&self) -> Position {
+        match self.content {
+            Some(skip) => Position { frame: self.frame, skip },
+            None => Position { frame: self.consumed, skip: 0 },
+        }
     }
 
     fn damaged(&self, why: &str) -> Error {
@@ -94,6 +116,7 @@ impl<R: Read> FrameReader<R> {
                     self.decoder.reinit()?;
                     self.any = true;
                     self.content = Some(0);
+                    self.frame = self.consumed;
                     return Ok(true);
                 }
                 Ok(Some(_)) => "a frame of more than 4 MiB",
@@ -125,6 +148,7 @@ impl<R: Read> Read for FrameReader<R> {
                 .map_err(|e| self.damaged("a frame is damaged").because(e).into_io())?;
             let (taken, given) = (input.pos(), output.pos());
             self.ready.start += taken;
+            self.consumed += taken as u64;
             let content = content + given as u64;
             if content > FRAME {
                 return Err(self.damaged("a frame of more than 4 MiB").into_io());
@@ -145,6 +169,7 @@ impl<R: Read + Seek> FrameReader<R> {
     pub fn enter(&mut self, to: Position) -> io::Result<()> {
         self.input.seek(SeekFrom::Start(to.frame))?;
         (self.ready, self.ended, self.content, self.any) = (0..0, false, None, false);
+        self.consumed = to.frame;
         let mut left = to.skip;
         let mut content = vec![0; usize::try_from(left).unwrap_or(usize::MAX).min(64 << 10)];
         while left > 0 {

@@ -115,6 +115,11 @@ impl<R: Read> SealedReader<R> {
         Self { key, input, what, start, counter: 0, buffer, ahead: None, ready: 0..0, ended: false }
     }
 
+    /// Gives back what was read from; all of it was read once [`Read::read`] has answered 0.
+    pub fn into_inner(self) -> R {
+        self.input
+    }
+
     fn damaged(&self, why: &str) -> io::Error {
         Error::damaged(format!("{} is damaged: {why}", self.what)).into_io()
     }

@@ -1,0 +1,162 @@
+//! Restoring a storage: the file list read strictly, a plan, then files written beside, checked, and given their names.
+
+mod deep;
+mod plan;
+mod run;
+mod todo;
+
+use std::io::{BufRead as _, BufReader, Read, Write};
+
+use globset::GlobMatcher;
+
+use super::filelist::{FileLine, LINE_LIMIT, SegmentLine};
+use super::frames::FrameReader;
+use super::part::PartReader;
+use super::{Member, Opened};
+use crate::ground::names::BundleId;
+use crate::ground::{Error, Kind, Result};
+use crate::sealing::{SealingKey, stream};
+use crate::storage::{EntryKind, Owner, Target};
+
+pub use deep::{DeepFiles, verify_deep};
+pub use plan::{ExtractPlan, plan};
+pub use run::{ExtractReport, run};
+
+/// What is restored, and how.
+#[derive(Clone)]
+pub struct ExtractOptions {
+    /// Only files whose path matches one of these; all when there is none.
+    pub include: Vec<GlobMatcher>,
+    /// Who owns what is written.
+    pub owner: Owner,
+    /// Move away what the bundle does not have.
+    pub delete_extra: bool,
+    /// The bundle, which names the folder of what was replaced.
+    pub bundle: BundleId,
+    /// Keep what is replaced; without it the target is empty, and whatever stands there is replaced.
+    pub rollback: bool,
+}
+
+impl ExtractOptions {
+    fn wants(&self, line: &FileLine) -> bool {
+        self.include.is_empty()
+            || (line.kind != EntryKind::Dir
+                && std::str::from_utf8(&line.path)
+                    .is_ok_and(|path| self.include.iter().any(|glob| glob.is_match(path))))
+    }
+
+    fn rollback_name(&self) -> Option<String> {
+        self.rollback.then(|| rollback_name(&self.bundle))
+    }
+}
+
+fn rollback_name(bundle: &BundleId) -> String {
+    format!("rollback-{bundle}")
+}
+
+/// Reads lines of bounded length from sealed frames.
+struct Lines<R: Read> {
+    input: BufReader<R>,
+    what: String,
+    line: Vec<u8>,
+}
+
+impl<R: Read> Lines<R> {
+    fn new(input: R, what: &str) -> Self {
+        Self { input: BufReader::with_capacity(128 << 10, input), what: what.to_owned(), line: Vec::new() }
+    }
+
+    /// The next line without its newline; `None` at the end.
+    fn next(&mut self) -> Result<Option<&[u8]>> {
+        self.line.clear();
+        let read = (&mut self.input)
+            .take(LINE_LIMIT as u64 + 1)
+            .read_until(b'\n', &mut self.line)
+            .map_err(|e| Error::from_io(Kind::Damaged, format!("cannot read {}", self.what), e))?;
+        if read == 0 {
+            return Ok(None);
+        }
+        if self.line.pop() != Some(b'\n') {
+            return Err(Error::damaged(format!("{} has a line that is cut or too long", self.what)));
+        }
+        Ok(Some(&self.line))
+    }
+}
+
+/// Hands out every line of a bundle's file list, in order; everything that a list must be is checked on the way.
+///
+/// Segments are digested as they are read: what `visit` got is good only when this ends well.
+pub fn for_each_line(
+    opened: &Opened<'_>,
+    key: &SealingKey,
+    visit: &mut dyn FnMut(FileLine) -> Result<()>,
+) -> Result<()> {
+    let name = Member::Files.file_name();
+    let mut list = Lines::new(opened.read(&Member::Files, key)?, &name);
+    let mut last: Option<Vec<u8>> = None;
+    while let Some(line) = list.next()? {
+        let segment = SegmentLine::parse(line)?;
+        let part = segment.name()?;
+        let what = part.object(opened.app())?.to_string();
+        let digested = opened.read_part(&part)?;
+        let mut lines = Lines::new(FrameReader::new(stream::open(key, digested, &what)?, what.clone())?, &what);
+        let (mut count, mut files, mut bytes) = (0, 0, 0_u64);
+        let mut hash = blake3::Hasher::new();
+        while let Some(text) = lines.next()? {
+            hash.update(text).update(b"\n");
+            let line = FileLine::parse(text)?;
+            if last.as_ref().is_some_and(|last| *last >= line.path) {
+                return Err(Error::damaged(format!("{what} is not sorted, or names a path twice")));
+            }
+            if let Some(place) = &line.place
+                && opened.sums().part(&place.part).is_none()
+            {
+                return Err(Error::damaged(format!("{what} names a part that the bundle does not list")));
+            }
+            count += 1;
+            if line.kind == EntryKind::File {
+                files += 1;
+                bytes = bytes.saturating_add(line.size);
+            }
+            last = Some(line.path.clone());
+            visit(line)?;
+        }
+        // What the digest covers beyond the age payload is nothing, but the end must have been reached.
+        lines.input.into_inner().into_inner().into_inner().finish()?;
+        let same = hash.finalize().to_hex().as_str() == segment.blake3;
+        if !same || (count, files, bytes) != (segment.lines, segment.files, segment.bytes) {
+            return Err(Error::damaged(format!("{what} does not hold the lines that the list of segments names")));
+        }
+    }
+    Ok(())
+}
+
+/// Writes one file of the storage out.
+pub fn cat(opened: &Opened<'_>, key: &SealingKey, path: &[u8], out: &mut dyn Write) -> Result<()> {
+    let mut found = None;
+    for_each_line(opened, key, &mut |line| {
+        if line.path == path {
+            found = Some(line);
+        }
+        Ok(())
+    })?;
+    let shown = String::from_utf8_lossy(path).escape_debug().to_string();
+    let line = found.ok_or_else(|| {
+        Error::not_found(format!("bundle {} has no file {shown}", opened.header().id))
+            .hint("`strongroom show --files -i FILE` lists them.")
+    })?;
+    let Some(place) = &line.place else {
+        return Err(Error::usage(format!("{shown} is no regular file")));
+    };
+    let what = place.part.object(opened.app())?.to_string();
+    let mut part = PartReader::begin(opened.open_part(&place.part)?, place.part.kind, key, &what)?;
+    part.enter(place)?;
+    part.member(&line, &mut |bytes| {
+        out.write_all(bytes).map_err(|e| Error::from_io(Kind::Failed, format!("cannot write {shown} out"), e))
+    })
+}
+
+/// Puts back what a restore of this bundle replaced.
+pub fn undo(target: &dyn Target, bundle: &BundleId) -> Result<()> {
+    target.roll_back(&rollback_name(bundle))
+}

@@ -1,0 +1,133 @@
+//! What a restore is going to do to a storage.
+
+use std::io::Read;
+
+use serde::Serialize;
+
+use super::todo::{Action, Todo};
+use super::{ExtractOptions, for_each_line};
+use crate::bundle::Opened;
+use crate::bundle::filelist::FileLine;
+use crate::ground::progress::{Progress, Unit};
+use crate::ground::{Error, Kind, Result};
+use crate::sealing::SealingKey;
+use crate::storage::{EntryKind, Standing, Target};
+
+/// How many extra paths are named.
+const NAMED: usize = 1000;
+
+/// What a restore is going to do; the run executes this very value.
+#[derive(Serialize)]
+pub struct ExtractPlan {
+    /// Files of the bundle that were asked for.
+    pub files: u64,
+    /// Bytes of their content.
+    pub bytes: u64,
+    /// Files that will be written.
+    pub write: u64,
+    /// Bytes that will be written.
+    pub write_bytes: u64,
+    /// Files whose content stands there already.
+    pub already_right: u64,
+    /// Files that will be written where something else stands.
+    pub replaced: u64,
+    /// What stands in the target and not in the bundle, the first of it.
+    pub extra: Vec<String>,
+    /// How much of it there is.
+    pub extra_count: u64,
+    /// It is moved away, too.
+    pub delete_extra: bool,
+    #[serde(skip)]
+    pub(super) todo: Todo,
+}
+
+/// Compares the bundle's files with what stands in the target; changes nothing.
+pub fn plan(
+    opened: &Opened<'_>,
+    key: &SealingKey,
+    target: &dyn Target,
+    options: &ExtractOptions,
+    progress: &dyn Progress,
+) -> Result<ExtractPlan> {
+    progress.stage("compare with what is there", None, Unit::Items);
+    let todo = Todo::new()?;
+    let mut plan = ExtractPlan {
+        files: 0,
+        bytes: 0,
+        write: 0,
+        write_bytes: 0,
+        already_right: 0,
+        replaced: 0,
+        extra: Vec::new(),
+        extra_count: 0,
+        delete_extra: options.delete_extra,
+        todo,
+    };
+    for_each_line(opened, key, &mut |line| {
+        progress.advance(1);
+        plan.todo.list(&line.path)?;
+        if options.wants(&line) { one(&mut plan, target, &line) } else { Ok(()) }
+    })?;
+    if options.include.is_empty() {
+        target.walk(&mut |path, kind| {
+            // Folders that the bundle does not have stay: empty ones harm nobody.
+            if kind != EntryKind::Dir && !plan.todo.lists(path)? {
+                plan.extra_count += 1;
+                if plan.extra.len() < NAMED {
+                    plan.extra.push(String::from_utf8_lossy(path).escape_debug().to_string());
+                }
+                if options.delete_extra {
+                    plan.todo.put_away(path)?;
+                }
+            }
+            Ok(())
+        })?;
+    }
+    plan.todo.seal()?;
+    Ok(plan)
+}
+
+fn one(plan: &mut ExtractPlan, target: &dyn Target, line: &FileLine) -> Result<()> {
+    let standing = target.standing(&line.path)?;
+    match line.kind {
+        EntryKind::Dir => plan.todo.add(Action::Folder, line),
+        EntryKind::Symlink => {
+            if standing == Standing::Symlink && Some(target.read_link(&line.path)?) == line.target {
+                return Ok(());
+            }
+            plan.replaced += u64::from(standing != Standing::Nothing);
+            plan.todo.add(Action::Link, line)
+        }
+        EntryKind::File => {
+            plan.files += 1;
+            plan.bytes = plan.bytes.saturating_add(line.size);
+            if standing == Standing::File(line.size) && is_right(target, line)? {
+                plan.already_right += 1;
+                return plan.todo.add(Action::Dress, line);
+            }
+            plan.write += 1;
+            plan.write_bytes = plan.write_bytes.saturating_add(line.size);
+            plan.replaced += u64::from(standing != Standing::Nothing);
+            plan.todo.add(Action::Write, line)
+        }
+    }
+}
+
+/// Whether the file that stands there has the content of the line.
+fn is_right(target: &dyn Target, line: &FileLine) -> Result<bool> {
+    let mut file = target.read(&line.path)?;
+    let mut hash = blake3::Hasher::new();
+    let mut buffer = vec![0; 256 << 10];
+    let mut read_all = || -> std::io::Result<()> {
+        loop {
+            match file.read(&mut buffer)? {
+                0 => return Ok(()),
+                read => hash.update(&buffer[..read]),
+            };
+        }
+    };
+    read_all().map_err(|e| {
+        Error::from_io(Kind::Failed, format!("cannot read {}", String::from_utf8_lossy(&line.path).escape_debug()), e)
+    })?;
+    Ok(line.blake3.is_some_and(|expected| hash.finalize() == expected))
+}

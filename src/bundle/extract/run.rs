@@ -1,0 +1,135 @@
+//! Executing a plan: folders, files under temporary names, one sync, names, looks, one sync.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use serde::Serialize;
+
+use super::todo::{Action, Todo};
+use super::{ExtractOptions, ExtractPlan};
+use crate::bundle::filelist::FileLine;
+use crate::bundle::part::PartReader;
+use crate::bundle::{Opened, PartName};
+use crate::ground::progress::{Progress, Unit};
+use crate::ground::{Error, Kind, Result, failpoint};
+use crate::sealing::SealingKey;
+use crate::storage::{Look, Target};
+
+/// What was restored.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct ExtractReport {
+    /// Files that were written.
+    pub written: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+}
+
+fn look(line: &FileLine) -> Look {
+    Look {
+        kind: line.kind,
+        mtime: line.mtime,
+        mode: line.mode,
+        uid: line.uid,
+        gid: line.gid,
+        target: line.target.clone(),
+    }
+}
+
+/// Restores what the plan says. Killed anywhere, a new plan and run go on: what stands already right is not written again.
+pub fn run(
+    opened: &Opened<'_>,
+    key: &SealingKey,
+    target: &dyn Target,
+    plan: &ExtractPlan,
+    options: &ExtractOptions,
+    progress: &dyn Progress,
+) -> Result<ExtractReport> {
+    let rollback = options.rollback_name();
+    let rollback = rollback.as_deref();
+    progress.stage("restore files", Some(plan.write_bytes), Unit::Bytes);
+    target.need(plan.write_bytes)?;
+    let lines = |action, visit: &mut dyn FnMut(FileLine) -> Result<()>| {
+        plan.todo.each(action, false, &mut |_, line| line.map_or(Ok(()), &mut *visit))
+    };
+    lines(Action::Folder, &mut |line| target.folder(&line.path, rollback))?;
+    let report = write_parts(opened, key, target, &plan.todo, options, progress)?;
+    lines(Action::Link, &mut |line| target.link(&line.path, &look(&line), options.owner))?;
+    failpoint::pass("before the first sync of restored files");
+    target.sync()?;
+    failpoint::pass("after the first sync of restored files");
+    lines(Action::Write, &mut |line| target.publish(&line.path, rollback))?;
+    lines(Action::Link, &mut |line| target.publish(&line.path, rollback))?;
+    lines(Action::Dress, &mut |line| target.dress(&line.path, &look(&line), options.owner))?;
+    if let Some(rollback) = rollback {
+        plan.todo.each(Action::PutAway, false, &mut |path, _| target.put_away(path, rollback))?;
+    }
+    // The deepest first: what is put into a folder changes its time.
+    plan.todo.each(Action::Folder, true, &mut |_, line| {
+        line.map_or(Ok(()), |line| target.dress(&line.path, &look(&line), options.owner))
+    })?;
+    failpoint::pass("before the last sync of restored files");
+    target.sync()?;
+    failpoint::pass("after the last sync of restored files");
+    Ok(report)
+}
+
+/// Writes every file, one worker a core, each reading one part from its beginning to its end.
+fn write_parts(
+    opened: &Opened<'_>,
+    key: &SealingKey,
+    target: &dyn Target,
+    todo: &Todo,
+    options: &ExtractOptions,
+    progress: &dyn Progress,
+) -> Result<ExtractReport> {
+    let parts = todo.parts()?;
+    let (written, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
+    each_part(&parts, |part| {
+        let what = part.object(opened.app())?.to_string();
+        let mut reader = PartReader::begin(opened.open_part(part)?, part.kind, key, &what)?;
+        todo.of_part(part, &mut |line| {
+            let Some(place) = &line.place else { return Ok(()) };
+            reader.enter(place)?;
+            let mut file = target.create(&line.path, line.size)?;
+            reader.member(&line, &mut |chunk| {
+                progress.advance(chunk.len() as u64);
+                file.write_all(chunk).map_err(|e| {
+                    Error::from_io(
+                        Kind::Failed,
+                        format!("cannot write {}", String::from_utf8_lossy(&line.path).escape_debug()),
+                        e,
+                    )
+                })
+            })?;
+            file.close(&look(&line), options.owner)?;
+            written.fetch_add(1, Ordering::Relaxed);
+            bytes.fetch_add(line.size, Ordering::Relaxed);
+            Ok(())
+        })
+    })?;
+    Ok(ExtractReport { written: written.into_inner(), bytes: bytes.into_inner() })
+}
+
+/// Does something for each part, one worker a core; the first error ends all.
+pub(super) fn each_part(parts: &[PartName], work: impl Fn(&PartName) -> Result<()> + Sync) -> Result<()> {
+    let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(parts.len());
+    let next = AtomicUsize::new(0);
+    let failed: Mutex<Option<Error>> = Mutex::new(None);
+    let fail = |error: Error| {
+        failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(error);
+        next.store(usize::MAX / 2, Ordering::Relaxed);
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                while let Some(part) = parts.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Err(error) = work(part) {
+                        fail(error);
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    failed.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).map_or(Ok(()), Err)
+}

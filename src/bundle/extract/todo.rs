@@ -1,0 +1,176 @@
+//! What is to be done, by path and by part, in a private database that spills to an unlinked file.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rusqlite::{Connection, params};
+
+use crate::bundle::PartName;
+use crate::bundle::filelist::FileLine;
+use crate::ground::{Error, Result};
+
+/// What is done with an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Action {
+    /// A folder is made, and gets its look at the end.
+    Folder = 0,
+    /// A file is written.
+    Write = 1,
+    /// A file stands there with the right content, and gets its look.
+    Dress = 2,
+    /// A link is made.
+    Link = 3,
+    /// Something that the bundle does not have is moved away.
+    PutAway = 4,
+}
+
+/// The list of what is to be done.
+pub(super) struct Todo(Mutex<Connection>);
+
+/// How many lines are fetched at once.
+const PAGE: i64 = 500;
+
+impl Todo {
+    /// An empty list, in memory while it is small.
+    pub(super) fn new() -> Result<Self> {
+        // An empty name is a database of its own file, unlinked at once, which is written only when the cache is full.
+        let connection = Connection::open("").map_err(|e| failed(&e))?;
+        connection
+            .execute_batch(
+                "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -8192;
+                 CREATE TABLE todo (path BLOB PRIMARY KEY, action INTEGER NOT NULL, part TEXT, frame INTEGER, skip INTEGER,
+                                    line BLOB) WITHOUT ROWID;
+                 CREATE TABLE listed (path BLOB PRIMARY KEY) WITHOUT ROWID;
+                 BEGIN;",
+            )
+            .map_err(|e| failed(&e))?;
+        Ok(Self(Mutex::new(connection)))
+    }
+
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a path that the bundle has.
+    pub(super) fn list(&self, path: &[u8]) -> Result<()> {
+        self.connection()
+            .prepare_cached("INSERT OR IGNORE INTO listed VALUES (?1)")
+            .and_then(|mut s| s.execute(params![path]))
+            .map(drop)
+            .map_err(|e| failed(&e))
+    }
+
+    /// Whether the bundle has a path.
+    pub(super) fn lists(&self, path: &[u8]) -> Result<bool> {
+        self.connection()
+            .prepare_cached("SELECT 1 FROM listed WHERE path = ?1")
+            .and_then(|mut s| s.exists(params![path]))
+            .map_err(|e| failed(&e))
+    }
+
+    /// Adds something to do.
+    pub(super) fn add(&self, action: Action, line: &FileLine) -> Result<()> {
+        let place = line.place.as_ref().filter(|_| action == Action::Write);
+        self.connection()
+            .prepare_cached("INSERT OR REPLACE INTO todo VALUES (?1, ?2, ?3, ?4, ?5, ?6)")
+            .and_then(|mut s| {
+                s.execute(params![
+                    line.path,
+                    action as i64,
+                    place.map(|p| p.part.file_name()),
+                    place.map(|p| p.frame.cast_signed()),
+                    place.map(|p| p.skip.cast_signed()),
+                    line.to_line().ok(),
+                ])
+            })
+            .map(drop)
+            .map_err(|e| failed(&e))
+    }
+
+    /// Adds something to move away.
+    pub(super) fn put_away(&self, path: &[u8]) -> Result<()> {
+        self.connection()
+            .prepare_cached("INSERT OR REPLACE INTO todo VALUES (?1, ?2, NULL, NULL, NULL, NULL)")
+            .and_then(|mut s| s.execute(params![path, Action::PutAway as i64]))
+            .map(drop)
+            .map_err(|e| failed(&e))
+    }
+
+    /// Takes the list as complete.
+    pub(super) fn seal(&self) -> Result<()> {
+        self.connection()
+            .execute_batch("COMMIT; CREATE INDEX by_part ON todo (part, frame, skip) WHERE part IS NOT NULL")
+            .map_err(|e| failed(&e))
+    }
+
+    /// The parts that are needed, those with most to do first.
+    pub(super) fn parts(&self) -> Result<Vec<PartName>> {
+        let connection = self.connection();
+        let mut statement = connection
+            .prepare("SELECT part FROM todo WHERE part IS NOT NULL GROUP BY part ORDER BY count(*) DESC, part")
+            .map_err(|e| failed(&e))?;
+        let names: Vec<String> =
+            statement.query_map([], |row| row.get(0)).and_then(Iterator::collect).map_err(|e| failed(&e))?;
+        names
+            .iter()
+            .map(|name| PartName::parse(name).ok_or_else(|| Error::failed(format!("{name:?} is no part"))))
+            .collect()
+    }
+
+    /// Hands out what is to be written from a part, in the order in which it lies there.
+    pub(super) fn of_part(&self, part: &PartName, visit: &mut dyn FnMut(FileLine) -> Result<()>) -> Result<()> {
+        let mut from = (-1, -1, Vec::new());
+        loop {
+            let page: Vec<(i64, i64, Vec<u8>, Vec<u8>)> = self
+                .connection()
+                .prepare_cached(
+                    "SELECT frame, skip, path, line FROM todo
+                     WHERE part = ?1 AND (frame, skip, path) > (?2, ?3, ?4) ORDER BY frame, skip, path LIMIT ?5",
+                )
+                .and_then(|mut s| {
+                    s.query_map(params![part.file_name(), from.0, from.1, from.2, PAGE], |row| {
+                        Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+                    })
+                    .and_then(Iterator::collect)
+                })
+                .map_err(|e| failed(&e))?;
+            let Some(last) = page.last() else { return Ok(()) };
+            from = (last.0, last.1, last.2.clone());
+            for (_, _, _, line) in page {
+                visit(FileLine::parse(&line)?)?;
+            }
+        }
+    }
+
+    /// Hands out what is to be done of one kind, by path; `backwards` from the last to the first.
+    pub(super) fn each(
+        &self,
+        action: Action,
+        backwards: bool,
+        visit: &mut dyn FnMut(&[u8], Option<FileLine>) -> Result<()>,
+    ) -> Result<()> {
+        let (compare, order) = if backwards { ("<", "DESC") } else { (">", "ASC") };
+        let mut from: Option<Vec<u8>> = None;
+        loop {
+            let page: Vec<(Vec<u8>, Option<Vec<u8>>)> = self
+                .connection()
+                .prepare_cached(&format!(
+                    "SELECT path, line FROM todo WHERE action = ?1 AND (?2 IS NULL OR path {compare} ?2)
+                     ORDER BY path {order} LIMIT ?3"
+                ))
+                .and_then(|mut s| {
+                    s.query_map(params![action as i64, from, PAGE], |row| Ok((row.get(0)?, row.get(1)?)))
+                        .and_then(Iterator::collect)
+                })
+                .map_err(|e| failed(&e))?;
+            let Some(last) = page.last() else { return Ok(()) };
+            from = Some(last.0.clone());
+            for (path, line) in page {
+                visit(&path, line.as_deref().map(FileLine::parse).transpose()?)?;
+            }
+        }
+    }
+}
+
+fn failed(error: &rusqlite::Error) -> Error {
+    Error::failed("cannot keep the list of what is to be restored").because(error.to_string())
+}

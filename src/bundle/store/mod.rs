@@ -1,0 +1,126 @@
+//! Backing up a storage: what changed is stored in parts, what did not is referred to.
+
+mod list;
+mod liveness;
+mod pass;
+mod rows;
+
+use std::collections::HashMap;
+
+use rusqlite::{OptionalExtension as _, params};
+
+use super::Draft;
+use crate::archive::Archive;
+use crate::archive::state::State;
+use crate::ground::Result;
+use crate::ground::names::{AppName, BundleId};
+use crate::ground::progress::Progress;
+use crate::sealing::Recipient;
+use crate::storage::owners::Owners;
+use crate::storage::{EntryKind, LeftOut, Storage};
+
+/// What a backup of a storage needs.
+pub struct StoreOptions<'a> {
+    /// Where parts go.
+    pub archive: &'a dyn Archive,
+    /// The application.
+    pub app: &'a AppName,
+    /// What everything is sealed to.
+    pub recipient: &'a Recipient,
+    /// The files.
+    pub storage: &'a dyn Storage,
+    /// What this host remembers; its transaction gets this run's changes.
+    pub state: &'a mut State,
+    /// The newest bundle with storage that the ledger names; parts are referred to only if the state is of this one.
+    pub base: Option<&'a BundleId>,
+    /// How many threads read and seal.
+    pub lanes: usize,
+    /// Who watches.
+    pub progress: &'a dyn Progress,
+}
+
+/// What was stored.
+#[derive(Debug, Clone, Default, serde::Serialize)]
+pub struct StoreReport {
+    /// Files in the list.
+    pub files: u64,
+    /// Bytes of their content.
+    pub bytes: u64,
+    /// Bytes that this run added to the archive.
+    pub bytes_stored: u64,
+    /// Files whose content was there already.
+    pub reused_files: u64,
+    /// What could not be stored.
+    pub left_out: Vec<LeftOut>,
+    /// Files that changed while they were read, twice; stored as they were then.
+    pub changed_while_read: Vec<String>,
+    /// Files with several names, stored under each.
+    pub hard_linked: u64,
+    /// Files with holes, stored as zeros.
+    pub sparse: u64,
+    /// What was remembered is gone or does not fit, so everything was stored again.
+    pub state_lost: bool,
+    /// Parts that this run wrote.
+    pub parts_written: u64,
+}
+
+/// A backup of a storage under way.
+///
+/// [`Store::pass`] is called twice, before and after the database's snapshot, so that every object that the snapshot names is
+/// there unless it was deleted before the first pass reached it.
+pub struct Store<'a> {
+    options: StoreOptions<'a>,
+    owners: Owners,
+    report: StoreReport,
+    passes: u32,
+    stored_files: u64,
+    /// Parts that this run wrote, and their stored bytes.
+    written: HashMap<String, u64>,
+}
+
+impl<'a> Store<'a> {
+    /// Begins; a state that does not fit the ledger is forgotten here.
+    pub fn begin(options: StoreOptions<'a>) -> Result<Self> {
+        let mut report = StoreReport::default();
+        if options.state.base() != options.base || options.state.was_unusable() {
+            report.state_lost = options.base.is_some();
+            options.state.forget()?;
+        }
+        rows::prepare(options.state)?;
+        liveness::choose(options.state)?;
+        Ok(Self {
+            options,
+            owners: Owners::of_this_machine(),
+            report,
+            passes: 0,
+            stored_files: 0,
+            written: HashMap::new(),
+        })
+    }
+
+    /// Walks the storage once and stores what differs from what is remembered or was stored before.
+    pub fn pass(&mut self) -> Result<()> {
+        self.passes += 1;
+        pass::run(self)
+    }
+
+    /// Whether the list has no file of this path.
+    pub fn lacks(&self, path: &[u8]) -> Result<bool> {
+        let kind: Option<i64> = self
+            .options
+            .state
+            .connection()
+            .prepare_cached("SELECT kind FROM files WHERE path = ?1")
+            .and_then(|mut s| s.query_row(params![path], |row| row.get(0)).optional())
+            .map_err(|e| self.options.state.failed(&e))?;
+        Ok(kind != Some(rows::kind_number(EntryKind::File)))
+    }
+
+    /// Writes the file list, and names in the bundle's sums every part and segment that it needs.
+    pub fn finish(&mut self, draft: &mut Draft<'_>) -> Result<StoreReport> {
+        list::write(self, draft)?;
+        let mut report = std::mem::take(&mut self.report);
+        report.reused_files = report.files.saturating_sub(self.stored_files);
+        Ok(report)
+    }
+}

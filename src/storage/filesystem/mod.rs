@@ -1,0 +1,129 @@
+//! A folder of files as storage.
+
+mod path;
+mod target;
+mod walk;
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags, Stat};
+
+use super::{Entry, EntryKind, FileTime, LeftOut, Opened, Storage};
+use crate::ground::durable::TEMPORARY;
+use crate::ground::{Error, Kind, Result};
+pub use target::FilesystemTarget;
+
+/// The folder at the root that belongs to us; a walk leaves it out.
+pub const OWN_FOLDER: &[u8] = b".strongroom";
+
+/// A folder of files.
+#[derive(Debug, Clone)]
+pub struct Filesystem {
+    root: PathBuf,
+}
+
+impl Filesystem {
+    /// The folder at this path; whether it is there shows when it is used.
+    pub fn new(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    fn open_root(&self) -> Result<OwnedFd> {
+        path::open_folder(&self.root)
+    }
+
+    fn shown(&self, path: &[u8]) -> PathBuf {
+        self.root.join(path::as_path(path))
+    }
+}
+
+impl Storage for Filesystem {
+    fn describe(&self) -> String {
+        format!("file:{}", self.root.display())
+    }
+
+    fn walk(&self, visit: &mut dyn FnMut(Entry) -> Result<()>) -> Result<Vec<LeftOut>> {
+        let mut unfinished = Vec::new();
+        let mut left_out = walk::walk(&self.open_root()?, &self.root, &mut |entry| {
+            if entry.path == OWN_FOLDER || entry.path.starts_with(b".strongroom/") {
+                return Ok(());
+            }
+            if entry.path.ends_with(TEMPORARY.as_bytes()) {
+                let path = String::from_utf8_lossy(&entry.path).escape_debug().to_string();
+                unfinished.push(LeftOut { path, reason: "a restore that was killed left it unfinished".to_owned() });
+                return Ok(());
+            }
+            visit(entry)
+        })?;
+        left_out.append(&mut unfinished);
+        Ok(left_out)
+    }
+
+    fn reader(&self) -> Result<Box<dyn super::Reader>> {
+        Ok(Box::new(Reader { root: self.open_root()?, shown: self.clone() }))
+    }
+
+    fn reachable(&self) -> Result<()> {
+        self.open_root().map(drop)
+    }
+}
+
+/// Opens files below one root.
+struct Reader {
+    root: OwnedFd,
+    shown: Filesystem,
+}
+
+impl super::Reader for Reader {
+    fn open(&self, path: &[u8]) -> Result<Box<dyn Opened>> {
+        let shown = self.shown.shown(path);
+        let fd = path::open_below(self.root.as_fd(), path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty())
+            .map_err(|e| Error::io("read", &shown, e.into()))?;
+        let stat = rustix::fs::fstat(&fd).map_err(|e| Error::io("read", &shown, e.into()))?;
+        let entry = walk::entry_of(path.to_vec(), &stat, None)
+            .filter(|entry| entry.kind == EntryKind::File)
+            .ok_or_else(|| Error::new(Kind::NotFound, format!("{} is no file any more", shown.display())))?;
+        Ok(Box::new(OpenFile { file: File::from(fd), entry, shown }))
+    }
+}
+
+/// A file open for reading.
+struct OpenFile {
+    file: File,
+    entry: Entry,
+    shown: PathBuf,
+}
+
+impl Read for OpenFile {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.file.read(buffer)
+    }
+}
+
+impl Opened for OpenFile {
+    fn entry(&self) -> &Entry {
+        &self.entry
+    }
+
+    fn unchanged(&self) -> Result<bool> {
+        let stat = rustix::fs::fstat(&self.file).map_err(|e| Error::io("look at", &self.shown, e.into()))?;
+        let (mtime, ctime) = times_of(&stat);
+        Ok(size_of(&stat) == self.entry.size && mtime == self.entry.mtime && ctime == self.entry.ctime)
+    }
+}
+
+fn size_of(stat: &Stat) -> u64 {
+    u64::try_from(stat.st_size).unwrap_or(0)
+}
+
+#[expect(clippy::unnecessary_cast, clippy::cast_lossless, reason = "the types differ between architectures")]
+fn times_of(stat: &Stat) -> (FileTime, FileTime) {
+    let time = |seconds: i64, nanoseconds: u64| FileTime {
+        seconds,
+        nanoseconds: u32::try_from(nanoseconds).unwrap_or(0).min(999_999_999),
+    };
+    (time(stat.st_mtime as i64, stat.st_mtime_nsec as u64), time(stat.st_ctime as i64, stat.st_ctime_nsec as u64))
+}

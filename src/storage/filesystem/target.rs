@@ -1,0 +1,437 @@
+//! Restoring into a folder: temporary names first, then everything takes its place.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Timespec, Timestamps, Uid, mkdirat, openat,
+    readlinkat, renameat, renameat_with, statat, symlinkat, unlinkat, utimensat,
+};
+use rustix::io::Errno;
+
+use super::path::{as_path, open_below, open_folder, split};
+use super::{OWN_FOLDER, size_of, times_of, walk};
+use crate::ground::durable::TEMPORARY;
+use crate::ground::{Error, Kind, Result, failpoint};
+use crate::storage::{EntryKind, FileTime, Look, NewFile, Owner, Standing, Target};
+
+/// A folder to restore into.
+pub struct FilesystemTarget {
+    root: OwnedFd,
+    shown: PathBuf,
+    /// The owner of the root, whom restored files go to unless something else is asked for.
+    owner: (u32, u32),
+}
+
+/// The temporary name of a path's last component; the same in every run, so that none is left behind twice.
+fn temporary(name: &[u8]) -> Vec<u8> {
+    let hash = blake3::hash(name).to_hex();
+    format!(".{}{TEMPORARY}", &hash[..16]).into_bytes()
+}
+
+impl FilesystemTarget {
+    /// The folder at this path, which must exist.
+    pub fn new(root: &Path) -> Result<Self> {
+        let fd = open_folder(root)?;
+        let stat = rustix::fs::fstat(&fd).map_err(|e| Error::io("look at", root, e.into()))?;
+        Ok(Self { root: fd, shown: root.to_owned(), owner: (stat.st_uid, stat.st_gid) })
+    }
+
+    fn error(&self, verb: &str, path: &[u8], e: Errno) -> Error {
+        let error = Error::io(verb, &self.shown.join(as_path(path)), e.into());
+        match e {
+            Errno::ROFS | Errno::ACCESS | Errno::PERM => {
+                error.with_kind(Kind::Denied).hint("Give this user the right to write there, or run as one who has it.")
+            }
+            Errno::LOOP | Errno::NOTDIR => error
+                .with_kind(Kind::Refused)
+                .hint("Something stands where a folder should be, and links are not followed: move it away."),
+            _ => error,
+        }
+    }
+
+    fn open_dir(&self, path: &[u8]) -> std::result::Result<OwnedFd, Errno> {
+        open_below(self.root.as_fd(), path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
+    }
+
+    /// The folder of a path, made with those above it where they are missing.
+    fn parent(&self, path: &[u8]) -> Result<OwnedFd> {
+        let (folder, _) = split(path);
+        match self.open_dir(folder) {
+            Err(Errno::NOENT) => {
+                self.make_dir(folder)?;
+                self.open_dir(folder).map_err(|e| self.error("open the folder", folder, e))
+            }
+            other => other.map_err(|e| self.error("open the folder", folder, e)),
+        }
+    }
+
+    fn make_dir(&self, path: &[u8]) -> Result<()> {
+        if path.is_empty() {
+            return Ok(());
+        }
+        let parent = self.parent(path)?;
+        match mkdirat(&parent, as_path(split(path).1), Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Err(e) => Err(self.error("create the folder", path, e)),
+        }
+    }
+
+    fn stat(&self, path: &[u8]) -> Result<Option<Stat>> {
+        let (folder, name) = split(path);
+        let found = self.open_dir(folder).and_then(|fd| statat(&fd, as_path(name), AtFlags::SYMLINK_NOFOLLOW));
+        match found {
+            Ok(stat) => Ok(Some(stat)),
+            // Below a link or a file there is nothing that a restore could keep.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            Err(e) => Err(self.error("look at", path, e)),
+        }
+    }
+
+    /// Where a replaced path is kept.
+    fn kept(rollback: &str, path: &[u8]) -> Vec<u8> {
+        [OWN_FOLDER, b"/", rollback.as_bytes(), b"/", path].concat()
+    }
+
+    /// The owner that something gets; `None` where it has it by being made.
+    fn owner_of(&self, look: &Look, owner: Owner) -> (u32, u32) {
+        match owner {
+            Owner::Target => self.owner,
+            Owner::Keep => (look.uid, look.gid),
+            Owner::Ids(uid, gid) => (uid, gid),
+        }
+    }
+
+    /// Removes the temporary files that a run that was killed left behind.
+    fn sweep(&self) -> Result<()> {
+        let mut left = Vec::new();
+        walk::walk(&self.root, &self.shown, &mut |entry| {
+            if entry.path.ends_with(TEMPORARY.as_bytes()) {
+                left.push(entry.path);
+            }
+            Ok(())
+        })?;
+        for path in left {
+            let (folder, name) = split(&path);
+            let removed = self.open_dir(folder).and_then(|fd| unlinkat(&fd, as_path(name), AtFlags::empty()));
+            removed.map_err(|e| self.error("remove", &path, e))?;
+        }
+        Ok(())
+    }
+}
+
+/// Set-user and set-group bits go only to the owner that they were recorded with.
+fn mode_of(look: &Look, owner: Owner) -> Mode {
+    Mode::from_raw_mode(if owner == Owner::Keep { look.mode & 0o7777 } else { look.mode & 0o1777 })
+}
+
+fn times(mtime: FileTime) -> Timestamps {
+    let time = Timespec { tv_sec: mtime.seconds, tv_nsec: i64::from(mtime.nanoseconds) };
+    Timestamps { last_access: time, last_modification: time }
+}
+
+/// Gives an open file or folder its look.
+fn dress(fd: &OwnedFd, wanted: (u32, u32), look: &Look, owner: Owner) -> std::result::Result<(), Errno> {
+    let stat = rustix::fs::fstat(fd)?;
+    if (stat.st_uid, stat.st_gid) != wanted {
+        let changed = rustix::fs::fchown(fd, Some(Uid::from_raw(wanted.0)), Some(Gid::from_raw(wanted.1)));
+        // Without the right to give files away, ours stay ours: that is what the target's owner is for most.
+        if owner != Owner::Target {
+            changed?;
+        }
+    }
+    rustix::fs::fchmod(fd, mode_of(look, owner))?;
+    rustix::fs::futimens(fd, &times(look.mtime))
+}
+
+struct Restored {
+    file: File,
+    shown: PathBuf,
+    owner_of: Box<dyn Fn(&Look, Owner) -> (u32, u32) + Send>,
+}
+
+impl Write for Restored {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl NewFile for Restored {
+    fn close(self: Box<Self>, look: &Look, owner: Owner) -> Result<()> {
+        let wanted = (self.owner_of)(look, owner);
+        dress(&self.file.into(), wanted, look, owner)
+            .map_err(|e| Error::io("set owner, mode or time of", &self.shown, e.into()))
+    }
+}
+
+impl Target for FilesystemTarget {
+    fn describe(&self) -> String {
+        format!("file:{}", self.shown.display())
+    }
+
+    fn standing(&self, path: &[u8]) -> Result<Standing> {
+        Ok(match self.stat(path)? {
+            None => Standing::Nothing,
+            Some(stat) => match FileType::from_raw_mode(stat.st_mode) {
+                FileType::RegularFile => Standing::File(size_of(&stat)),
+                FileType::Directory => Standing::Dir,
+                FileType::Symlink => Standing::Symlink,
+                _ => Standing::Other,
+            },
+        })
+    }
+
+    fn read_link(&self, path: &[u8]) -> Result<Vec<u8>> {
+        let (folder, name) = split(path);
+        self.open_dir(folder)
+            .and_then(|fd| readlinkat(&fd, as_path(name), Vec::new()))
+            .map(std::ffi::CString::into_bytes)
+            .map_err(|e| self.error("read the link", path, e))
+    }
+
+    fn read(&self, path: &[u8]) -> Result<Box<dyn Read + Send>> {
+        let fd = open_below(self.root.as_fd(), path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty())
+            .map_err(|e| self.error("read", path, e))?;
+        Ok(Box::new(File::from(fd)))
+    }
+
+    fn folder(&self, path: &[u8], rollback: Option<&str>) -> Result<()> {
+        match (self.standing(path)?, rollback) {
+            (Standing::Dir, _) => return Ok(()),
+            (Standing::Nothing, _) => {}
+            (_, Some(rollback)) => self.put_away(path, rollback)?,
+            (_, None) => return Err(self.error("create the folder", path, Errno::NOTDIR)),
+        }
+        self.make_dir(path)
+    }
+
+    fn create(&self, path: &[u8], _size: u64) -> Result<Box<dyn NewFile>> {
+        let parent = self.parent(path)?;
+        let name = temporary(split(path).1);
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let open = || openat(&parent, as_path(&name), flags, Mode::RUSR | Mode::WUSR);
+        let fd = match open() {
+            Err(Errno::EXIST) => unlinkat(&parent, as_path(&name), AtFlags::empty()).and_then(|()| open()),
+            other => other,
+        }
+        .map_err(|e| self.error("create", path, e))?;
+        let target_owner = self.owner;
+        let owner_of = move |look: &Look, owner: Owner| match owner {
+            Owner::Target => target_owner,
+            Owner::Keep => (look.uid, look.gid),
+            Owner::Ids(uid, gid) => (uid, gid),
+        };
+        Ok(Box::new(Restored {
+            file: File::from(fd),
+            shown: self.shown.join(as_path(path)),
+            owner_of: Box::new(owner_of),
+        }))
+    }
+
+    fn link(&self, path: &[u8], look: &Look, owner: Owner) -> Result<()> {
+        let parent = self.parent(path)?;
+        let name = temporary(split(path).1);
+        let target = look.target.as_deref().unwrap_or_default();
+        let link = || symlinkat(as_path(target), &parent, as_path(&name));
+        match link() {
+            Err(Errno::EXIST) => unlinkat(&parent, as_path(&name), AtFlags::empty()).and_then(|()| link()),
+            other => other,
+        }
+        .map_err(|e| self.error("create the link", path, e))?;
+        let (uid, gid) = self.owner_of(look, owner);
+        let owned = rustix::fs::chownat(
+            &parent,
+            as_path(&name),
+            Some(Uid::from_raw(uid)),
+            Some(Gid::from_raw(gid)),
+            AtFlags::SYMLINK_NOFOLLOW,
+        );
+        if owner != Owner::Target {
+            owned.map_err(|e| self.error("set the owner of", path, e))?;
+        }
+        utimensat(&parent, as_path(&name), &times(look.mtime), AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|e| self.error("set the time of", path, e))
+    }
+
+    fn publish(&self, path: &[u8], rollback: Option<&str>) -> Result<()> {
+        let standing = self.standing(path)?;
+        match rollback {
+            Some(rollback) if standing != Standing::Nothing => self.put_away(path, rollback)?,
+            None if standing == Standing::Dir => {
+                return Err(self.error("replace", path, Errno::ISDIR).with_kind(Kind::Refused));
+            }
+            _ => {}
+        }
+        let parent = self.parent(path)?;
+        let name = split(path).1;
+        failpoint::pass("before the rename of a restored file");
+        renameat(&parent, as_path(&temporary(name)), &parent, as_path(name))
+            .map_err(|e| self.error("rename into place", path, e))?;
+        failpoint::pass("after the rename of a restored file");
+        Ok(())
+    }
+
+    fn put_away(&self, path: &[u8], rollback: &str) -> Result<()> {
+        let kept = Self::kept(rollback, path);
+        let own = self.parent(OWN_FOLDER)?;
+        match mkdirat(&own, as_path(OWN_FOLDER), Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(e) => return Err(self.error("create the folder", OWN_FOLDER, e)),
+        }
+        let (from, to) = (self.parent(path)?, self.parent(&kept)?);
+        failpoint::pass("before a replaced file is moved away");
+        let moved = renameat_with(&from, as_path(split(path).1), &to, as_path(split(&kept).1), RenameFlags::NOREPLACE);
+        failpoint::pass("after a replaced file was moved away");
+        match moved {
+            // The original is there since a run that was killed; what stands now is that run's own.
+            Ok(()) | Err(Errno::EXIST | Errno::NOENT) => Ok(()),
+            Err(Errno::INVAL) => renameat(&from, as_path(split(path).1), &to, as_path(split(&kept).1))
+                .map_err(|e| self.error("move away", path, e)),
+            Err(e) => Err(self.error("move away", path, e)),
+        }
+    }
+
+    fn dress(&self, path: &[u8], look: &Look, owner: Owner) -> Result<()> {
+        let Some(stat) = self.stat(path)? else { return Ok(()) };
+        let wanted = self.owner_of(look, owner);
+        let right = times_of(&stat).0 == look.mtime
+            && Mode::from_raw_mode(stat.st_mode & 0o7777) == mode_of(look, owner)
+            && (owner == Owner::Target || (stat.st_uid, stat.st_gid) == wanted);
+        if right {
+            return Ok(());
+        }
+        open_below(self.root.as_fd(), path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty())
+            .and_then(|fd| dress(&fd, wanted, look, owner))
+            .map_err(|e| self.error("set owner, mode or time of", path, e))
+    }
+
+    fn sync(&self) -> Result<()> {
+        rustix::fs::syncfs(&self.root).map_err(|e| self.error("make durable", b"", e))
+    }
+
+    fn walk(&self, visit: &mut dyn FnMut(&[u8], EntryKind) -> Result<()>) -> Result<()> {
+        walk::walk(&self.root, &self.shown, &mut |entry| {
+            let own = entry.path == OWN_FOLDER
+                || entry.path.starts_with(b".strongroom/")
+                || entry.path.ends_with(TEMPORARY.as_bytes());
+            if own { Ok(()) } else { visit(&entry.path, entry.kind) }
+        })
+        .map(drop)
+    }
+
+    fn roll_back(&self, rollback: &str) -> Result<()> {
+        let kept = [OWN_FOLDER, b"/", rollback.as_bytes()].concat();
+        let folder = match self.open_dir(&kept) {
+            Ok(folder) => folder,
+            Err(Errno::NOENT) => return self.sweep(),
+            Err(e) => return Err(self.error("open the folder", &kept, e)),
+        };
+        let (mut files, mut folders) = (Vec::new(), Vec::new());
+        walk::walk(&folder, &self.shown.join(as_path(&kept)), &mut |entry| {
+            if entry.kind == EntryKind::Dir { &mut folders } else { &mut files }.push(entry.path);
+            Ok(())
+        })?;
+        for path in files {
+            let from = Self::kept(rollback, &path);
+            let (source, to) = (self.parent(&from)?, self.parent(&path)?);
+            failpoint::pass("before a replaced file is put back");
+            renameat(&source, as_path(split(&from).1), &to, as_path(split(&path).1))
+                .map_err(|e| self.error("put back", &path, e))?;
+        }
+        for path in folders.iter().rev() {
+            let from = Self::kept(rollback, path);
+            let _ = unlinkat(&self.parent(&from)?, as_path(split(&from).1), AtFlags::REMOVEDIR);
+        }
+        let own = self.open_dir(OWN_FOLDER).map_err(|e| self.error("open the folder", OWN_FOLDER, e))?;
+        let _ = unlinkat(&own, rollback, AtFlags::REMOVEDIR);
+        if Dir::read_from(&own)
+            .is_ok_and(|mut dir| !dir.any(|e| e.is_ok_and(|e| !e.file_name().to_bytes().starts_with(b"."))))
+        {
+            let _ = unlinkat(&self.root, as_path(OWN_FOLDER), AtFlags::REMOVEDIR);
+        }
+        self.sweep()?;
+        self.sync()
+    }
+
+    fn need(&self, bytes: u64) -> Result<()> {
+        let stat = rustix::fs::fstatvfs(&self.root).map_err(|e| self.error("look at", b"", e))?;
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        if free >= bytes {
+            return Ok(());
+        }
+        Err(Error::failed(format!("{} has {free} bytes free and {bytes} are needed", self.shown.display()))
+            .hint("Free some space there. Nothing was changed yet."))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+
+    use super::*;
+
+    fn look(mode: u32) -> Look {
+        let mtime = FileTime { seconds: 1_700_000_000, nanoseconds: 5 };
+        Look { kind: EntryKind::File, mtime, mode, uid: 0, gid: 0, target: None }
+    }
+
+    fn write(target: &FilesystemTarget, path: &[u8], bytes: &[u8], rollback: Option<&str>) -> Result<()> {
+        let mut file = target.create(path, bytes.len() as u64)?;
+        file.write_all(bytes).expect("written");
+        file.close(&look(0o4640), Owner::Target)?;
+        target.publish(path, rollback)
+    }
+
+    #[test]
+    fn a_file_gets_name_mode_and_time_and_no_set_user_bit() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let target = FilesystemTarget::new(folder.path()).expect("a target");
+        write(&target, b"a/b/c", b"x", None).expect("written");
+        let meta = std::fs::metadata(folder.path().join("a/b/c")).expect("it is there");
+        assert_eq!(meta.permissions().mode() & 0o7777, 0o640);
+        assert_eq!((meta.mtime(), meta.mtime_nsec()), (1_700_000_000, 5));
+        assert_eq!(std::fs::read_dir(folder.path().join("a/b")).expect("listed").count(), 1);
+    }
+
+    #[test]
+    fn what_is_replaced_comes_back() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |p: &str| folder.path().join(p);
+        std::fs::create_dir(at("d")).expect("made");
+        std::fs::write(at("d/f"), b"old").expect("written");
+        std::fs::write(at("extra"), b"extra").expect("written");
+        let target = FilesystemTarget::new(folder.path()).expect("a target");
+        write(&target, b"d/f", b"new", Some("rollback-1")).expect("written");
+        write(&target, b"d/f", b"newer", Some("rollback-1")).expect("written");
+        target.put_away(b"extra", "rollback-1").expect("moved away");
+        assert_eq!(std::fs::read(at("d/f")).expect("read"), b"newer");
+        assert!(!at("extra").exists());
+        target.roll_back("rollback-1").expect("rolled back");
+        assert_eq!(std::fs::read(at("d/f")).expect("read"), b"old");
+        assert_eq!(std::fs::read(at("extra")).expect("read"), b"extra");
+        assert!(!at(".strongroom").exists());
+    }
+
+    #[test]
+    fn nothing_is_written_through_a_link() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let outside = tempfile::tempdir().expect("a folder");
+        symlink(outside.path(), folder.path().join("d")).expect("linked");
+        symlink(outside.path().join("f"), folder.path().join("f")).expect("linked");
+        let target = FilesystemTarget::new(folder.path()).expect("a target");
+        assert_eq!(write(&target, b"d/f", b"x", None).expect_err("refused").kind(), Kind::Refused);
+        assert_eq!(target.folder(b"d", None).expect_err("refused").kind(), Kind::Refused);
+        write(&target, b"f", b"x", None).expect("the link itself is replaced");
+        assert!(folder.path().join("f").symlink_metadata().expect("there").is_file());
+        assert_eq!(std::fs::read_dir(outside.path()).expect("listed").count(), 0);
+        target.folder(b"d", Some("r")).expect("the link is moved away");
+        write(&target, b"d/f", b"x", None).expect("written");
+        assert_eq!(std::fs::read_dir(outside.path()).expect("listed").count(), 0);
+    }
+}
