@@ -10,6 +10,8 @@
 pub mod appkey;
 pub mod archive;
 pub mod bundle;
+pub mod cli;
+pub mod commands;
 pub mod config;
 pub mod custody;
 pub mod database;
@@ -19,3 +21,4 @@ pub mod ledger;
 pub mod sealing;
 pub mod signer;
 pub mod storage;
+pub mod wiring;

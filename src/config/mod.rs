@@ -1,3 +1,184 @@
 //! `strongroom.toml`, application profiles and policies: parsed once into types that cannot be wrong.
 
+mod file;
 pub mod profile;
+pub mod url;
+
+use std::path::{Path, PathBuf};
+
+use crate::appkey::source::Reference;
+use crate::ground::names::{AppName, Uuid};
+use crate::ground::{Error, Result, durable};
+use crate::sealing::Recipient;
+use crate::signer::{PublicKey, Trusted};
+pub use file::{Health, HookTable};
+use profile::Profile;
+use url::{DatabaseUrl, PlaceUrl};
+
+/// The name looked for in the current folder.
+pub const FILE_NAME: &str = "strongroom.toml";
+
+/// A whole configuration, every path absolute or relative to the current folder as the file's own path is.
+#[derive(Clone)]
+pub struct Config {
+    /// Where it was read from.
+    pub path: PathBuf,
+    /// The file's exact text, which goes sealed into every bundle.
+    pub text: String,
+    /// The application's name.
+    pub app: AppName,
+    /// What is known of the application.
+    pub profile: Profile,
+    /// This installation's name; it salts fingerprints.
+    pub installation: Uuid,
+    /// Where the application's key comes from.
+    pub key: Reference,
+    /// The application's database.
+    pub database: Option<DatabaseUrl>,
+    /// The longest time that a backup may keep others from writing, in seconds.
+    pub max_lock_seconds: u64,
+    /// The application's storage.
+    pub storage: Option<PlaceUrl>,
+    /// Where bundles go.
+    pub archive: PlaceUrl,
+    /// What everything is sealed to.
+    pub recipient: Recipient,
+    /// This host's signing key, if it signs.
+    pub signing_key: Option<PathBuf>,
+    /// Signers that are believed.
+    pub trusted: Vec<PublicKey>,
+    /// Where sealed application keys are kept, besides every bundle.
+    pub escrows: Vec<EscrowPlace>,
+    /// How many escrows must hold the key before a backup counts as whole.
+    pub escrow_min_copies: usize,
+    /// Whether bundles carry the sealed application key.
+    pub key_in_bundle: bool,
+    /// Told the result, as JSON on standard input.
+    pub on_result: Option<Vec<String>>,
+    /// Variables that child programs get beyond `PATH`, `HOME` and `LANG`.
+    pub pass: Vec<String>,
+    /// How to stop, start and ask the application.
+    pub hooks: HookTable,
+    /// Where this host remembers what it stored; mode 0700.
+    pub state: PathBuf,
+    /// Where plaintext may lie unlinked for the length of a run; mode 0700.
+    pub scratch: PathBuf,
+    /// A recovery identity that was made here and must leave this host.
+    pub recovery_identity: PathBuf,
+}
+
+/// One `[[escrow]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EscrowPlace {
+    /// The archive itself.
+    Archive,
+    /// A folder.
+    File(PathBuf),
+}
+
+impl Config {
+    /// Reads a configuration file; `variables` are the `STRONGROOM_<SECTION>_<FIELD>` overrides.
+    pub fn load(path: &Path, variables: &[(String, String)]) -> Result<Self> {
+        let bytes = durable::read_file(path, 1 << 20).map_err(|e| {
+            if e.kind() == crate::ground::Kind::NotFound {
+                Error::usage(format!("there is no configuration at {}", path.display()))
+                    .hint("`strongroom init` writes one; --config or STRONGROOM_CONFIG names another.")
+            } else {
+                e
+            }
+        })?;
+        let text =
+            String::from_utf8(bytes).map_err(|_| Error::usage(format!("{} is not UTF-8 text", path.display())))?;
+        Self::parse(&text, path, variables)
+    }
+
+    /// Reads a configuration's text as if it stood at `path`.
+    pub fn parse(text: &str, path: &Path, variables: &[(String, String)]) -> Result<Self> {
+        let raw = file::read(text, path, variables)?;
+        let base = path.parent().map(Path::to_owned).unwrap_or_default();
+        let within = |p: &Path| if p.is_absolute() { p.to_owned() } else { base.join(p) };
+        let shown = path.display().to_string();
+        let here = |field: &str| format!("{shown}: {field}");
+        let (app, hooks) = raw.app.split();
+        let app: AppName = app.parse().map_err(|e: Error| e.context(here("app")))?;
+        let profile = match raw.profile {
+            Some(profile) => Profile::parse(&profile.to_string(), &here("[profile]"))?,
+            None => match durable::read_file(&base.join(format!("policies/apps/{app}.toml")), 1 << 20) {
+                Ok(bytes) => Profile::parse(&String::from_utf8_lossy(&bytes), &format!("policies/apps/{app}.toml"))?,
+                Err(_) => Profile::embedded(app.as_str())?,
+            },
+        };
+        let mut escrows = Vec::new();
+        for escrow in raw.escrow {
+            escrows.push(match escrow.kind.as_str() {
+                "archive" => EscrowPlace::Archive,
+                "file" => EscrowPlace::File(within(
+                    escrow
+                        .path
+                        .as_deref()
+                        .ok_or_else(|| Error::usage(here("an [[escrow]] of kind \"file\" has no path")))?,
+                )),
+                other => {
+                    return Err(Error::usage(here(&format!("[[escrow]] kind {other:?} is not one that is known")))
+                        .hint("Known kinds: archive, file."));
+                }
+            });
+        }
+        let state = within(&raw.state.folder.unwrap_or_else(|| PathBuf::from("strongroom-state")));
+        Ok(Self {
+            app,
+            profile,
+            installation: raw.installation.parse().map_err(|e: Error| e.context(here("installation")))?,
+            key: raw.key.source.parse().map_err(|e: Error| e.context(here("[key] source")))?,
+            database: raw
+                .database
+                .as_ref()
+                .map(|d| DatabaseUrl::parse(&d.url, &base))
+                .transpose()
+                .map_err(|e| e.context(here("[database] url")))?,
+            max_lock_seconds: raw.database.as_ref().and_then(|d| d.max_lock_seconds).unwrap_or(5),
+            storage: raw
+                .storage
+                .as_ref()
+                .map(|s| PlaceUrl::parse(&s.url, &base))
+                .transpose()
+                .map_err(|e| e.context(here("[storage] url")))?,
+            archive: PlaceUrl::parse(&raw.archive.url, &base).map_err(|e| e.context(here("[archive] url")))?,
+            recipient: Recipient::parse(&raw.sealing.recipient).map_err(|e| e.context(here("[sealing] recipient")))?,
+            signing_key: raw.signing.key.as_deref().map(within),
+            trusted: raw
+                .signing
+                .trusted
+                .iter()
+                .map(|t| t.parse())
+                .collect::<Result<_>>()
+                .map_err(|e| e.context(here("[signing] trusted")))?,
+            escrow_min_copies: raw.rules.escrow_min_copies.unwrap_or_else(|| usize::from(!escrows.is_empty())),
+            escrows,
+            key_in_bundle: raw.rules.key_in_bundle.unwrap_or(true),
+            on_result: raw.notify.on_result.filter(|argv| !argv.is_empty()),
+            pass: raw.env.pass,
+            hooks,
+            scratch: raw.scratch.folder.as_deref().map_or_else(|| state.join("scratch"), within),
+            state,
+            recovery_identity: base.join("recovery-identity.txt"),
+            text: text.to_owned(),
+            path: path.to_owned(),
+        })
+    }
+
+    /// The folder that the file stands in; relative references are relative to it.
+    pub fn base(&self) -> PathBuf {
+        self.path.parent().map(Path::to_owned).unwrap_or_default()
+    }
+
+    /// The signers that verify and restore believe.
+    pub fn trusted(&self) -> Trusted {
+        Trusted::new(self.trusted.clone())
+    }
+
+    /// How children are started.
+    pub fn environment(&self) -> crate::ground::child::Environment {
+        crate::ground::child::Environment { pass: self.pass.clone() }
+    }
+}

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use super::{Error, Result, durable, names};
 
 /// A folder with mode 0700 in which files live only as long as somebody has them open.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Scratch {
     folder: PathBuf,
+    temporary: bool,
 }
 
 impl Scratch {
@@ -26,9 +27,18 @@ impl Scratch {
             ))
             .hint(format!("chmod 700 {}", folder.display())));
         }
-        let scratch = Self { folder: folder.to_owned() };
+        let scratch = Self { folder: folder.to_owned(), temporary: false };
         scratch.sweep();
         Ok(scratch)
+    }
+
+    /// A new folder below `TMPDIR`, for verbs that need no set-up; removed when this is dropped.
+    pub fn temporary() -> Result<Self> {
+        let folder = std::env::temp_dir().join(format!("strongroom-{}", names::hex(&names::random::<8>()?)));
+        let mut builder = std::fs::DirBuilder::new();
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(&folder).map_err(|e| Error::io("create the folder", &folder, e))?;
+        Ok(Self { folder, temporary: true })
     }
 
     /// The folder, for messages.
@@ -80,6 +90,14 @@ impl Scratch {
             if ours && old {
                 let _ = std::fs::remove_file(entry.path());
             }
+        }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if self.temporary {
+            let _ = std::fs::remove_dir_all(&self.folder);
         }
     }
 }

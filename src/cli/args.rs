@@ -1,0 +1,337 @@
+//! The command line, as `docs/cli.md` shows it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+/// A backup you know you can open: database, storage and the key that makes them readable, proved together.
+#[derive(Parser)]
+#[command(
+    name = "strongroom",
+    version,
+    max_term_width = 110,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// Flags that every verb takes.
+#[derive(Args, Clone)]
+pub struct Global {
+    /// The configuration [default: ./strongroom.toml]
+    #[arg(long, global = true, value_name = "FILE", env = "STRONGROOM_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Print one JSON document to standard output
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print nothing when all is well, one line when not
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Say more about what is being done
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+    /// Draw no progress bars
+    #[arg(long, global = true)]
+    pub no_progress: bool,
+}
+
+/// Where bundles are, for machines that have no configuration.
+#[derive(Args, Clone, Default)]
+pub struct Place {
+    /// The archive's URL, when there is no configuration
+    #[arg(long, value_name = "URL")]
+    pub archive: Option<String>,
+    /// A signer to believe (its minisign public key); may repeat
+    #[arg(long, value_name = "RW…")]
+    pub signer: Vec<String>,
+    /// The recovery card, which names archive, application and signer
+    #[arg(long, value_name = "FILE")]
+    pub card: Option<PathBuf>,
+    /// The application, when the archive holds several
+    #[arg(long, value_name = "NAME")]
+    pub app: Option<String>,
+}
+
+/// Who opens what is sealed.
+#[derive(Args, Clone, Default)]
+pub struct Unseal {
+    /// An age identity file, as `age -i` takes it (passphrase-protected and SSH keys too); may repeat
+    #[arg(short, long = "identity", value_name = "FILE", env = "STRONGROOM_IDENTITY", value_delimiter = ':')]
+    pub identity: Vec<PathBuf>,
+}
+
+#[derive(Subcommand)]
+pub enum Verb {
+    /// Does this key open the credentials in this database, or in this dump? No set-up needed
+    Prove(Prove),
+    /// Write the configuration, the archive and the keys
+    Init(Init),
+    /// Back up: prove the key, store database, storage and sealed key as one bundle
+    Backup(Backup),
+    /// List the bundles of the archive
+    List {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Show one bundle: its header, and with an identity its proof and files
+    Show {
+        /// An id, a unique prefix, `latest` or `latest-proved`
+        #[arg(default_value = "latest")]
+        bundle: String,
+        #[command(flatten)]
+        unseal: Unseal,
+        /// List the files too (needs an identity)
+        #[arg(long)]
+        files: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Write one thing out of a bundle to standard output: the database dump, or a file of the storage
+    Cat {
+        /// An id, a unique prefix, `latest` or `latest-proved`
+        bundle: String,
+        /// `database`, or a path in the storage
+        what: String,
+        #[command(flatten)]
+        unseal: Unseal,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Check signatures, ledger and digests; needs no secret
+    Check {
+        /// An id, a unique prefix, `latest` or `latest-proved`
+        #[arg(default_value = "latest", conflicts_with = "all")]
+        bundle: String,
+        /// Every bundle
+        #[arg(long)]
+        all: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Would this bundle restore, with the escrowed key or with this one?
+    Verify(Verify),
+    /// Restore a bundle: prove the key, build beside, swap, check, or roll back
+    Restore(Restore),
+    /// Start a command only if the key opens the database, with exactly that key in its environment
+    Guard(Guard),
+    /// The whole story on a sample application, each command shown
+    Demo {
+        /// An empty folder to work in [default: a temporary one, removed at the end]
+        dir: Option<PathBuf>,
+    },
+    /// Who can open the sealing key
+    Custody {
+        #[command(subcommand)]
+        verb: CustodyVerb,
+    },
+    /// The configuration itself
+    Config {
+        #[command(subcommand)]
+        verb: ConfigVerb,
+    },
+    /// The application's key
+    Key {
+        #[command(subcommand)]
+        verb: KeyVerb,
+    },
+    /// Print shell completions
+    Completions { shell: Shell },
+    /// Write the man pages into a folder
+    Man { dir: PathBuf },
+    /// Write docs/cli.md and docs/exit-codes.md into a folder
+    #[command(hide = true)]
+    Reference { dir: PathBuf },
+}
+
+#[derive(Args)]
+pub struct Prove {
+    /// A database URL (`sqlite:PATH`) or a dump: .sqlite, .sql, .sql.gz [default: the configured database]
+    pub target: Option<String>,
+    /// Where the key is: env:NAME, file:PATH, dotenv:PATH#NAME, prompt: [default: the configured one]
+    #[arg(long, value_name = "REF")]
+    pub key: Option<String>,
+    /// The application, which says where credentials are
+    #[arg(long, value_name = "NAME")]
+    pub app: Option<String>,
+    /// Try every credential (the default)
+    #[arg(long, conflicts_with = "sample")]
+    pub all: bool,
+    /// Try about this many, spread over all of them
+    #[arg(long, value_name = "N")]
+    pub sample: Option<usize>,
+}
+
+#[derive(Args)]
+pub struct Init {
+    /// The application
+    #[arg(long, value_name = "NAME")]
+    pub app: Option<String>,
+    /// Its database: sqlite:PATH
+    #[arg(long, value_name = "URL")]
+    pub database: Option<String>,
+    /// Its storage: file:PATH
+    #[arg(long, value_name = "URL")]
+    pub storage: Option<String>,
+    /// Where bundles go: file:PATH
+    #[arg(long, value_name = "URL")]
+    pub archive: Option<String>,
+    /// Where its key is: env:NAME, file:PATH, dotenv:PATH#NAME
+    #[arg(long, value_name = "REF")]
+    pub key_source: Option<String>,
+    /// Who can open the sealing key: a label and an age or SSH recipient; may repeat
+    #[arg(long, value_name = "LABEL=RECIPIENT", conflicts_with = "recipient")]
+    pub custodian: Vec<String>,
+    /// The public half of a sealing key that was made elsewhere
+    #[arg(long, value_name = "age1…")]
+    pub recipient: Option<String>,
+    /// Take what is given and ask nothing
+    #[arg(long)]
+    pub yes: bool,
+}
+
+#[derive(Args)]
+pub struct Backup {
+    /// Only this: database, storage or key
+    #[arg(long, value_name = "WHAT", value_parser = ["database", "storage", "key"])]
+    pub only: Option<String>,
+    /// Try every credential again, also those that were proved before
+    #[arg(long)]
+    pub prove_all: bool,
+}
+
+#[derive(Args)]
+pub struct Verify {
+    /// An id, a unique prefix, `latest` or `latest-proved`
+    #[arg(default_value = "latest")]
+    pub bundle: String,
+    #[command(flatten)]
+    pub unseal: Unseal,
+    /// Stream everything, check every digest, and prove the credentials in the dump itself
+    #[arg(long)]
+    pub deep: bool,
+    /// Try this key instead of the sealed one
+    #[arg(long, value_name = "REF")]
+    pub key: Option<String>,
+    #[command(flatten)]
+    pub place: Place,
+}
+
+#[derive(Args)]
+pub struct Restore {
+    /// An id, a unique prefix, `latest` or `latest-proved`
+    #[arg(default_value = "latest")]
+    pub bundle: String,
+    #[command(flatten)]
+    pub unseal: Unseal,
+    /// Print the plan and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+    /// Only this: database or storage
+    #[arg(long, value_name = "WHAT", value_parser = ["database", "storage"])]
+    pub only: Option<String>,
+    /// Write plain files and an importable dump to this empty folder, and touch no live system
+    #[arg(long, value_name = "DIR")]
+    pub target: Option<PathBuf>,
+    /// Only storage files that match; may repeat
+    #[arg(long, value_name = "GLOB")]
+    pub include: Vec<String>,
+    /// Restore the database here instead
+    #[arg(long, value_name = "URL")]
+    pub database: Option<String>,
+    /// Restore the storage here instead
+    #[arg(long, value_name = "URL")]
+    pub storage: Option<String>,
+    /// The key that the application will be started with [default: the configured one]
+    #[arg(long, value_name = "REF")]
+    pub key: Option<String>,
+    /// Restore although the key is not proved
+    #[arg(long)]
+    pub accept_unproved: bool,
+    /// Run no stop, start and health hooks
+    #[arg(long)]
+    pub no_hooks: bool,
+    /// Move files away that the bundle does not have
+    #[arg(long)]
+    pub delete_extra: bool,
+    /// Who owns restored files: target (the folder's owner), keep (as recorded) or UID:GID
+    #[arg(long, value_name = "OWNER", default_value = "target")]
+    pub owner: String,
+    #[command(flatten)]
+    pub place: Place,
+}
+
+#[derive(Args)]
+pub struct Guard {
+    /// How many credentials to try
+    #[arg(long, default_value_t = 50, value_name = "N")]
+    pub sample: usize,
+    /// How long trying them may take
+    #[arg(long, default_value = "5s", value_name = "TIME")]
+    pub max_time: String,
+    /// How long to wait for the database to be there
+    #[arg(long, default_value = "30s", value_name = "TIME")]
+    pub wait: String,
+    /// Do not start when some credentials fail
+    #[arg(long)]
+    pub strict: bool,
+    /// Do not start when there is nothing to prove with
+    #[arg(long)]
+    pub require_proof: bool,
+    /// The command to start
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<std::ffi::OsString>,
+}
+
+#[derive(Subcommand)]
+pub enum CustodyVerb {
+    /// The sealing keys of the archive and who can open them
+    List {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Does this identity open the sealing key?
+    Test {
+        #[command(flatten)]
+        unseal: Unseal,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum ConfigVerb {
+    /// Read the configuration and try everything that it names
+    Check,
+}
+
+#[derive(Subcommand)]
+pub enum KeyVerb {
+    /// The key's fingerprint, which is safe to print
+    Fingerprint {
+        /// Where the key is [default: the configured one]
+        reference: Option<String>,
+        /// The installation that salts it, when there is no configuration
+        #[arg(long, value_name = "UUID")]
+        installation: Option<String>,
+        /// The application, when there is no configuration
+        #[arg(long, value_name = "NAME")]
+        app: Option<String>,
+    },
+    /// Is it a good key, and what does the application really use of it?
+    Lint {
+        /// Where the key is [default: the configured one]
+        reference: Option<String>,
+        /// The application, when there is no configuration
+        #[arg(long, value_name = "NAME")]
+        app: Option<String>,
+    },
+}

@@ -1,0 +1,54 @@
+//! How an ending is printed: data to standard output, narration to standard error, an exit code.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::args::Global;
+use super::terminal::narrate;
+use crate::commands::{Outcome, Problem};
+use crate::ground::Error;
+
+/// Writes to standard output; a reader that went away (`| head`) is a quiet end.
+pub(super) fn data(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Prints an outcome.
+pub(super) fn outcome(global: &Global, outcome: &Outcome) -> ExitCode {
+    if global.json {
+        data(&format!("{:#}\n", outcome.json));
+    } else if !global.quiet {
+        for line in &outcome.text {
+            data(&format!("{line}\n"));
+        }
+        for problem in &outcome.problems {
+            narrate(&format!("warning: {}", problem.message));
+            if let Some(hint) = &problem.hint {
+                narrate(&format!("   hint: {hint}"));
+            }
+        }
+    }
+    if global.quiet && outcome.exit != 0 && !global.json {
+        narrate(&outcome.line);
+    }
+    ExitCode::from(outcome.exit)
+}
+
+/// Prints an error.
+pub(super) fn error(global: &Global, error: &Error) -> ExitCode {
+    if global.json {
+        let problem = Problem::from_error(error);
+        let json = json!({ "error": problem, "hints": error.hints(), "exit": error.kind().exit_code() });
+        data(&format!("{json:#}\n"));
+    }
+    narrate(&format!("error: {}", error.chain()));
+    if !global.quiet {
+        for hint in error.hints() {
+            narrate(&format!(" hint: {hint}"));
+        }
+    }
+    ExitCode::from(error.kind().exit_code())
+}

@@ -1,0 +1,301 @@
+//! `backup`: prove the key, store database, storage and sealed key as one bundle.
+//!
+//! A wrong or unreadable key never stops the dump; it only keeps the bundle from being called proved.
+
+mod escrow;
+mod prove;
+mod report;
+
+use std::io::Write as _;
+
+use super::host::{Host, NamedKey};
+use super::shelf::Shelf;
+use super::{Desk, Outcome, Problem};
+use crate::appkey::proof::{Counts, Memory, Verdict};
+use crate::archive::state::State;
+use crate::bundle::store::{Store, StoreOptions, StoreReport};
+use crate::bundle::{Draft, Header, Member, StorageSummary};
+use crate::config::Config;
+use crate::custody;
+use crate::ground::names::BundleId;
+use crate::ground::{Error, Kind, Result, clock, failpoint};
+use crate::ledger::{BundleEvent, Event};
+
+/// What is backed up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Only {
+    /// Everything that is configured.
+    All,
+    /// The database, and the key with it.
+    Database,
+    /// The storage.
+    Storage,
+    /// The key, proved on the live database.
+    Key,
+}
+
+impl Only {
+    fn database(self) -> bool {
+        matches!(self, Self::All | Self::Database)
+    }
+
+    fn storage(self) -> bool {
+        matches!(self, Self::All | Self::Storage)
+    }
+
+    fn key(self) -> bool {
+        self != Self::Storage
+    }
+}
+
+/// What is asked.
+pub struct Request {
+    /// What to back up.
+    pub only: Only,
+    /// Prove every credential again.
+    pub prove_all: bool,
+}
+
+/// Makes one bundle.
+pub fn run(desk: &Desk<'_>, config: Config, request: &Request) -> Result<Outcome> {
+    let host = Host::new(config)?;
+    let result = make(desk, &host, request);
+    desk.progress.finish();
+    match result {
+        Ok(mut outcome) => {
+            if let Some(problem) = host.notify("backup", &outcome.json) {
+                outcome.exit = super::ATTENTION;
+                outcome.problems.push(problem);
+            }
+            Ok(outcome)
+        }
+        Err(error) => {
+            let told = serde_json::json!({ "error": Problem::from_error(&error), "exit": error.kind().exit_code() });
+            match host.notify("backup", &told) {
+                Some(problem) => Err(error.hint(problem.message)),
+                None => Err(error),
+            }
+        }
+    }
+}
+
+/// What has been found out about the key so far.
+struct KeyState {
+    key: Option<NamedKey>,
+    problems: Vec<Problem>,
+}
+
+fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Outcome> {
+    let only = request.only;
+    let _lock = host.lock()?;
+    let signer = host.signer()?;
+    let shelf = host.shelf(desk)?;
+    let mut ledger = shelf.ledger()?;
+    let scratch = host.scratch()?;
+    let mut state = State::open(&host.config.state.join("state.sqlite"), &shelf.id, &shelf.app)?;
+
+    let KeyState { key, mut problems } = read_key(desk, host, only);
+    let id = BundleId::new(clock::now())?;
+    let mut draft = Draft::begin(shelf.archive.as_ref(), &shelf.id, &shelf.app, &id, &host.config.recipient);
+
+    let base = ledger.newest_storage().cloned();
+    let storage = match (&host.config.storage, only.storage()) {
+        (Some(place), true) => Some(desk.systems.storage(place)?),
+        _ => None,
+    };
+    let mut store = match &storage {
+        Some(storage) => {
+            let mut store = Store::begin(StoreOptions {
+                archive: shelf.archive.as_ref(),
+                app: &shelf.app,
+                recipient: &host.config.recipient,
+                storage: storage.as_ref(),
+                state: &mut state,
+                base: base.as_ref(),
+                lanes: super::prove::threads(),
+                progress: desk.progress.as_ref(),
+            })?;
+            store.pass()?;
+            Some(store)
+        }
+        None => None,
+    };
+
+    let mut memory = Memory::open(&host.config.state.join("proved.sqlite"))?;
+    let proved = prove::database(
+        &prove::Inputs {
+            desk,
+            host,
+            key: key.as_ref(),
+            only,
+            id: &id,
+            prove_all: request.prove_all,
+            scratch: &scratch,
+        },
+        &mut memory,
+        &draft,
+        store.as_ref(),
+    )?;
+    problems.extend(proved.problems);
+
+    let stored = finish_storage(store.as_mut(), &mut draft)?;
+    problems.extend(stored.iter().flat_map(report::storage_problems));
+
+    let escrows = match &key {
+        Some(key) if only.key() => {
+            let (names, missed) = escrow::deposit(desk, host, &shelf, &signer, &mut ledger, key)?;
+            problems.extend(missed);
+            names
+        }
+        _ => Vec::new(),
+    };
+    if let Some(key) = key.as_ref().filter(|_| host.config.key_in_bundle && only.key()) {
+        draft.put(Member::Key, &escrow::record_line(host, key)?)?;
+    }
+    if let Some(wrapped) = custody::wrapped(shelf.archive.as_ref(), host.config.recipient.id())? {
+        draft.put_raw(Member::Identity, &wrapped)?;
+    }
+    draft.put(Member::Config, host.config.text.as_bytes())?;
+
+    let storage_from = match (&stored, &base) {
+        (None, Some(base)) if host.config.storage.is_some() => Some(base.clone()),
+        _ => None,
+    };
+    let header = Header {
+        format: 1,
+        critical: Vec::new(),
+        archive: shelf.id.clone(),
+        installation: host.config.installation.clone(),
+        app: shelf.app.clone(),
+        id: id.clone(),
+        created: clock::rfc3339(clock::now()),
+        signer: signer.public().clone(),
+        sealing: host.config.recipient.id().clone(),
+        scheme: host.scheme.name().to_owned(),
+        keys: key.iter().map(|k| k.fingerprint.clone()).collect(),
+        verdict: proved.verdict,
+        storage_from: storage_from.clone(),
+        contains: contains(only, host, stored.is_some()),
+        database: proved.database.clone(),
+        bytes: draft.bytes(),
+        generator: concat!("strongroom ", env!("CARGO_PKG_VERSION")).to_owned(),
+        storage: stored.as_ref().map(|s| StorageSummary { files: s.files, bytes: s.bytes, missing: proved.missing }),
+    };
+    let sums = draft.close(&header, &signer)?;
+    failpoint::pass("before the ledger entry");
+    let seq = ledger.append(
+        &signer,
+        Event::Bundle(BundleEvent {
+            bundle: id.clone(),
+            sums,
+            verdict: proved.verdict.as_str().to_owned(),
+            keys: header.keys.clone(),
+            sealing: header.sealing.clone(),
+            storage_from,
+            contains: header.contains.clone(),
+            bytes: header.bytes,
+        }),
+        clock::now(),
+    )?;
+    failpoint::pass("after the ledger entry");
+    // What is remembered follows the ledger, never leads it: lost here, it costs work and no data.
+    if stored.is_some() {
+        state.commit(&id)?;
+    }
+    if proved.full {
+        memory.commit_full(clock::now())?;
+    } else {
+        memory.commit()?;
+    }
+    failpoint::pass("after the state commit");
+
+    report::outcome(report::Facts {
+        host,
+        header: &header,
+        seq,
+        counts: proved.counts,
+        stored,
+        missing: proved.missing,
+        escrows,
+        problems,
+        proof_failures: proved.failure_lines,
+        tried_live: only != Only::Storage,
+    })
+}
+
+fn contains(only: Only, host: &Host, storage: bool) -> Vec<String> {
+    let mut contains = Vec::new();
+    if only.database() && host.config.database.is_some() {
+        contains.push("database".to_owned());
+    }
+    if storage {
+        contains.push("storage".to_owned());
+    }
+    if only.key() && host.config.key_in_bundle {
+        contains.push("key".to_owned());
+    }
+    contains
+}
+
+fn read_key(desk: &Desk<'_>, host: &Host, only: Only) -> KeyState {
+    let (key, problem) = if only.key() {
+        match host.key(desk, None) {
+            Ok(key) => (Some(key), None),
+            Err(error) => {
+                let mut problem = Problem::from_error(&error);
+                "no-key".clone_into(&mut problem.code);
+                (None, Some(problem))
+            }
+        }
+    } else {
+        (None, None)
+    };
+    let mut problems = host.standing_problems(key.as_ref().map(|k| &k.text));
+    problems.extend(problem);
+    KeyState { key, problems }
+}
+
+fn finish_storage(store: Option<&mut Store<'_>>, draft: &mut Draft<'_>) -> Result<Option<StoreReport>> {
+    let Some(store) = store else {
+        // A bundle without storage has an empty file list: every bundle has the same mandatory members.
+        let list = draft.member(Member::Files)?;
+        list.finish()?;
+        return Ok(None);
+    };
+    store.pass()?;
+    store.finish(draft).map(Some)
+}
+
+/// Copies a stream into a member of the bundle.
+fn copy_member(
+    draft: &Draft<'_>,
+    member: Member,
+    mut bytes: Box<dyn std::io::Read + Send>,
+    desk: &Desk<'_>,
+) -> Result<u64> {
+    let name = member.file_name();
+    let mut out = draft.member(member)?;
+    let mut buffer = vec![0; 1 << 18];
+    loop {
+        let read = bytes
+            .read(&mut buffer)
+            .map_err(|e| Error::from_io(Kind::Failed, format!("the dump for {name} ended early"), e))?;
+        if read == 0 {
+            break;
+        }
+        out.write_all(&buffer[..read]).map_err(|e| Error::from_io(Kind::Failed, format!("cannot write {name}"), e))?;
+        desk.progress.advance(read as u64);
+    }
+    out.finish()
+}
+
+/// What the proof of the database brought.
+struct Proved {
+    verdict: Verdict,
+    counts: Counts,
+    database: Option<String>,
+    missing: u64,
+    problems: Vec<Problem>,
+    failure_lines: Vec<String>,
+    full: bool,
+}

@@ -1,0 +1,159 @@
+//! The database's share of a backup: one snapshot, from which proof, object names and dump are taken.
+
+use crate::appkey::canary;
+use crate::appkey::credential::Credential;
+use crate::appkey::proof::{Memory, ProverOptions, Verdict, prove_with};
+use crate::bundle::store::Store;
+use crate::bundle::{Draft, Member, ProofHead, ProofSummary, ProofWriter};
+use crate::commands::host::{Host, NamedKey};
+use crate::commands::{Desk, Problem, proof, prove as prove_command};
+use crate::database::{Facts, Snapshot};
+use crate::ground::names::BundleId;
+use crate::ground::progress::Unit;
+use crate::ground::scratch::Scratch;
+use crate::ground::{Result, clock};
+
+use super::{Only, Proved, copy_member};
+
+/// What the proof needs to know.
+pub(super) struct Inputs<'a> {
+    pub(super) desk: &'a Desk<'a>,
+    pub(super) host: &'a Host,
+    pub(super) key: Option<&'a NamedKey>,
+    pub(super) only: Only,
+    pub(super) id: &'a BundleId,
+    pub(super) prove_all: bool,
+    pub(super) scratch: &'a Scratch,
+}
+
+/// Takes the snapshot, proves, compares with the storage, and stores proof and dump.
+pub(super) fn database(
+    inputs: &Inputs<'_>,
+    memory: &mut Memory,
+    draft: &Draft<'_>,
+    store: Option<&Store<'_>>,
+) -> Result<Proved> {
+    let Inputs { desk, host, key, only, id, .. } = *inputs;
+    let mut snapshot = snapshot(inputs)?;
+    let full = inputs.prove_all || memory.full_due(clock::now())?;
+    let mut problems = Vec::new();
+
+    let head = ProofHead {
+        bundle: id.clone(),
+        installation: host.config.installation.clone(),
+        scheme: host.scheme.name().to_owned(),
+        fingerprint: key.map(|k| k.fingerprint.clone()),
+        canary: key.map(|k| canary::make(host.scheme, &k.effective, id)).transpose()?,
+    };
+    let mut record = ProofWriter::begin(draft.member(Member::Proof)?, &head)?;
+    let mut summary = ProofSummary::default();
+    let mut failure_lines = Vec::new();
+    let (mut verdict, mut missing) = (Verdict::Unproven, 0);
+
+    if let Some(snapshot) = snapshot.as_mut() {
+        let profile = &host.config.profile;
+        let write = |credential: &Credential, record: &mut ProofWriter<_>| record.credential(credential);
+        if let Some(key) = key {
+            let options = ProverOptions {
+                scheme: host.scheme,
+                key: &key.effective,
+                profile,
+                others: &[],
+                memory: (!full).then_some((&*memory, &key.fingerprint)),
+                threads: prove_command::threads(),
+                progress: desk.progress.as_ref(),
+            };
+            let (proved, _) = prove_with(options, |sink| {
+                snapshot.credentials(profile, None, &mut |credential| {
+                    write(&credential, &mut record)?;
+                    sink(credential)
+                })
+            })?;
+            verdict = proved.verdict();
+            summary.counts = proved.total;
+            failure_lines = proof::failure_lines(&proved);
+            summary.columns = proved.columns;
+            memory.learn(proved.learned);
+        } else {
+            verdict = Verdict::NoKey;
+            snapshot.credentials(profile, None, &mut |credential| write(&credential, &mut record))?;
+        }
+        summary.suspects = snapshot.suspects(profile, &|value| host.scheme.looks_like(value))?;
+        problems.extend(summary.suspects.iter().map(prove_command::suspect_problem));
+        summary.facts = snapshot.facts(desk.progress.as_ref())?;
+        problems.extend(fault_problems(&summary.facts));
+        if let Some(store) = store {
+            let (count, found) = missing_objects(snapshot.as_mut(), host, store)?;
+            missing = count;
+            summary.missing = count;
+            problems.extend(found);
+        }
+        if only.database() {
+            desk.progress.stage("store the database", Some(summary.facts.bytes), Unit::Bytes);
+            for dump in snapshot.dumps()? {
+                copy_member(draft, Member::Database(dump.name), dump.bytes, desk)?;
+            }
+        }
+    }
+    summary.verdict = Some(verdict);
+    let database = snapshot.is_some().then(|| summary.facts.system.clone());
+    record.finish(&summary)?.finish()?;
+    Ok(Proved { verdict, counts: summary.counts, database, missing, problems, failure_lines, full })
+}
+
+fn snapshot(inputs: &Inputs<'_>) -> Result<Option<Box<dyn Snapshot>>> {
+    if inputs.only == Only::Storage {
+        // Nothing is proved; but the names of its objects are still worth a look at the live database.
+        return Ok(None);
+    }
+    let Some(database) = inputs.host.database(inputs.desk)? else { return Ok(None) };
+    if inputs.only.database() {
+        database.snapshot(inputs.scratch, inputs.desk.progress.as_ref()).map(Some)
+    } else {
+        database.look().map(Some)
+    }
+}
+
+fn fault_problems(facts: &Facts) -> Vec<Problem> {
+    if facts.faults.is_empty() {
+        return Vec::new();
+    }
+    vec![Problem::new(
+        "database-damaged",
+        format!("the database's own check found {} faults: {}", facts.faults.len(), facts.faults[0]),
+        "The database is damaged as it stands; restore an older bundle to a --target and compare.",
+    )]
+}
+
+/// Objects that the database names and the storage lacks.
+fn missing_objects(snapshot: &mut dyn Snapshot, host: &Host, store: &Store<'_>) -> Result<(u64, Vec<Problem>)> {
+    const SHOWN: usize = 20;
+    let (mut count, mut problems) = (0, Vec::new());
+    snapshot.named_objects(&host.config.profile, &mut |object| {
+        if store.lacks(&object.path)? {
+            count += 1;
+            if problems.len() < SHOWN {
+                let (code, hint) = if object.fetchable {
+                    ("missing-fetchable", "It will be fetched again when it is asked for.")
+                } else {
+                    ("missing-lost", "It cannot be fetched again from anywhere; look for it in older bundles.")
+                };
+                let path = String::from_utf8_lossy(&object.path).escape_debug().to_string();
+                problems.push(Problem::new(
+                    code,
+                    format!("the database names {path} and the storage does not have it"),
+                    hint,
+                ));
+            }
+        }
+        Ok(())
+    })?;
+    if count > SHOWN as u64 {
+        problems.push(Problem::new(
+            "missing-more",
+            format!("{} more objects are missing from the storage", count - SHOWN as u64),
+            "The bundle's proof has the number; `show -i` prints it.",
+        ));
+    }
+    Ok((count, problems))
+}

@@ -1,0 +1,130 @@
+//! What a backup says when it is done.
+
+use serde_json::json;
+
+use crate::appkey::proof::{Counts, Verdict};
+use crate::bundle::Header;
+use crate::bundle::store::StoreReport;
+use crate::commands::host::Host;
+use crate::commands::{ATTENTION, Outcome, Problem, human_bytes, proof};
+use crate::ground::Result;
+
+/// What there is to say.
+pub(super) struct Facts<'a> {
+    pub(super) host: &'a Host,
+    pub(super) header: &'a Header,
+    pub(super) seq: u64,
+    pub(super) counts: Counts,
+    pub(super) stored: Option<StoreReport>,
+    pub(super) missing: u64,
+    pub(super) escrows: Vec<String>,
+    pub(super) problems: Vec<Problem>,
+    pub(super) proof_failures: Vec<String>,
+    pub(super) tried_live: bool,
+}
+
+/// What a person should look at in the storage.
+pub(super) fn storage_problems(report: &StoreReport) -> Vec<Problem> {
+    const SHOWN: usize = 20;
+    let mut problems = Vec::new();
+    if report.state_lost {
+        problems.push(Problem::new(
+            "state-lost",
+            "what this host remembered of earlier backups is gone or does not fit, so every file was stored again",
+            "Keep [state] folder between runs; the next backup is incremental again.",
+        ));
+    }
+    for left in report.left_out.iter().take(SHOWN) {
+        problems.push(Problem::new(
+            "left-out",
+            format!("{} is not in the bundle: {}", left.path, left.reason),
+            "Give this user the right to read it, or move it out of the storage.",
+        ));
+    }
+    if report.left_out.len() > SHOWN {
+        problems.push(Problem::new(
+            "left-out-more",
+            format!("{} more were left out", report.left_out.len() - SHOWN),
+            "They are the same kind of thing, most likely.",
+        ));
+    }
+    for path in report.changed_while_read.iter().take(SHOWN) {
+        problems.push(Problem::new(
+            "changed-while-read",
+            format!("{path} changed while it was read, twice"),
+            "The next backup reads it again; stop the application for a moment if it must be in this one.",
+        ));
+    }
+    problems
+}
+
+/// Problems that are advice and no reason for a person to get up.
+fn only_advice(problem: &Problem) -> bool {
+    problem.code.starts_with("key-") || problem.code == "recovery-identity-here" || problem.code == "missing-fetchable"
+}
+
+/// The outcome: text, JSON and exit code.
+pub(super) fn outcome(facts: Facts<'_>) -> Result<Outcome> {
+    let Facts { host, header, seq, counts, stored, missing, escrows, problems, proof_failures, tried_live } = facts;
+    let verdict = header.verdict;
+    // Without a database there is nothing that a proof could be about.
+    let to_prove = tried_live && host.config.database.is_some();
+    let well = (!to_prove || verdict == Verdict::Proved) && problems.iter().all(only_advice);
+    let mut text = vec![format!("bundle {} (ledger entry {seq})", header.id)];
+    if to_prove {
+        text.push(format!("  {}", proof::sentence(verdict, &counts)));
+        text.extend(proof_failures);
+    }
+    if let Some(stored) = &stored {
+        text.push(format!(
+            "  storage: {} files, {}; {} stored, {} already there{}",
+            stored.files,
+            human_bytes(stored.bytes),
+            human_bytes(stored.bytes_stored),
+            stored.reused_files,
+            if missing > 0 { format!("; {missing} that the database names are missing") } else { String::new() }
+        ));
+    }
+    if let Some(fingerprint) = header.keys.first() {
+        let kept = if escrows.is_empty() { "in the bundle only".to_owned() } else { escrows.join(", ") };
+        text.push(format!("  key {}: escrowed in {kept}", fingerprint.short()));
+    }
+    let line = match verdict {
+        Verdict::Proved | Verdict::Unproven if !problems.is_empty() => {
+            format!(
+                "bundle {}: stored; {}",
+                header.id,
+                problems.iter().find(|p| !only_advice(p)).map_or("", |p| p.message.as_str())
+            )
+        }
+        _ => format!("bundle {}: stored; {}", header.id, proof::sentence(verdict, &counts)),
+    };
+    Ok(Outcome {
+        exit: if well { 0 } else { ATTENTION },
+        json: json!({
+            "bundle": header.id,
+            "app": header.app,
+            "seq": seq,
+            "verdict": verdict,
+            "fingerprint": header.keys.first(),
+            "credentials": proof::counts_json(&counts),
+            "storage": stored.as_ref().map(|s| json!({
+                "files": s.files,
+                "missing": missing,
+                "bytes": s.bytes,
+                "bytes_stored": s.bytes_stored,
+                "reused": s.reused_files,
+                "left_out": s.left_out.len(),
+                "changed_while_read": s.changed_while_read.len(),
+                "hard_linked": s.hard_linked,
+                "sparse": s.sparse,
+            })),
+            "bytes": header.bytes,
+            "escrows": escrows,
+            "problems": problems,
+        }),
+        line,
+        text,
+        problems,
+    })
+}

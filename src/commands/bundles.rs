@@ -1,0 +1,184 @@
+//! `list`, `show`, `cat`, `check`: what bundles there are and what is in them.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::shelf::{self, Shelf};
+use super::{Desk, Outcome, Problem, human_bytes, proof};
+use crate::bundle::{Opened, Scope, extract};
+use crate::ground::progress::Unit;
+use crate::ground::{Error, Kind, Result, clock, names};
+
+/// Lists every bundle that was not pruned, oldest first.
+pub fn list(shelf: &Shelf) -> Result<Outcome> {
+    let ledger = shelf.ledger()?;
+    let mut text = vec![format!("{:<26} {:<20} {:<12} {:<12} {:>10}", "BUNDLE", "CREATED", "VERDICT", "KEY", "STORED")];
+    let mut rows = Vec::new();
+    for bundle in ledger.bundles() {
+        let created = clock::rfc3339(bundle.bundle.time());
+        let key = bundle.keys.first();
+        let confirmed = ledger.confirmed(&bundle.bundle);
+        let verdict = if confirmed { "confirmed" } else { bundle.verdict.as_str() };
+        text.push(format!(
+            "{:<26} {created:<20} {verdict:<12} {:<12} {:>10}",
+            bundle.bundle.as_str(),
+            key.map_or("-", names::Fingerprint::short),
+            human_bytes(bundle.bytes),
+        ));
+        rows.push(json!({
+            "bundle": bundle.bundle,
+            "created": created,
+            "verdict": bundle.verdict,
+            "confirmed": confirmed,
+            "fingerprint": key,
+            "sealing": bundle.sealing,
+            "contains": bundle.contains,
+            "storage_from": bundle.storage_from,
+            "bytes": bundle.bytes,
+        }));
+    }
+    if rows.is_empty() {
+        text = vec![format!("{} has no bundle of {} yet", shelf.archive.describe(), shelf.app)];
+    }
+    Outcome::done(rows, text)
+}
+
+/// Shows one bundle; with identities its proof, with `files` its file list.
+pub fn show(desk: &Desk<'_>, shelf: &Shelf, bundle: &str, identity: &[PathBuf], files: bool) -> Result<Outcome> {
+    let ledger = shelf.ledger()?;
+    let opened = shelf.bundle(&ledger, bundle)?;
+    let header = opened.header();
+    let mut json = super::to_json(header)?;
+    let mut text = vec![
+        format!("bundle        {}", header.id),
+        format!("application   {}", header.app),
+        format!("created       {}", header.created),
+        format!("signer        {}", header.signer),
+        format!("sealing key   {}", header.sealing),
+        format!("keys          {}", header.keys.iter().map(names::Fingerprint::as_str).collect::<Vec<_>>().join(", ")),
+        format!("verdict       {}", header.verdict.as_str()),
+        format!("contains      {}", header.contains.join(", ")),
+        format!("stored        {}", human_bytes(header.bytes)),
+    ];
+    if let Some(storage) = &header.storage {
+        text.push(format!(
+            "storage       {} files, {}, {} missing",
+            storage.files,
+            human_bytes(storage.bytes),
+            storage.missing
+        ));
+    }
+    if let Some(from) = &header.storage_from {
+        text.push(format!("storage from  {from}"));
+    }
+    if identity.is_empty() {
+        if files {
+            return Err(Error::usage("the file list is sealed").hint("Give the identity that opens it: -i FILE."));
+        }
+        return Outcome::done(json, text);
+    }
+    let key = shelf.unseal(&header.sealing, &shelf::identities(desk, identity)?, Some(&opened))?;
+    let summary = super::verify::summary(&opened, &key)?;
+    text.push(format!("proof         {}", proof::sentence(header.verdict, &summary.counts)));
+    for (table, rows) in &summary.facts.tables {
+        text.push(format!("  {rows:>10} rows in {table}"));
+    }
+    for fault in &summary.facts.faults {
+        text.push(format!("  fault: {fault}"));
+    }
+    json["proof"] = super::to_json(&summary)?;
+    if files {
+        let mut lines = Vec::new();
+        extract::for_each_line(&opened, &key, &mut |line| {
+            let path = String::from_utf8_lossy(&line.path).escape_debug().to_string();
+            text.push(format!("{} {:>12} {path}", line.mode_text(), line.size));
+            lines.push(super::to_json(&line)?);
+            Ok(())
+        })?;
+        json["files"] = lines.into();
+    }
+    Outcome::done(json, text)
+}
+
+/// Writes one thing out of a bundle.
+pub fn cat(
+    desk: &Desk<'_>,
+    shelf: &Shelf,
+    bundle: &str,
+    what: &str,
+    identity: &[PathBuf],
+    out: &mut dyn Write,
+) -> Result<()> {
+    let ledger = shelf.ledger()?;
+    let opened = shelf.bundle(&ledger, bundle)?;
+    let header = opened.header();
+    let key = shelf.unseal(&header.sealing, &shelf::identities(desk, identity)?, Some(&opened))?;
+    if what == "database" {
+        let member = opened.database_member().ok_or_else(|| {
+            Error::not_found(format!("bundle {} holds no database", header.id))
+                .hint("`strongroom list --json` shows what each bundle contains.")
+        })?;
+        let mut bytes = opened.read(&member, &key)?;
+        std::io::copy(&mut bytes, out)
+            .map_err(|e| Error::from_io(Kind::Failed, format!("cannot write {} out", member.file_name()), e))?;
+        return Ok(());
+    }
+    let storage = storage_bundle(shelf, &ledger, &opened)?;
+    let source = storage.as_ref().unwrap_or(&opened);
+    extract::cat(source, &key, what.as_bytes(), out)
+}
+
+/// The bundle that holds the storage of one that refers to another.
+pub(super) fn storage_bundle<'a>(
+    shelf: &'a Shelf,
+    ledger: &crate::ledger::Ledger<'_>,
+    opened: &Opened<'_>,
+) -> Result<Option<Opened<'a>>> {
+    let Some(from) = &opened.header().storage_from else { return Ok(None) };
+    let (id, sums) = shelf.find(ledger, from.as_str())?;
+    shelf.bundle_by_id(&id, &sums).map(Some)
+}
+
+/// Checks signatures, ledger and digests of one bundle or of all; needs no secret.
+pub fn check(desk: &Desk<'_>, shelf: &Shelf, bundle: Option<&str>) -> Result<Outcome> {
+    let ledger = shelf.ledger()?;
+    let chosen: Vec<_> = match bundle {
+        Some(selector) => vec![shelf.find(&ledger, selector)?],
+        None => ledger.bundles().map(|b| (b.bundle.clone(), b.sums.clone())).collect(),
+    };
+    let (mut text, mut rows, mut first_error) = (Vec::new(), Vec::new(), None);
+    let mut seen = std::collections::HashSet::new();
+    let mut problems = Vec::new();
+    for (id, sums) in &chosen {
+        desk.progress.stage(&format!("check {id}"), None, Unit::Bytes);
+        let result = shelf
+            .bundle_by_id(id, sums)
+            .and_then(|opened| opened.check(&Scope::EverythingBut(&mut seen), desk.progress.as_ref()));
+        match result {
+            Ok(bytes) => {
+                text.push(format!("{id}: whole and authentic ({} read)", human_bytes(bytes)));
+                rows.push(json!({ "bundle": id, "authentic": true, "whole": true, "bytes": bytes }));
+            }
+            Err(error) => {
+                text.push(format!("{id}: {}", error.chain()));
+                let authentic = error.kind() != Kind::NotAuthentic;
+                rows.push(json!({ "bundle": id, "authentic": authentic, "whole": false, "error": error.chain() }));
+                problems.push(Problem::from_error(&error));
+                first_error.get_or_insert(error);
+            }
+        }
+    }
+    desk.progress.finish();
+    match first_error {
+        Some(error) if chosen.len() == 1 => Err(error),
+        first_error => Ok(Outcome {
+            exit: first_error.as_ref().map_or(0, |e| e.kind().exit_code()),
+            json: rows.into(),
+            line: text.iter().find(|l| !l.contains("whole and authentic")).cloned().unwrap_or_default(),
+            text,
+            problems,
+        }),
+    }
+}

@@ -1,0 +1,158 @@
+//! `config check`: read the configuration and try everything that it names, changing nothing.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::host::Host;
+use super::{Desk, Outcome, Problem, proof};
+use crate::appkey::proof::{ProverOptions, Verdict, prove_with};
+use crate::config::Config;
+use crate::custody;
+use crate::ground::{Error, Result};
+
+/// How many credentials are tried.
+const SAMPLE: usize = 50;
+
+/// Tries everything.
+pub fn check(desk: &Desk<'_>, config: Config) -> Result<Outcome> {
+    let host = Host::new(config)?;
+    let mut tried = Tried::default();
+    tried.step("configuration", Ok(format!("{} reads", host.config.path.display())));
+    let shelf = tried.value("archive", host.shelf(desk), |s| s.archive.describe());
+    tried.step("signer", host.signer().map(|s| s.public().to_string()));
+    if let Some(shelf) = &shelf {
+        tried.step("ledger", shelf.ledger().map(|l| format!("{} entries", l.entries().len())));
+        tried.step("custody", custody_of(&host, shelf.archive.as_ref()));
+        for place in &host.config.escrows {
+            let escrow = desk.systems.escrow(place, &shelf.archive, &host.config.app);
+            tried.step("escrow", escrow.and_then(|e| e.list(&host.config.app).map(|_| e.describe())));
+        }
+    }
+    tried.step("state", host.scratch().map(|s| s.folder().display().to_string()));
+    if let Some(place) = &host.config.storage {
+        let storage = desk.systems.storage(place);
+        tried.step("storage", storage.and_then(|s| s.reachable().map(|()| s.describe())));
+    }
+    let key = tried.value("key", host.key_text(desk, None), |_| "can be read".to_owned());
+    match host.database(desk) {
+        Ok(Some(database)) => {
+            if let Some(mut snapshot) = tried.value("database", database.look(), |_| database.describe())
+                && let Some(key) = &key
+            {
+                tried.step("proof", sample(desk, &host, key, snapshot.as_mut()));
+            }
+        }
+        Ok(None) => {}
+        Err(error) => tried.step("database", Err(error)),
+    }
+    let hooks = &host.config.hooks;
+    for (name, argv) in [("stop", &hooks.stop), ("start", &hooks.start), ("on_result", &host.config.on_result)] {
+        if let Some(argv) = argv {
+            tried.step(name, program(argv));
+        }
+    }
+    desk.progress.finish();
+    tried.outcome(host.standing_problems(key.as_ref()))
+}
+
+/// What was tried and how it went.
+#[derive(Default)]
+struct Tried {
+    text: Vec<String>,
+    rows: Vec<serde_json::Value>,
+    problems: Vec<Problem>,
+    exit: u8,
+}
+
+impl Tried {
+    fn step(&mut self, name: &str, result: Result<String>) {
+        match result {
+            Ok(what) => {
+                self.text.push(format!("  ok      {name:<14} {what}"));
+                self.rows.push(json!({ "name": name, "ok": true, "what": what }));
+            }
+            Err(error) => {
+                self.text.push(format!("  FAILED  {name:<14} {}", error.chain()));
+                self.rows.push(json!({ "name": name, "ok": false, "what": error.chain() }));
+                if self.exit == 0 {
+                    self.exit = error.kind().exit_code();
+                }
+                self.problems.push(Problem::from_error(&error));
+            }
+        }
+    }
+
+    fn value<T>(&mut self, name: &str, result: Result<T>, say: impl FnOnce(&T) -> String) -> Option<T> {
+        match result {
+            Ok(value) => {
+                self.step(name, Ok(say(&value)));
+                Some(value)
+            }
+            Err(error) => {
+                self.step(name, Err(error));
+                None
+            }
+        }
+    }
+
+    fn outcome(self, standing: Vec<Problem>) -> Result<Outcome> {
+        let line = self.text.iter().find(|l| l.contains("FAILED")).map(|l| l.trim().to_owned()).unwrap_or_default();
+        let mut problems = self.problems;
+        problems.extend(standing);
+        Ok(Outcome {
+            exit: self.exit,
+            json: json!({ "ok": self.exit == 0, "checks": self.rows, "problems": problems }),
+            text: self.text,
+            line,
+            problems,
+        })
+    }
+}
+
+fn custody_of(host: &Host, archive: &dyn crate::archive::Archive) -> Result<String> {
+    let id = host.config.recipient.id();
+    match custody::list(archive)?.into_iter().find(|record| record.sealing == *id) {
+        Some(record) => Ok(format!("{id}, any {} of {}", record.threshold, record.labels.len())),
+        None => Ok(format!("{id} was made elsewhere; the archive keeps no wrapped copy")),
+    }
+}
+
+fn sample(
+    desk: &Desk<'_>,
+    host: &Host,
+    key: &crate::appkey::KeyText,
+    snapshot: &mut dyn crate::database::Snapshot,
+) -> Result<String> {
+    let effective = host.scheme.effective_key(key)?;
+    let profile = &host.config.profile;
+    let options = ProverOptions {
+        scheme: host.scheme,
+        key: &effective,
+        profile,
+        others: &[],
+        memory: None,
+        threads: super::prove::threads(),
+        progress: desk.progress.as_ref(),
+    };
+    let (proved, _) =
+        prove_with(options, |sink| snapshot.credentials(profile, Some(SAMPLE), &mut |credential| sink(credential)))?;
+    let sentence = proof::sentence(proved.verdict(), &proved.total);
+    match proved.verdict() {
+        Verdict::WrongKey | Verdict::Mixed => Err(Error::wrong_key(sentence)),
+        _ => Ok(sentence),
+    }
+}
+
+/// A program that cron will find: an absolute path to a file that can be executed.
+fn program(argv: &[String]) -> Result<String> {
+    let path = Path::new(argv.first().map_or("", String::as_str));
+    if !path.is_absolute() {
+        return Err(Error::usage(format!("{} is no absolute path", path.display()))
+            .hint("cron has a short PATH: name the program by its whole path."));
+    }
+    if rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_err() {
+        return Err(Error::not_found(format!("{} cannot be executed", path.display())));
+    }
+    Ok(path.display().to_string())
+}

@@ -1,0 +1,70 @@
+//! `custody list` and `custody test`: who can open the sealing key.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::host::Host;
+use super::shelf::{self, Shelf};
+use super::{Desk, Outcome, Problem};
+use crate::config::Config;
+use crate::custody;
+use crate::ground::{Error, Kind, Result, clock};
+use crate::ledger::Event;
+
+/// Lists the sealing keys of the archive and the labels of who can open each.
+pub fn list(shelf: &Shelf) -> Result<Outcome> {
+    let mut text = Vec::new();
+    let mut rows = Vec::new();
+    for record in custody::list(shelf.archive.as_ref())? {
+        text.push(format!("sealing key {}", record.sealing));
+        text.push(format!("  generation {}, made {}", record.generation, record.created));
+        text.push(format!("  any {} of: {}", record.threshold, record.labels.join(", ")));
+        rows.push(super::to_json(&record)?);
+    }
+    if rows.is_empty() {
+        text.push(format!("{} keeps no sealing key; it was made elsewhere", shelf.archive.describe()));
+    } else {
+        text.push("the labels are what the archive says; `custody test -i FILE` checks them".to_owned());
+    }
+    Outcome::done(rows, text)
+}
+
+/// Opens the sealing key with an identity, checks the record of custody, and signs the test into the ledger.
+pub fn test(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, identity: &[PathBuf]) -> Result<Outcome> {
+    let sealing = match config {
+        Some(config) => config.recipient.id().clone(),
+        None => newest_sealing(shelf)?,
+    };
+    let identities = shelf::identities(desk, identity)?;
+    let key = custody::open(shelf.archive.as_ref(), &sealing, &identities)?;
+    let mut problems = Vec::new();
+    let mut recorded = None;
+    if let Some(config) = config {
+        match Host::new(config.clone())?.signer() {
+            Ok(signer) => {
+                recorded = Some(shelf.ledger()?.append(&signer, Event::custody_test(key.id()), clock::now())?)
+            }
+            Err(error) if matches!(error.kind(), Kind::Usage | Kind::NotFound) => {}
+            Err(error) => problems.push(Problem::from_error(&error)),
+        }
+    }
+    let mut text = vec![format!("this identity opens the sealing key {}", key.id())];
+    if let Some(seq) = recorded {
+        text.push(format!("  recorded in the ledger as entry {seq}"));
+    }
+    Ok(Outcome {
+        exit: 0,
+        json: json!({ "sealing": key.id(), "opens": true, "seq": recorded, "problems": problems }),
+        text,
+        line: String::new(),
+        problems,
+    })
+}
+
+/// The sealing key of the newest bundle.
+fn newest_sealing(shelf: &Shelf) -> Result<crate::ground::names::SealingId> {
+    let ledger = shelf.ledger()?;
+    let newest = ledger.bundles().next_back().map(|b| b.sealing.clone());
+    newest.ok_or_else(|| Error::not_found(format!("{} has no bundle of {} yet", shelf.archive.describe(), shelf.app)))
+}

@@ -1,0 +1,155 @@
+//! The configured host: its application, its key, its systems.
+
+use std::fs::File;
+use std::path::PathBuf;
+
+use super::{Desk, Problem, shelf::Shelf};
+use crate::appkey::schemes::{self, Scheme};
+use crate::appkey::{EffectiveKey, KeyText, fingerprint, lint, source};
+use crate::config::Config;
+use crate::database::Database;
+use crate::ground::names::Fingerprint;
+use crate::ground::scratch::Scratch;
+use crate::ground::{Context as _, Error, Result, child, clock, durable};
+use crate::signer::Signer;
+
+/// A key that was read: exact text, what the application uses of it, its name.
+pub struct NamedKey {
+    /// The exact text.
+    pub text: KeyText,
+    /// What the application really uses.
+    pub effective: EffectiveKey,
+    /// Its name.
+    pub fingerprint: Fingerprint,
+}
+
+impl NamedKey {
+    /// Names a key text for an installation.
+    pub fn new(text: KeyText, scheme: &dyn Scheme, installation: &crate::ground::names::Uuid) -> Result<Self> {
+        let effective = scheme.effective_key(&text)?;
+        let fingerprint = fingerprint::of(scheme, installation, &effective)?;
+        Ok(Self { text, effective, fingerprint })
+    }
+}
+
+/// The configured host.
+pub struct Host {
+    /// The configuration.
+    pub config: Config,
+    /// How the application encrypts.
+    pub scheme: &'static dyn Scheme,
+}
+
+impl Host {
+    /// From a configuration.
+    pub fn new(config: Config) -> Result<Self> {
+        let scheme = schemes::by_name(&config.profile.scheme)?;
+        Ok(Self { config, scheme })
+    }
+
+    /// The archive and its ledger's names.
+    pub fn shelf(&self, desk: &Desk<'_>) -> Result<Shelf> {
+        Shelf::from_config(desk, &self.config)
+    }
+
+    /// The application's key as it is configured, or as `reference` names it.
+    pub fn key(&self, desk: &Desk<'_>, reference: Option<&str>) -> Result<NamedKey> {
+        NamedKey::new(self.key_text(desk, reference)?, self.scheme, &self.config.installation)
+    }
+
+    /// The same, without its name, which costs a slow hash.
+    pub fn key_text(&self, desk: &Desk<'_>, reference: Option<&str>) -> Result<KeyText> {
+        match reference {
+            Some(text) => read_key(desk, text),
+            None => source::resolve(&self.config.key, &self.config.base(), &|prompt| desk.ask.secret(prompt))
+                .context(|| format!("cannot read the application key from {}", self.config.key)),
+        }
+    }
+
+    /// The configured database.
+    pub fn database(&self, desk: &Desk<'_>) -> Result<Option<Box<dyn Database>>> {
+        let Some(url) = &self.config.database else { return Ok(None) };
+        desk.systems.database(url, self.config.max_lock_seconds).map(Some)
+    }
+
+    /// The signer of this host.
+    pub fn signer(&self) -> Result<Signer> {
+        let path = self.config.signing_key.as_ref().ok_or_else(|| {
+            Error::usage(format!("{} names no signing key", self.config.path.display()))
+                .hint("Set [signing] key to this host's minisign key.")
+        })?;
+        Signer::load(path)
+    }
+
+    /// The folder with mode 0700 for plaintext.
+    pub fn scratch(&self) -> Result<Scratch> {
+        self.state_folder()?;
+        Scratch::at(&self.config.scratch)
+    }
+
+    /// The folder in which this host remembers what it stored.
+    pub fn state_folder(&self) -> Result<PathBuf> {
+        durable::create_folders(&self.config.state, 0o700)?;
+        Ok(self.config.state.clone())
+    }
+
+    /// Holds off other runs of this host; [`crate::ground::Kind::Locked`] when one is under way.
+    pub fn lock(&self) -> Result<File> {
+        let path = self.state_folder()?.join("lock");
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(|e| Error::io("open", &path, e))?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(std::fs::TryLockError::WouldBlock) => {
+                Err(Error::locked(format!("another run of this host holds {}", path.display()))
+                    .hint("Wait for it to end; a run that was killed holds no lock."))
+            }
+            // A place without locks is no reason not to back up: correctness does not rest on this lock.
+            Err(std::fs::TryLockError::Error(_)) => Ok(file),
+        }
+    }
+
+    /// What a person should know about the key and its custody, every time.
+    pub fn standing_problems(&self, key: Option<&KeyText>) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if let Some(key) = key {
+            for finding in lint::lint(self.scheme, key) {
+                problems.push(Problem::new(&format!("key-{}", finding.code), finding.message, finding.hint));
+            }
+        }
+        if self.config.recovery_identity.exists() {
+            problems.push(Problem::new(
+                "recovery-identity-here",
+                format!("{} is still on this host", self.config.recovery_identity.display()),
+                "Move it to where this host cannot read it, and keep it with the recovery card.",
+            ));
+        }
+        problems
+    }
+
+    /// Tells the result to whoever wants to know; a failure to tell is a problem of its own.
+    pub fn notify(&self, verb: &str, result: &serde_json::Value) -> Option<Problem> {
+        let argv = self.config.on_result.as_ref()?;
+        let told = serde_json::json!({
+            "verb": verb,
+            "app": self.config.app,
+            "time": clock::rfc3339(clock::now()),
+            "result": result,
+        });
+        let input = told.to_string();
+        child::run(argv, &self.config.environment(), input.as_bytes(), std::time::Duration::from_secs(60))
+            .err()
+            .map(|e| Problem::from_error(&e.context("the result was not told to [notify] on_result")))
+    }
+}
+
+/// Reads a key by a reference of the command line, relative to the current folder.
+pub fn read_key(desk: &Desk<'_>, reference: &str) -> Result<KeyText> {
+    let parsed: source::Reference = reference.parse()?;
+    source::resolve(&parsed, std::path::Path::new(""), &|prompt| desk.ask.secret(prompt))
+        .context(|| format!("cannot read the application key from {parsed}"))
+}

@@ -1,0 +1,77 @@
+//! The text of a new `strongroom.toml`, with the comments that a person needs later.
+
+use crate::ground::names::Uuid;
+
+/// What stands in the file.
+pub(super) struct Values<'a> {
+    pub(super) app: &'a str,
+    pub(super) installation: &'a Uuid,
+    pub(super) key_source: &'a str,
+    pub(super) database: Option<&'a str>,
+    pub(super) storage: Option<&'a str>,
+    pub(super) archive: &'a str,
+    pub(super) recipient: &'a str,
+    pub(super) signer: &'a str,
+}
+
+/// A TOML string.
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+/// The whole file.
+pub(super) fn text(v: &Values<'_>) -> String {
+    let section = |name: &str, url: Option<&str>, example: &str| match url {
+        Some(url) => format!("[{name}]\nurl = {}\n", quoted(url)),
+        None => format!("# [{name}]\n# url = \"{example}\"\n"),
+    };
+    format!(
+        r#"# strongroom: what to back up, and to whom it is sealed. This file holds no secret.
+# Relative paths are relative to this file. `strongroom config check` tries everything that it names.
+
+# It salts fingerprints; a copy of the application elsewhere has another.
+installation = {installation}
+
+[key]
+# Where the application's key is: env:NAME, file:PATH or dotenv:PATH#NAME. Files must be 0600.
+source = {key}
+
+{database}
+{storage}
+[archive]
+url = {archive}
+
+[sealing]
+# The public half: this host can seal and cannot open.
+recipient = {recipient}
+
+[signing]
+# This host's minisign key, and the signers that verify and restore believe.
+key = "strongroom-signing.key"
+trusted = [{signer}]
+
+[[escrow]]
+# Another copy of the sealed key, beside the one in every bundle. kind = "file" with a path is another place.
+kind = "archive"
+
+# [notify]
+# Gets the result as JSON on standard input, after every backup, verify and restore.
+# on_result = ["/usr/local/bin/tell-someone"]
+
+[app]
+name = {app}
+# How a restore stops, starts and asks the application; absolute paths, because cron has a short PATH.
+# stop = ["/usr/bin/systemctl", "stop", "package-broker"]
+# start = ["/usr/bin/systemctl", "start", "package-broker"]
+# health = {{ url = "http://localhost:3000/health", expect = {{ status = "ok", "checks.database" = "ok" }} }}
+"#,
+        installation = quoted(v.installation.as_str()),
+        key = quoted(v.key_source),
+        database = section("database", v.database, "sqlite:/data/database.sqlite"),
+        storage = section("storage", v.storage, "file:/data/storage"),
+        archive = quoted(v.archive),
+        recipient = quoted(v.recipient),
+        signer = quoted(v.signer),
+        app = quoted(v.app),
+    )
+}

@@ -1,0 +1,265 @@
+//! `init`: the configuration, the archive, the sealing key in its custody, the signer and the recovery card.
+
+mod file;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::{Desk, Outcome, Problem};
+use crate::appkey::source::Reference;
+use crate::archive;
+use crate::config::Config;
+use crate::config::profile::Profile;
+use crate::config::url::{DatabaseUrl, PlaceUrl};
+use crate::custody::card::Card;
+use crate::custody::{self, Custodian};
+use crate::ground::durable::{self, Existing};
+use crate::ground::names::{Label, Uuid};
+use crate::ground::{Error, Result, child, clock};
+use crate::ledger::{Event, Ledger};
+use crate::sealing::{Recipient, SealingKey};
+use crate::signer::{Signer, Trusted};
+
+/// What is asked.
+#[derive(Default)]
+pub struct Request {
+    /// The application.
+    pub app: Option<String>,
+    /// Its database.
+    pub database: Option<String>,
+    /// Its storage.
+    pub storage: Option<String>,
+    /// Where bundles go.
+    pub archive: Option<String>,
+    /// Where its key is.
+    pub key_source: Option<String>,
+    /// Who can open the sealing key: `LABEL=RECIPIENT`.
+    pub custodians: Vec<String>,
+    /// The public half of a sealing key made elsewhere.
+    pub recipient: Option<String>,
+    /// Ask nothing.
+    pub yes: bool,
+    /// Where the configuration goes.
+    pub config: PathBuf,
+}
+
+/// What has been settled, all of it read and found to make sense.
+struct Settled {
+    profile: Profile,
+    database: Option<String>,
+    storage: Option<String>,
+    archive: String,
+    place: PlaceUrl,
+    key_source: String,
+}
+
+/// Sets everything up.
+pub fn run(desk: &Desk<'_>, request: &Request) -> Result<Outcome> {
+    let path = &request.config;
+    if path.exists() {
+        return Err(Error::refused(format!("{} exists already", path.display()))
+            .hint("Edit it, or name another with --config; `strongroom config check` tries what it says."));
+    }
+    let here = std::env::current_dir().map_err(|e| Error::failed("there is no current folder").because(e))?;
+    let base = here.join(path).parent().map(Path::to_owned).unwrap_or(here);
+    let settled = settle(desk, request, &base)?;
+    let custodians = request.custodians.iter().map(|text| custodian(text)).collect::<Result<Vec<_>>>()?;
+
+    durable::create_folders(&base, 0o755)?;
+    let archive = desk.systems.archive(&settled.place, true)?;
+    let id = archive::establish(archive.as_ref())?;
+    let recovery = base.join("recovery-identity.txt");
+    let (recipient, labels, made_here) = match &request.recipient {
+        Some(text) => (Recipient::parse(text)?, Vec::new(), false),
+        None => seal(desk, request, archive.as_ref(), custodians, &recovery)?,
+    };
+    let (secret, public) = (base.join("strongroom-signing.key"), base.join("strongroom-signing.pub"));
+    let signer = if secret.exists() { Signer::load(&secret)? } else { Signer::generate()? };
+    if !secret.exists() {
+        signer.save(&secret, &public)?;
+    }
+
+    let text = file::text(&file::Values {
+        app: settled.profile.app.as_str(),
+        installation: &Uuid::new()?,
+        key_source: &settled.key_source,
+        database: settled.database.as_deref(),
+        storage: settled.storage.as_deref(),
+        archive: &settled.archive,
+        recipient: &recipient.to_string(),
+        signer: &signer.public().to_string(),
+    });
+    let config = Config::parse(&text, path, &[])?;
+    let trusted = Trusted::new(vec![signer.public().clone()]);
+    let mut ledger = Ledger::open(archive.as_ref(), &id, &config.app, &trusted).map_err(|e| {
+        e.hint("The archive has a ledger of this application by another signer; add that signer to [signing] trusted, or use an archive of your own.")
+    })?;
+    ledger.append(&signer, Event::custody(recipient.id(), &labels), clock::now())?;
+
+    let card = Card {
+        archive_url: absolute(&settled.archive, &settled.place),
+        archive: id.clone(),
+        app: config.app.clone(),
+        sealing: recipient.id().clone(),
+        signers: vec![signer.public().clone()],
+        newest: ledger.newest(),
+    };
+    let card_path = base.join("recovery-card.txt");
+    durable::write_file(&card_path, card.render().as_bytes(), 0o600, Existing::Replace)?;
+    // Last: a configuration that stands is one whose every part stands.
+    durable::write_file(path, text.as_bytes(), 0o600, Existing::Keep)?;
+
+    let mut lines = vec![
+        format!("wrote {}", path.display()),
+        format!("archive {id} at {}", archive.describe()),
+        format!("sealing key {}", recipient.id()),
+        format!("signer {} in {}", signer.public(), secret.display()),
+        format!("recovery card {}: print it, and keep it with the identity", card_path.display()),
+    ];
+    let mut problems = Vec::new();
+    if made_here {
+        lines.push(format!("recovery identity {}", recovery.display()));
+        problems.push(Problem::new(
+            "recovery-identity-here",
+            format!("whoever reads {} can open every bundle", recovery.display()),
+            "Move it to where this host cannot read it, now; every backup reminds you until you do.",
+        ));
+    }
+    problems.extend(rehearse(desk, path));
+    Ok(Outcome {
+        exit: if problems.iter().any(|p| p.code != "recovery-identity-here") { super::ATTENTION } else { 0 },
+        json: json!({
+            "config": path,
+            "archive": id,
+            "sealing": recipient.id(),
+            "signer": signer.public(),
+            "card": card_path,
+            "recovery_identity": made_here.then_some(&recovery),
+            "problems": problems,
+        }),
+        line: problems.first().map(|p| p.message.clone()).unwrap_or_default(),
+        text: lines,
+        problems,
+    })
+}
+
+/// Takes what is given, asks for the rest where somebody can answer, and reads all of it.
+fn settle(desk: &Desk<'_>, request: &Request, base: &Path) -> Result<Settled> {
+    let asking = desk.ask.interactive() && !request.yes;
+    let ask = |given: &Option<String>, prompt: &str| -> Result<Option<String>> {
+        match given {
+            Some(text) => Ok(Some(text.clone())),
+            None if asking => Ok(Some(desk.ask.text(prompt)?.trim().to_owned()).filter(|t| !t.is_empty())),
+            None => Ok(None),
+        }
+    };
+    let profile = Profile::embedded(request.app.as_deref().unwrap_or("package-broker"))?;
+    let database = ask(&request.database, "Database URL (sqlite:PATH)")?;
+    let storage = ask(&request.storage, "Storage URL (file:PATH; empty for none)")?;
+    let archive = ask(&request.archive, "Archive URL, where bundles go (file:PATH)")?
+        .ok_or_else(|| Error::usage("where do bundles go?").hint("Name the archive: --archive file:PATH"))?;
+    let fallback = format!("env:{}", profile.key_variable);
+    let key_source =
+        ask(&request.key_source, &format!("Where is the application key? (empty: {fallback})"))?.unwrap_or(fallback);
+    if database.is_none() && storage.is_none() {
+        return Err(Error::usage("there is nothing to back up")
+            .hint("Name the database, --database sqlite:PATH, or the storage, --storage file:PATH."));
+    }
+    key_source.parse::<Reference>()?;
+    if let Some(url) = &database {
+        let url = DatabaseUrl::parse(url, base)?;
+        desk.systems.database(&url, 5)?.look()?;
+    }
+    if let Some(url) = &storage {
+        let PlaceUrl::File(path) = PlaceUrl::parse(url, base)?;
+        if !path.is_dir() {
+            return Err(Error::not_found(format!("the storage {} is no folder", path.display())).hint(
+                "Check --storage for a typing error; relative paths are relative to the configuration's folder.",
+            ));
+        }
+    }
+    let place = PlaceUrl::parse(&archive, base)?;
+    Ok(Settled { profile, database, storage, archive, place, key_source })
+}
+
+/// `LABEL=RECIPIENT`.
+fn custodian(text: &str) -> Result<Custodian> {
+    let (label, recipient) = text.split_once('=').ok_or_else(|| {
+        Error::usage(format!("{:?} is no custodian", text.chars().take(80).collect::<String>()))
+            .hint("A custodian is LABEL=RECIPIENT, for example alice=age1….")
+    })?;
+    Custodian::parse(label.parse::<Label>()?, recipient)
+}
+
+/// Makes the sealing key and wraps it; with no custodian a recovery identity is made for one.
+fn seal(
+    desk: &Desk<'_>,
+    request: &Request,
+    archive: &dyn archive::Archive,
+    mut custodians: Vec<Custodian>,
+    recovery: &Path,
+) -> Result<(Recipient, Vec<Label>, bool)> {
+    let made_here = custodians.is_empty();
+    if made_here {
+        if recovery.exists() {
+            return Err(Error::refused(format!("{} exists already", recovery.display()))
+                .hint("It may open another archive: move it away first, or name custodians with --custodian."));
+        }
+        let passphrase = if desk.ask.interactive() && !request.yes { ask_passphrase(desk)? } else { None };
+        let (identity, recipient) = custody::new_recovery_identity(passphrase)?;
+        durable::write_file(recovery, &identity, 0o600, Existing::Keep)?;
+        custodians.push(Custodian::parse("recovery".parse()?, &recipient)?);
+    }
+    let key = SealingKey::generate();
+    custody::establish(archive, &key, &custodians)?;
+    Ok((key.recipient().clone(), custodians.iter().map(|c| c.label().clone()).collect(), made_here))
+}
+
+fn ask_passphrase(desk: &Desk<'_>) -> Result<Option<Zeroizing<String>>> {
+    loop {
+        let first = desk.ask.secret("Passphrase for the recovery identity (empty for none)")?;
+        if first.is_empty() {
+            return Ok(None);
+        }
+        if *first == *desk.ask.secret("The same again")? {
+            return Ok(Some(first));
+        }
+        desk.ask.say("these two differ");
+    }
+}
+
+/// The archive's URL as another machine will read it: with an absolute path.
+fn absolute(url: &str, place: &PlaceUrl) -> String {
+    let PlaceUrl::File(path) = place;
+    if path.is_absolute() { format!("file:{}", path.display()) } else { url.to_owned() }
+}
+
+/// Tries everything again as cron would: a bare environment, another folder, nobody to ask.
+fn rehearse(desk: &Desk<'_>, path: &Path) -> Vec<Problem> {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let argv: Vec<String> = [
+        "/usr/bin/env",
+        "-i",
+        "PATH=/usr/bin:/bin",
+        "HOME=/",
+        &desk.program.display().to_string(),
+        "--config",
+        &absolute.display().to_string(),
+        "config",
+        "check",
+        "--quiet",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    match child::run(&argv, &child::Environment::default(), b"", Duration::from_secs(120)) {
+        Ok(_) => Vec::new(),
+        Err(error) => vec![Problem::new(
+            "rehearsal",
+            format!("with the environment that cron would give, not all is well: {}", error.chain()),
+            "`strongroom config check` shows it all; a key in a file (file:, dotenv:) is there for cron too.",
+        )],
+    }
+}

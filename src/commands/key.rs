@@ -1,0 +1,73 @@
+//! `key fingerprint` and `key lint`: what the application really uses of a key, and whether it is a good one.
+
+use serde_json::json;
+
+use super::host::{Host, read_key};
+use super::{Desk, Outcome, Problem};
+use crate::appkey::schemes::{self, Scheme};
+use crate::appkey::{KeyText, fingerprint, lint};
+use crate::config::Config;
+use crate::config::profile::Profile;
+use crate::ground::names::Uuid;
+use crate::ground::{Error, Result};
+
+fn scheme_and_key(
+    desk: &Desk<'_>,
+    config: Option<Config>,
+    reference: Option<&str>,
+    app: Option<&str>,
+) -> Result<(&'static dyn Scheme, KeyText, Option<Uuid>)> {
+    let host = config.map(Host::new).transpose()?;
+    let scheme = match (app, &host) {
+        (Some(app), _) => schemes::by_name(&Profile::embedded(app)?.scheme)?,
+        (None, Some(host)) => host.scheme,
+        (None, None) => schemes::by_name("package-broker")?,
+    };
+    let key = match (reference, &host) {
+        (Some(reference), _) => read_key(desk, reference)?,
+        (None, Some(host)) => host.key_text(desk, None)?,
+        (None, None) => {
+            return Err(Error::usage("which key?").hint("Name it: env:NAME, file:PATH, dotenv:PATH#NAME or prompt:."));
+        }
+    };
+    Ok((scheme, key, host.map(|h| h.config.installation)))
+}
+
+/// Prints the fingerprint of a key.
+pub fn fingerprint(
+    desk: &Desk<'_>,
+    config: Option<Config>,
+    reference: Option<&str>,
+    installation: Option<&str>,
+    app: Option<&str>,
+) -> Result<Outcome> {
+    let (scheme, key, configured) = scheme_and_key(desk, config, reference, app)?;
+    let installation = match installation {
+        Some(text) => text.parse()?,
+        None => configured.ok_or_else(|| {
+            Error::usage("a fingerprint belongs to an installation, and there is no configuration")
+                .hint("Give --installation UUID; `strongroom show` prints a bundle's.")
+        })?,
+    };
+    let print = fingerprint::of(scheme, &installation, &scheme.effective_key(&key)?)?;
+    Outcome::done(
+        json!({ "fingerprint": print, "scheme": scheme.name(), "installation": installation }),
+        vec![print.to_string()],
+    )
+}
+
+/// Says what is wrong with a key's text, without showing it.
+pub fn lint(desk: &Desk<'_>, config: Option<Config>, reference: Option<&str>, app: Option<&str>) -> Result<Outcome> {
+    let (scheme, key, _) = scheme_and_key(desk, config, reference, app)?;
+    let findings = lint::lint(scheme, &key);
+    let problems: Vec<Problem> =
+        findings.into_iter().map(|f| Problem::new(&format!("key-{}", f.code), f.message, f.hint)).collect();
+    let text = if problems.is_empty() { vec!["nothing to say against this key".to_owned()] } else { Vec::new() };
+    Ok(Outcome {
+        exit: if problems.is_empty() { 0 } else { super::ATTENTION },
+        json: json!({ "scheme": scheme.name(), "problems": problems }),
+        line: problems.first().map(|p| p.message.clone()).unwrap_or_default(),
+        text,
+        problems,
+    })
+}

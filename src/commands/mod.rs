@@ -1,0 +1,143 @@
+//! One file a verb: a readable list of steps over contracts; no concrete system, no printing.
+
+pub mod backup;
+pub mod bundles;
+pub mod config;
+pub mod custody;
+pub mod demo;
+pub mod guard;
+pub mod host;
+pub mod init;
+pub mod key;
+pub mod proof;
+pub mod prove;
+pub mod restore;
+pub mod shelf;
+pub mod verify;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use crate::archive::Archive;
+use crate::config::EscrowPlace;
+use crate::config::url::{DatabaseUrl, PlaceUrl};
+use crate::database::Database;
+use crate::escrow::Escrow;
+use crate::ground::names::AppName;
+use crate::ground::progress::Progress;
+use crate::ground::{Error, Result};
+use crate::storage::{Storage, Target};
+
+/// The exit code of work that is done and that a person should look at.
+pub const ATTENTION: u8 = 3;
+
+/// What a person is asked and told while a verb runs.
+pub trait Ask: Send + Sync {
+    /// Whether somebody is there to answer.
+    fn interactive(&self) -> bool;
+    /// Asks for a secret without echo; an error when nobody is there.
+    fn secret(&self, prompt: &str) -> Result<Zeroizing<String>>;
+    /// Asks for a line of text.
+    fn text(&self, prompt: &str) -> Result<String>;
+    /// Asks yes or no; no is the default.
+    fn confirm(&self, question: &str) -> Result<bool>;
+    /// Says something that is not the result.
+    fn say(&self, line: &str);
+}
+
+/// Makes concrete systems out of what the configuration names; `wiring` is the one implementation.
+pub trait Systems: Send + Sync {
+    /// The archive at a place; with `create` its folder is made.
+    fn archive(&self, place: &PlaceUrl, create: bool) -> Result<Arc<dyn Archive>>;
+    /// The application's database.
+    fn database(&self, url: &DatabaseUrl, max_lock_seconds: u64) -> Result<Box<dyn Database>>;
+    /// The application's storage, to read.
+    fn storage(&self, place: &PlaceUrl) -> Result<Box<dyn Storage>>;
+    /// The application's storage, to restore into.
+    fn target(&self, place: &PlaceUrl) -> Result<Box<dyn Target>>;
+    /// A folder as a place to write plain files to.
+    fn folder(&self, path: &Path) -> Result<Box<dyn Target>>;
+    /// A place for sealed application keys.
+    fn escrow(&self, place: &EscrowPlace, archive: &Arc<dyn Archive>, app: &AppName) -> Result<Box<dyn Escrow>>;
+}
+
+/// What every verb has at hand.
+pub struct Desk<'a> {
+    /// Concrete systems on demand.
+    pub systems: &'a dyn Systems,
+    /// Who watches.
+    pub progress: Arc<dyn Progress>,
+    /// Who answers.
+    pub ask: &'a dyn Ask,
+    /// The program itself, for hooks and schedules.
+    pub program: PathBuf,
+    /// `STRONGROOM_…` variables.
+    pub variables: Vec<(String, String)>,
+}
+
+/// Something that a person should look at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// A word for scripts.
+    pub code: String,
+    /// What is the matter, with which object.
+    pub message: String,
+    /// What to do next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl Problem {
+    /// A problem with a hint.
+    pub fn new(code: &str, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { code: code.to_owned(), message: message.into(), hint: Some(hint.into()) }
+    }
+
+    /// An error that did not stop the work.
+    pub fn from_error(error: &Error) -> Self {
+        Self { code: error.kind().word().to_owned(), message: error.chain(), hint: error.hints().first().cloned() }
+    }
+}
+
+/// How a verb ended: for scripts, for people, and as an exit code.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The exit code.
+    pub exit: u8,
+    /// For `--json`.
+    pub json: Value,
+    /// For standard output.
+    pub text: Vec<String>,
+    /// The one line that `-q` prints when all is not well.
+    pub line: String,
+    /// What a person should look at.
+    pub problems: Vec<Problem>,
+}
+
+impl Outcome {
+    /// A good end.
+    pub fn done(json: impl Serialize, text: Vec<String>) -> Result<Self> {
+        Ok(Self { exit: 0, json: to_json(&json)?, line: String::new(), text, problems: Vec::new() })
+    }
+}
+
+/// A value for `--json`.
+pub fn to_json(value: &impl Serialize) -> Result<Value> {
+    serde_json::to_value(value).map_err(|e| Error::failed("cannot write the result as JSON").because(e))
+}
+
+/// Bytes as people read them: `1.4 GiB`.
+pub fn human_bytes(bytes: u64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
+    #[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
+    let (mut value, mut unit) = (bytes as f64, 0);
+    while value >= 1024.0 && unit < units.len() - 1 {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", units[unit]) }
+}

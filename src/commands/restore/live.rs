@@ -1,0 +1,305 @@
+//! A restore over the live system: stop, build beside, prove, swap, storage, start, health, or everything back.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::{Plan, Request, Source, confirm, prove};
+use crate::appkey::proof::Verdict;
+use crate::bundle::Opened;
+use crate::bundle::extract::{self, ExtractOptions};
+use crate::commands::host::{Host, read_key};
+use crate::commands::shelf::Shelf;
+use crate::commands::verify::Candidate;
+use crate::commands::{Desk, Outcome, proof};
+use crate::config::url::{DatabaseUrl, PlaceUrl};
+use crate::config::{Config, Health};
+use crate::database::{Database, Facts, Replacement};
+use crate::ground::progress::Unit;
+use crate::ground::{Error, Result, child, failpoint};
+use crate::storage::Target;
+
+pub(super) fn run(
+    desk: &Desk<'_>,
+    shelf: &Shelf,
+    config: Config,
+    source: &Source<'_>,
+    request: &Request,
+) -> Result<Outcome> {
+    let host = Host::new(config)?;
+    let header = source.opened.header();
+    if header.app != host.config.app {
+        return Err(Error::refused(format!(
+            "bundle {} is of {}, and this host runs {}",
+            header.id, header.app, host.config.app
+        ))
+        .hint("Write it out with --target DIR, or use the configuration of its own host."));
+    }
+    let _lock = if request.dry_run { None } else { Some(host.lock()?) };
+    let key = start_key(desk, &host, source, request)?;
+    let proved = prove::bundle(desk, shelf, Some(&host.config), source, request, key)?;
+
+    let database = database(desk, &host, source, request)?;
+    let target = target(desk, &host, source, request)?;
+    let options = ExtractOptions {
+        include: request.include.clone(),
+        owner: request.owner,
+        delete_extra: request.delete_extra,
+        bundle: header.id.clone(),
+        rollback: true,
+    };
+    let plan =
+        plan(desk, &host, source, request, database.as_deref(), &proved.summary.facts, target.as_deref(), &options)?;
+    if request.dry_run {
+        return Outcome::done(&plan, plan.lines());
+    }
+    confirm(desk, request, &plan)?;
+    source.authenticate(desk, request)?;
+
+    let hooks = request.hooks;
+    hook(desk, &host, "stop", host.config.hooks.stop.as_ref().filter(|_| hooks))?;
+    failpoint::pass("after the stop hook");
+    let mut undo = Undo { desk, database: None, storage: None, bundle: source.files() };
+    let result = replace(desk, source, &plan, database.as_deref(), &proved, target.as_deref(), &options, &mut undo)
+        .and_then(|()| hook(desk, &host, "start", host.config.hooks.start.as_ref().filter(|_| hooks)))
+        .and_then(|()| match host.config.hooks.health.as_ref().filter(|_| hooks) {
+            Some(health) => well(desk, health),
+            None => Ok(()),
+        });
+    if let Err(error) = result {
+        // The application may be running on what is about to go away again.
+        let stopped = hook(desk, &host, "stop", host.config.hooks.stop.as_ref().filter(|_| hooks));
+        let back = stopped.and_then(|()| undo.everything());
+        let started = hook(desk, &host, "start", host.config.hooks.start.as_ref().filter(|_| hooks));
+        return Err(match back.and(started) {
+            Ok(()) => error.hint("Everything was put back as it was before, and the application was started again."),
+            Err(second) => error.hint(format!("Putting everything back failed too: {}", second.chain())),
+        });
+    }
+    let kept = match undo.database.take() {
+        Some(replacement) => replacement.keep()?,
+        None => None,
+    };
+
+    let mut text = vec![format!("bundle {} restored", header.id)];
+    text.push(format!("  {}", proof::sentence(proved.verdict, &proved.counts)));
+    if let Some(kept) = &kept {
+        text.push(format!("  the database that stood there is kept as {}; remove it when all is well", kept.display()));
+    }
+    if plan.storage.as_ref().is_some_and(|s| s.replaced > 0) {
+        text.push(format!("  replaced files are kept in .strongroom/rollback-{} of the storage", header.id));
+    }
+    let mut outcome = Outcome {
+        exit: if proved.verdict == Verdict::Proved { 0 } else { crate::commands::ATTENTION },
+        json: json!({
+            "bundle": header.id,
+            "verdict": proved.verdict,
+            "credentials": proof::counts_json(&proved.counts),
+            "kept": kept,
+            "plan": plan,
+        }),
+        line: text[0].clone(),
+        text,
+        problems: Vec::new(),
+    };
+    if let Some(problem) = host.notify("restore", &outcome.json) {
+        outcome.problems.push(problem);
+    }
+    Ok(outcome)
+}
+
+/// The key that the application will be started with; it must be the one that the bundle names.
+fn start_key(desk: &Desk<'_>, host: &Host, source: &Source<'_>, request: &Request) -> Result<Option<Candidate>> {
+    let header = source.opened.header();
+    let text = match &request.key {
+        Some(reference) => read_key(desk, reference),
+        None => host.key_text(desk, None),
+    };
+    let text = match text {
+        Ok(text) => text,
+        Err(error) if request.accept_unproved => {
+            desk.ask.say(&format!("warning: {}", error.chain()));
+            return Ok(None);
+        }
+        Err(error) => {
+            return Err(error
+                .hint("The key that the application will be started with must be proved before anything is touched.")
+                .hint("Name it with --key REF."));
+        }
+    };
+    Candidate::new(text, host.scheme, header).map(Some)
+}
+
+fn database(desk: &Desk<'_>, host: &Host, source: &Source<'_>, request: &Request) -> Result<Option<Box<dyn Database>>> {
+    if !request.database || source.opened.database_member().is_none() {
+        return Ok(None);
+    }
+    let url = match &request.database_url {
+        Some(url) => DatabaseUrl::parse(url, &current_folder()?)?,
+        None => host.config.database.clone().ok_or_else(|| {
+            Error::usage(format!("{} names no database", host.config.path.display()))
+                .hint("Name one with --database URL, or restore --only storage.")
+        })?,
+    };
+    desk.systems.database(&url, host.config.max_lock_seconds).map(Some)
+}
+
+fn target(desk: &Desk<'_>, host: &Host, source: &Source<'_>, request: &Request) -> Result<Option<Box<dyn Target>>> {
+    if !request.storage || !source.has_storage() {
+        return Ok(None);
+    }
+    let place = match &request.storage_url {
+        Some(url) => PlaceUrl::parse(url, &current_folder()?)?,
+        None => host.config.storage.clone().ok_or_else(|| {
+            Error::usage(format!("{} names no storage", host.config.path.display()))
+                .hint("Name one with --storage URL, or restore --only database.")
+        })?,
+    };
+    desk.systems.target(&place).map(Some)
+}
+
+fn current_folder() -> Result<std::path::PathBuf> {
+    std::env::current_dir().map_err(|e| Error::failed("there is no current folder").because(e))
+}
+
+#[expect(clippy::too_many_arguments, reason = "a plan is made of everything that will be touched")]
+fn plan(
+    desk: &Desk<'_>,
+    host: &Host,
+    source: &Source<'_>,
+    request: &Request,
+    database: Option<&dyn Database>,
+    facts: &Facts,
+    target: Option<&dyn Target>,
+    options: &ExtractOptions,
+) -> Result<Plan> {
+    let header = source.opened.header();
+    let database = database.map(|d| d.plan(facts)).transpose()?;
+    let storage = match target {
+        Some(target) => Some(extract::plan(source.files(), &source.sealing, target, options, desk.progress.as_ref())?),
+        None => None,
+    };
+    if database.is_none() && storage.is_none() {
+        return Err(Error::not_found(format!("bundle {} holds nothing of what was asked for", header.id))
+            .hint("`strongroom show` says what it contains."));
+    }
+    let mut hooks = Vec::new();
+    if request.hooks {
+        let h = &host.config.hooks;
+        hooks.extend(h.stop.as_ref().map(|argv| format!("stop: {}", argv.join(" "))));
+        hooks.extend(h.start.as_ref().map(|argv| format!("start: {}", argv.join(" "))));
+        hooks.extend(h.health.as_ref().map(|health| format!("health: {}", health.url)));
+    }
+    let rollback = if database.as_ref().is_none_or(|d| d.reversible) {
+        "rolled back as a whole if anything fails".to_owned()
+    } else {
+        "the database cannot be rolled back once it is swapped".to_owned()
+    };
+    Ok(Plan {
+        bundle: header.id.clone(),
+        storage_from: source.storage.as_ref().map(|s| s.header().id.clone()),
+        fingerprint: header.keys.first().cloned(),
+        database,
+        storage,
+        hooks,
+        rollback,
+    })
+}
+
+/// What has been replaced so far, and how it comes back.
+struct Undo<'a> {
+    desk: &'a Desk<'a>,
+    database: Option<Box<dyn Replacement>>,
+    storage: Option<&'a dyn Target>,
+    bundle: &'a Opened<'a>,
+}
+
+impl Undo<'_> {
+    fn everything(&mut self) -> Result<()> {
+        self.desk.ask.say("putting everything back");
+        let storage = match self.storage {
+            Some(target) => extract::undo(target, &self.bundle.header().id),
+            None => Ok(()),
+        };
+        let database = match self.database.as_mut() {
+            Some(replacement) => replacement.undo(),
+            None => Ok(()),
+        };
+        storage.and(database)
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "one step of the plan each")]
+fn replace<'a>(
+    desk: &Desk<'_>,
+    source: &'a Source<'_>,
+    plan: &Plan,
+    database: Option<&dyn Database>,
+    proved: &prove::Proved,
+    target: Option<&'a dyn Target>,
+    options: &ExtractOptions,
+    undo: &mut Undo<'a>,
+) -> Result<()> {
+    if let (Some(database), Some(planned)) = (database, &plan.database) {
+        desk.progress.stage("build the database beside", Some(proved.summary.facts.bytes), Unit::Bytes);
+        let mut member = |base: &str| {
+            let member = source.opened.member_named(base)?;
+            source.opened.read(&member, &source.sealing)
+        };
+        let mut replacement = database.build(planned, &proved.summary.facts, &mut member, desk.progress.as_ref())?;
+        prove::restored(desk, proved, replacement.snapshot()?.as_mut())?;
+        // From here on a failure must put it back, also one in the middle of the swap.
+        let replacement = undo.database.insert(replacement);
+        replacement.swap()?;
+    }
+    if let (Some(target), Some(planned)) = (target, &plan.storage) {
+        undo.storage = Some(target);
+        extract::run(source.files(), &source.sealing, target, planned, options, desk.progress.as_ref())?;
+    }
+    Ok(())
+}
+
+fn hook(desk: &Desk<'_>, host: &Host, name: &str, argv: Option<&Vec<String>>) -> Result<()> {
+    let Some(argv) = argv else { return Ok(()) };
+    desk.ask.say(&format!("{name}: {}", argv.join(" ")));
+    child::run(argv, &host.config.environment(), b"", Duration::from_secs(300))
+        .map(drop)
+        .map_err(|e| e.context(format!("the {name} hook failed")))
+}
+
+/// Waits until the application says that it is well, by what its answer says and not only by its status.
+fn well(desk: &Desk<'_>, health: &Health) -> Result<()> {
+    desk.ask.say(&format!("health: {}", health.url));
+    let begun = Instant::now();
+    loop {
+        match ask_health(health) {
+            Ok(()) => return Ok(()),
+            Err(error) if begun.elapsed() > Duration::from_secs(health.within_seconds) => {
+                return Err(error.context("the application does not become well"));
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(500)),
+        }
+    }
+}
+
+fn ask_health(health: &Health) -> Result<()> {
+    let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(10))).build().into();
+    let unreachable = |e: ureq::Error| Error::unreachable(format!("{} does not answer well", health.url)).because(e);
+    let mut answer = agent.get(&health.url).call().map_err(unreachable)?;
+    let body = answer.body_mut().with_config().limit(1 << 20).read_to_vec().map_err(unreachable)?;
+    if health.expect.is_empty() {
+        return Ok(());
+    }
+    let value: serde_json::Value = serde_json::from_slice(&body)
+        .map_err(|_| Error::unreachable(format!("{} does not answer with JSON", health.url)))?;
+    for (path, expected) in &health.expect {
+        let found = path.split('.').try_fold(&value, |v, key| v.get(key));
+        let same =
+            found.is_some_and(|v| v.as_str().map_or_else(|| v.to_string() == *expected, |text| text == expected));
+        if !same {
+            let said = found.map_or_else(|| "nothing".to_owned(), ToString::to_string);
+            return Err(Error::unreachable(format!("{}: {path} is {said}, not {expected:?}", health.url)));
+        }
+    }
+    Ok(())
+}

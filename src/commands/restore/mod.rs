@@ -1,0 +1,174 @@
+//! `restore`: plan, authenticate, prove, stop, build beside, swap, check, or roll back.
+
+mod live;
+mod plain;
+mod prove;
+
+use std::path::PathBuf;
+
+use globset::GlobMatcher;
+use serde::Serialize;
+
+use super::shelf::{self, Shelf};
+use super::{Desk, Outcome, human_bytes};
+use crate::bundle::extract::ExtractPlan;
+use crate::bundle::{Opened, Scope};
+use crate::config::Config;
+use crate::database::DatabasePlan;
+use crate::ground::names::{BundleId, Fingerprint};
+use crate::ground::progress::Unit;
+use crate::ground::{Error, Result};
+use crate::sealing::SealingKey;
+use crate::storage::Owner;
+
+/// What is asked.
+pub struct Request {
+    /// Which bundle.
+    pub bundle: String,
+    /// Who opens it.
+    pub identity: Vec<PathBuf>,
+    /// Print the plan only.
+    pub dry_run: bool,
+    /// Do not ask.
+    pub yes: bool,
+    /// Restore the database.
+    pub database: bool,
+    /// Restore the storage.
+    pub storage: bool,
+    /// Write plain files here.
+    pub target: Option<PathBuf>,
+    /// Only files that match one of these.
+    pub include: Vec<GlobMatcher>,
+    /// The database to restore over, instead of the configured one.
+    pub database_url: Option<String>,
+    /// The storage to restore into, instead of the configured one.
+    pub storage_url: Option<String>,
+    /// The key that the application will be started with.
+    pub key: Option<String>,
+    /// Go on without a proof.
+    pub accept_unproved: bool,
+    /// Run the hooks.
+    pub hooks: bool,
+    /// Move extra files away.
+    pub delete_extra: bool,
+    /// Who owns restored files.
+    pub owner: Owner,
+}
+
+/// What a restore is going to do: printed by `--dry-run`, executed otherwise.
+#[derive(Serialize)]
+pub struct Plan {
+    /// The bundle.
+    pub bundle: BundleId,
+    /// The bundle whose storage goes with it, when it is another one.
+    pub storage_from: Option<BundleId>,
+    /// The key that its credentials were written with.
+    pub fingerprint: Option<Fingerprint>,
+    /// The database's share.
+    pub database: Option<DatabasePlan>,
+    /// The storage's share.
+    pub storage: Option<ExtractPlan>,
+    /// Hooks that will run, in order.
+    pub hooks: Vec<String>,
+    /// What can be rolled back and what cannot.
+    pub rollback: String,
+}
+
+impl Plan {
+    fn lines(&self) -> Vec<String> {
+        let mut lines = vec![format!("restore {}", self.bundle)];
+        if let Some(database) = &self.database {
+            lines.push(format!("  database: {}", database.target));
+            lines.extend(database.steps.iter().map(|s| format!("    {s}")));
+            if let Some(kept) = &database.kept_as {
+                lines.push(format!("    the present database is kept as {kept}"));
+            }
+        }
+        if let Some(storage) = &self.storage {
+            lines.push(format!(
+                "  storage: {} files, {}; {} to write, {} already right, {} replaced, {} extra{}",
+                storage.files,
+                human_bytes(storage.bytes),
+                storage.write,
+                storage.already_right,
+                storage.replaced,
+                storage.extra_count,
+                self.storage_from.as_ref().map_or_else(String::new, |id| format!(" (from bundle {id})")),
+            ));
+            lines.extend(storage.extra.iter().take(10).map(|path| format!("    extra: {path}")));
+        }
+        lines.extend(self.hooks.iter().map(|hook| format!("  runs {hook}")));
+        lines.push(format!("  {}", self.rollback));
+        lines
+    }
+}
+
+/// What every way of restoring needs.
+struct Source<'a> {
+    opened: Opened<'a>,
+    storage: Option<Opened<'a>>,
+    sealing: SealingKey,
+}
+
+impl<'a> Source<'a> {
+    /// The bundle that holds the files.
+    fn files(&self) -> &Opened<'a> {
+        self.storage.as_ref().unwrap_or(&self.opened)
+    }
+
+    fn has_storage(&self) -> bool {
+        self.files().header().contains.iter().any(|c| c == "storage")
+    }
+
+    /// Checks the digest of every object that the restore will use.
+    fn authenticate(&self, desk: &Desk<'_>, request: &Request) -> Result<()> {
+        desk.progress.stage("check every digest", None, Unit::Bytes);
+        self.opened.check(&Scope::Members, desk.progress.as_ref())?;
+        if request.storage && self.has_storage() {
+            self.files().check(&Scope::Everything, desk.progress.as_ref())?;
+        }
+        Ok(())
+    }
+}
+
+/// Restores, or plans to.
+pub fn run(desk: &Desk<'_>, shelf: &Shelf, config: Option<Config>, request: &Request) -> Result<Outcome> {
+    let ledger = shelf.ledger()?;
+    let opened = shelf.bundle(&ledger, &request.bundle)?;
+    let storage = if request.storage { super::bundles::storage_bundle(shelf, &ledger, &opened)? } else { None };
+    let sealing =
+        shelf.unseal(&opened.header().sealing, &shelf::identities(desk, &request.identity)?, Some(&opened))?;
+    let source = Source { opened, storage, sealing };
+    if source.storage.as_ref().is_some_and(|s| s.header().sealing != *source.sealing.id()) {
+        return Err(Error::refused("the bundle and the storage that goes with it are sealed to different keys")
+            .hint("Restore them one after the other: --only database, then --only storage with the other bundle."));
+    }
+    let result = match &request.target {
+        Some(folder) => plain::run(desk, shelf, config.as_ref(), &source, request, folder),
+        None => {
+            let config = config.ok_or_else(|| {
+                Error::usage("a restore over a live system needs its configuration")
+                    .hint("Give --config FILE, or write plain files with --target DIR.")
+            })?;
+            live::run(desk, shelf, config, &source, request)
+        }
+    };
+    desk.progress.finish();
+    result
+}
+
+/// Asks before anything is changed.
+fn confirm(desk: &Desk<'_>, request: &Request, plan: &Plan) -> Result<()> {
+    if request.yes {
+        return Ok(());
+    }
+    if !desk.ask.interactive() {
+        return Err(Error::refused("a restore changes live data and nobody is there to be asked")
+            .hint("Read the plan with --dry-run, then give --yes."));
+    }
+    desk.progress.finish();
+    for line in plan.lines() {
+        desk.ask.say(&line);
+    }
+    if desk.ask.confirm("Restore this?")? { Ok(()) } else { Err(Error::refused("not restored: you said no")) }
+}

@@ -1,0 +1,142 @@
+//! `restore --target`: plain files and an importable dump in an empty folder, no live system touched.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use serde_json::json;
+
+use super::{Plan, Request, Source, prove};
+use crate::bundle::extract::{self, ExtractOptions};
+use crate::commands::shelf::Shelf;
+use crate::commands::{Desk, Outcome, proof};
+use crate::config::Config;
+use crate::database::DatabasePlan;
+use crate::ground::durable::{self, Existing, NewFile};
+use crate::ground::progress::Unit;
+use crate::ground::{Error, Kind, Result};
+
+/// Says which bundle a folder is being filled from, so that a run that was killed can go on.
+const MARKER: &str = ".strongroom-restore";
+
+pub(super) fn run(
+    desk: &Desk<'_>,
+    shelf: &Shelf,
+    config: Option<&Config>,
+    source: &Source<'_>,
+    request: &Request,
+    folder: &Path,
+) -> Result<Outcome> {
+    let header = source.opened.header();
+    must_be_ours(folder, header.id.as_str())?;
+    let proved = prove::bundle(desk, shelf, config, source, request, sealed_or_given(desk, source, request)?)?;
+    let member = source.opened.database_member().filter(|_| request.database);
+    let storage_folder = folder.join("storage");
+    let with_storage = request.storage && source.has_storage();
+
+    if !request.dry_run {
+        source.authenticate(desk, request)?;
+        durable::create_folders(folder, 0o700)?;
+        durable::write_file(&folder.join(MARKER), header.id.as_str().as_bytes(), 0o600, Existing::Replace)?;
+        if with_storage {
+            durable::create_folders(&storage_folder, 0o755)?;
+        }
+    }
+    let options = ExtractOptions {
+        include: request.include.clone(),
+        owner: request.owner,
+        delete_extra: false,
+        bundle: header.id.clone(),
+        rollback: false,
+    };
+    let target = if with_storage { Some(desk.systems.folder(&storage_folder)?) } else { None };
+    let storage = match &target {
+        Some(target) => {
+            Some(extract::plan(source.files(), &source.sealing, target.as_ref(), &options, desk.progress.as_ref())?)
+        }
+        None => None,
+    };
+    let plan = Plan {
+        bundle: header.id.clone(),
+        storage_from: source.storage.as_ref().map(|s| s.header().id.clone()),
+        fingerprint: header.keys.first().cloned(),
+        database: member.as_ref().map(|member| DatabasePlan {
+            target: folder.join(member.base_name()).display().to_string(),
+            replaces: false,
+            kept_as: None,
+            steps: vec!["written as a file that the database's own tool opens".to_owned()],
+            reversible: true,
+        }),
+        storage,
+        hooks: Vec::new(),
+        rollback: "no live system is touched".to_owned(),
+    };
+    if request.dry_run {
+        return Outcome::done(&plan, plan.lines());
+    }
+
+    if let Some(member) = &member {
+        desk.progress.stage("write the database", Some(proved.summary.facts.bytes), Unit::Bytes);
+        let path = folder.join(member.base_name());
+        let mut bytes = source.opened.read(member, &source.sealing)?;
+        let mut file = NewFile::create(&path, 0o600)?;
+        let mut buffer = vec![0; 1 << 18];
+        loop {
+            let read = bytes
+                .read(&mut buffer)
+                .map_err(|e| Error::from_io(Kind::Damaged, format!("cannot read {}", member.file_name()), e))?;
+            if read == 0 {
+                break;
+            }
+            file.write_all(&buffer[..read]).map_err(|e| Error::io("write", &path, e))?;
+            desk.progress.advance(read as u64);
+        }
+        file.commit(Existing::Replace)?;
+    }
+    if let (Some(target), Some(storage)) = (&target, &plan.storage) {
+        extract::run(source.files(), &source.sealing, target.as_ref(), storage, &options, desk.progress.as_ref())?;
+    }
+    let marker = folder.join(MARKER);
+    std::fs::remove_file(&marker).map_err(|e| Error::io("remove", &marker, e))?;
+    durable::sync_folder(folder)?;
+
+    let mut text = vec![format!("bundle {} restored to {}", header.id, folder.display())];
+    text.push(format!("  {}", proof::sentence(proved.verdict, &proved.counts)));
+    text.push("  the application needs the key that was proved".to_owned());
+    Ok(Outcome {
+        exit: if proved.verdict == crate::appkey::proof::Verdict::Proved { 0 } else { crate::commands::ATTENTION },
+        json: json!({ "bundle": header.id, "target": folder, "verdict": proved.verdict, "credentials": proof::counts_json(&proved.counts), "plan": plan }),
+        line: text[0].clone(),
+        text,
+        problems: Vec::new(),
+    })
+}
+
+/// The key given on the command line, named for the bundle's installation.
+fn sealed_or_given(
+    desk: &Desk<'_>,
+    source: &Source<'_>,
+    request: &Request,
+) -> Result<Option<crate::commands::verify::Candidate>> {
+    let Some(reference) = &request.key else { return Ok(None) };
+    let header = source.opened.header();
+    let scheme = crate::appkey::schemes::by_name(&header.scheme)?;
+    let text = crate::commands::host::read_key(desk, reference)?;
+    crate::commands::verify::Candidate::new(text, scheme, header).map(Some)
+}
+
+/// An empty or missing folder, or one that an earlier run began to fill from the same bundle.
+fn must_be_ours(folder: &Path, bundle: &str) -> Result<()> {
+    let listing = match std::fs::read_dir(folder) {
+        Ok(listing) => listing,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(Error::io("list", folder, e)),
+    };
+    // `lost+found` is what an empty disk has.
+    let occupied = listing.flatten().any(|entry| entry.file_name() != "lost+found");
+    let begun = durable::read_file(&folder.join(MARKER), 1024).is_ok_and(|bytes| bytes == bundle.as_bytes());
+    if occupied && !begun {
+        return Err(Error::refused(format!("{} is not empty", folder.display()))
+            .hint("Name an empty folder, or one that does not exist yet."));
+    }
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! The proof before a restore: of the bundle, of the key that the application will be started with.
+
+use super::{Request, Source};
+use crate::appkey::EffectiveKey;
+use crate::appkey::proof::{Counts, ProverOptions, Verdict, prove_with};
+use crate::appkey::schemes::{self, Scheme};
+use crate::commands::shelf::Shelf;
+use crate::commands::verify::{self, Candidate};
+use crate::commands::{Desk, proof};
+use crate::config::Config;
+use crate::config::profile::Profile;
+use crate::database::Snapshot;
+use crate::ground::names::Fingerprint;
+use crate::ground::{Error, Result};
+
+/// What was proved, and with what.
+pub(super) struct Proved {
+    pub(super) scheme: &'static dyn Scheme,
+    pub(super) profile: Profile,
+    pub(super) candidate: Option<Candidate>,
+    pub(super) verdict: Verdict,
+    pub(super) counts: Counts,
+    pub(super) summary: crate::bundle::ProofSummary,
+}
+
+/// Proves the bundle's credentials; an error unless they are proved or the person accepts that they are not.
+pub(super) fn bundle(
+    desk: &Desk<'_>,
+    shelf: &Shelf,
+    config: Option<&Config>,
+    source: &Source<'_>,
+    request: &Request,
+    live_key: Option<Candidate>,
+) -> Result<Proved> {
+    let header = source.opened.header();
+    let scheme = schemes::by_name(&header.scheme)?;
+    let profile = verify::profile_of(config, header)?;
+    let sealed = verify::candidate(desk, shelf, &source.opened, &source.sealing, scheme, None);
+    let candidate = match (live_key, sealed) {
+        // The key that the application will use is the one to prove; the sealed one only says what it should be.
+        (Some(live), _) => Some(live),
+        (None, Ok(sealed)) => Some(sealed),
+        (None, Err(_)) if request.accept_unproved => None,
+        (None, Err(error)) => return Err(error.hint("--accept-unproved restores without a key.")),
+    };
+    let others =
+        verify::escrowed(desk, shelf, &source.sealing, scheme, header, candidate.as_ref().map(|c| &c.fingerprint))?;
+    let others: Vec<(Fingerprint, EffectiveKey)> = others.into_iter().map(|c| (c.fingerprint, c.effective)).collect();
+    let Some(candidate) = candidate else {
+        let summary = verify::summary(&source.opened, &source.sealing)?;
+        return Ok(Proved {
+            scheme,
+            profile,
+            candidate: None,
+            verdict: Verdict::NoKey,
+            counts: Counts::default(),
+            summary,
+        });
+    };
+    let (proved, summary) =
+        verify::quick(desk, &source.opened, &source.sealing, scheme, &candidate, &others, &profile)?;
+    let verdict = proved.verdict();
+    if verdict != Verdict::Proved && !request.accept_unproved {
+        for line in proof::failure_lines(&proved) {
+            desk.ask.say(&line);
+        }
+        return Err(refusal(verdict, &proved.total));
+    }
+    Ok(Proved { scheme, profile, candidate: Some(candidate), verdict, counts: proved.total, summary })
+}
+
+fn refusal(verdict: Verdict, counts: &Counts) -> Error {
+    let sentence = proof::sentence(verdict, counts);
+    match verdict {
+        Verdict::WrongKey | Verdict::Mixed => Error::wrong_key(sentence).hint(
+            "Nothing was touched. Give the right key with --key, or restore all the same with --accept-unproved.",
+        ),
+        _ => Error::refused(sentence)
+            .hint("Nothing was touched. --accept-unproved restores a bundle whose key cannot be proved."),
+    }
+}
+
+/// Proves the credentials in the restored database itself, before it takes the live one's place.
+pub(super) fn restored(desk: &Desk<'_>, proved: &Proved, snapshot: &mut dyn Snapshot) -> Result<()> {
+    let facts = snapshot.facts(desk.progress.as_ref())?;
+    if facts.tables != proved.summary.facts.tables {
+        return Err(Error::damaged("the restored database does not have the rows that were counted at the backup"));
+    }
+    let Some(candidate) = &proved.candidate else { return Ok(()) };
+    let options = ProverOptions {
+        scheme: proved.scheme,
+        key: &candidate.effective,
+        profile: &proved.profile,
+        others: &[],
+        memory: None,
+        threads: crate::commands::prove::threads(),
+        progress: desk.progress.as_ref(),
+    };
+    let (again, _) =
+        prove_with(options, |sink| snapshot.credentials(&proved.profile, None, &mut |credential| sink(credential)))?;
+    if again.total.proved < proved.counts.proved || again.total.failed > proved.counts.failed {
+        return Err(Error::damaged(format!(
+            "the restored database proves {} credentials, and the bundle's proof {}",
+            again.total.proved, proved.counts.proved
+        )));
+    }
+    Ok(())
+}

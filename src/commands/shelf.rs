@@ -1,0 +1,159 @@
+//! An archive, one application in it, and whom to believe about it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::Desk;
+use crate::archive::{self, Archive};
+use crate::bundle::Opened;
+use crate::config::Config;
+use crate::config::url::PlaceUrl;
+use crate::custody::card::Card;
+use crate::custody::{self, Identities};
+use crate::ground::names::{AppName, BundleId, ObjectName, SealingId, Sha256Hex, Uuid};
+use crate::ground::{Error, Result, durable};
+use crate::ledger::{Ledger, Selector};
+use crate::sealing::SealingKey;
+use crate::signer::Trusted;
+
+/// Where bundles are, as the command line says it for machines without a configuration.
+#[derive(Clone, Default)]
+pub struct PlaceFlags {
+    /// `--archive`
+    pub archive: Option<String>,
+    /// `--signer`
+    pub signers: Vec<String>,
+    /// `--card`
+    pub card: Option<PathBuf>,
+    /// `--app`
+    pub app: Option<String>,
+}
+
+/// An archive, one application in it, and whom to believe about it.
+pub struct Shelf {
+    /// The place.
+    pub archive: Arc<dyn Archive>,
+    /// The archive's name.
+    pub id: Uuid,
+    /// The application.
+    pub app: AppName,
+    /// The signers that are believed.
+    pub trusted: Trusted,
+    /// What the recovery card remembers of the ledger.
+    pub newest_known: Option<(u64, Sha256Hex)>,
+}
+
+impl Shelf {
+    /// From a configuration, whose own signer is believed too.
+    pub fn from_config(desk: &Desk<'_>, config: &Config) -> Result<Self> {
+        let archive = desk.systems.archive(&config.archive, false)?;
+        let id = archive::identify(archive.as_ref())?;
+        Ok(Self { archive, id, app: config.app.clone(), trusted: config.trusted(), newest_known: None })
+    }
+
+    /// From flags or a recovery card; with neither, from the configuration.
+    pub fn open(desk: &Desk<'_>, flags: &PlaceFlags, config: impl FnOnce() -> Result<Config>) -> Result<Self> {
+        let card = flags.card.as_ref().map(|path| read_card(path)).transpose()?;
+        let Some(url) = flags.archive.clone().or_else(|| card.as_ref().map(|c| c.archive_url.clone())) else {
+            let mut shelf = Self::from_config(desk, &config()?)?;
+            if !flags.signers.is_empty() {
+                shelf.trusted = Trusted::new(flags.signers.iter().map(|s| s.parse()).collect::<Result<_>>()?);
+            }
+            if let Some(app) = &flags.app {
+                shelf.app = app.parse()?;
+            }
+            return Ok(shelf);
+        };
+        let here = std::env::current_dir().map_err(|e| Error::failed("there is no current folder").because(e))?;
+        let archive = desk.systems.archive(&PlaceUrl::parse(&url, &here)?, false)?;
+        let id = archive::identify(archive.as_ref())?;
+        if let Some(card) = card.as_ref().filter(|card| card.archive != id) {
+            return Err(Error::not_authentic(format!(
+                "{} is archive {id}, and the recovery card is for {}",
+                archive.describe(),
+                card.archive
+            ))
+            .hint("Use the card that was printed for this archive."));
+        }
+        let mut signers = flags.signers.iter().map(|s| s.parse()).collect::<Result<Vec<_>>>()?;
+        if let Some(card) = &card {
+            signers.extend(card.signers.iter().cloned());
+        }
+        let app = match (&flags.app, &card) {
+            (Some(app), _) => app.parse()?,
+            (None, Some(card)) => card.app.clone(),
+            (None, None) => only_app(archive.as_ref())?,
+        };
+        let newest_known = card.and_then(|c| c.newest);
+        Ok(Self { archive, id, app, trusted: Trusted::new(signers), newest_known })
+    }
+
+    /// The verified ledger; one that is shorter than what the card remembers is not authentic.
+    pub fn ledger(&self) -> Result<Ledger<'_>> {
+        let ledger = Ledger::open(self.archive.as_ref(), &self.id, &self.app, &self.trusted)?;
+        if let Some((seq, digest)) = &self.newest_known {
+            ledger.must_contain(*seq, digest)?;
+        }
+        Ok(ledger)
+    }
+
+    /// The bundle that somebody means.
+    pub fn find(&self, ledger: &Ledger<'_>, selector: &str) -> Result<(BundleId, Sha256Hex)> {
+        let selector: Selector = selector.parse()?;
+        let found = ledger.find(&selector)?;
+        Ok((found.bundle.clone(), found.sums.clone()))
+    }
+
+    /// The authenticated bundle that somebody means.
+    pub fn bundle(&self, ledger: &Ledger<'_>, selector: &str) -> Result<Opened<'_>> {
+        let (id, sums) = self.find(ledger, selector)?;
+        self.bundle_by_id(&id, &sums)
+    }
+
+    /// An authenticated bundle that the ledger names.
+    pub fn bundle_by_id(&self, id: &BundleId, sums: &Sha256Hex) -> Result<Opened<'_>> {
+        Opened::open(self.archive.as_ref(), &self.id, &self.app, id, Some(sums), &self.trusted)
+    }
+
+    /// Opens the sealing key with what the archive keeps, or with the copy inside the bundle.
+    pub fn unseal(
+        &self,
+        sealing: &SealingId,
+        identities: &Identities,
+        bundle: Option<&Opened<'_>>,
+    ) -> Result<SealingKey> {
+        match custody::open(self.archive.as_ref(), sealing, identities) {
+            Err(error) if error.kind() == crate::ground::Kind::NotFound => {
+                let Some(bytes) = bundle.and_then(|b| b.wrapped_identity().transpose()) else { return Err(error) };
+                custody::open_wrapped(&bytes?, sealing, identities)
+            }
+            other => other,
+        }
+    }
+}
+
+/// Reads a recovery card.
+pub fn read_card(path: &std::path::Path) -> Result<Card> {
+    let bytes = durable::read_file(path, 64 * 1024)?;
+    Card::parse(&String::from_utf8_lossy(&bytes)).map_err(|e| e.context(format!("cannot use {}", path.display())))
+}
+
+/// The one application that the archive has bundles of.
+fn only_app(archive: &dyn Archive) -> Result<AppName> {
+    let apps = archive.children(&"ledger".parse::<ObjectName>()?)?;
+    match apps.as_slice() {
+        [app] => app.parse(),
+        [] => Err(Error::not_found(format!("{} has no bundle of any application", archive.describe()))),
+        many => Err(Error::usage(format!("{} has bundles of several applications", archive.describe()))
+            .hint(format!("Name one with --app: {}", many.join(", ")))),
+    }
+}
+
+/// Loads identities, asking for passphrases where somebody can answer.
+pub fn identities(desk: &Desk<'_>, paths: &[PathBuf]) -> Result<Identities> {
+    if paths.is_empty() {
+        return Err(Error::usage("this needs an identity that opens the sealing key")
+            .hint("Give one with -i FILE, or name it in STRONGROOM_IDENTITY."));
+    }
+    Identities::load(paths)
+}

@@ -1,0 +1,278 @@
+//! The shape of `strongroom.toml`, with the overrides of the environment and hints for misspelt fields.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::ground::{Error, Result};
+
+/// The file as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    pub(super) app: App,
+    pub(super) installation: String,
+    pub(super) profile: Option<toml::Table>,
+    pub(super) key: Key,
+    pub(super) database: Option<Database>,
+    pub(super) storage: Option<Place>,
+    pub(super) archive: Place,
+    pub(super) sealing: Sealing,
+    #[serde(default)]
+    pub(super) signing: Signing,
+    #[serde(default)]
+    pub(super) escrow: Vec<Escrow>,
+    #[serde(default)]
+    pub(super) rules: Rules,
+    #[serde(default)]
+    pub(super) notify: Notify,
+    #[serde(default)]
+    pub(super) env: Env,
+    #[serde(default)]
+    pub(super) state: Folder,
+    #[serde(default)]
+    pub(super) scratch: Folder,
+}
+
+/// `app = "name"`, or a table `[app]` with the name and the hooks: TOML has no room for both under one key.
+pub(super) enum App {
+    /// The name alone.
+    Name(String),
+    /// The name and the hooks.
+    Table(AppTable),
+}
+
+impl<'de> Deserialize<'de> for App {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        // By hand, because an untagged enum would swallow the message about an unknown field.
+        match toml::Value::deserialize(deserializer)? {
+            toml::Value::String(name) => Ok(Self::Name(name)),
+            value => AppTable::deserialize(value).map(Self::Table).map_err(serde::de::Error::custom),
+        }
+    }
+}
+
+impl App {
+    pub(super) fn split(self) -> (String, HookTable) {
+        match self {
+            Self::Name(name) => (name, HookTable::default()),
+            Self::Table(table) => {
+                (table.name, HookTable { stop: table.stop, start: table.start, health: table.health })
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AppTable {
+    name: String,
+    stop: Option<Vec<String>>,
+    start: Option<Vec<String>>,
+    health: Option<Health>,
+}
+
+/// How to stop, start and ask the application.
+#[derive(Debug, Clone, Default)]
+pub struct HookTable {
+    /// The program that stops it, with its arguments.
+    pub stop: Option<Vec<String>>,
+    /// The program that starts it.
+    pub start: Option<Vec<String>>,
+    /// How to ask whether it is well.
+    pub health: Option<Health>,
+}
+
+/// A health check that looks at what the answer says.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Health {
+    /// Where to ask.
+    pub url: String,
+    /// Fields of the JSON answer (`a.b` goes down) and the text that each must have.
+    #[serde(default)]
+    pub expect: BTreeMap<String, String>,
+    /// How long the application may take to become well, in seconds.
+    #[serde(default = "sixty")]
+    pub within_seconds: u64,
+}
+
+fn sixty() -> u64 {
+    60
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Key {
+    pub(super) source: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Database {
+    pub(super) url: String,
+    pub(super) max_lock_seconds: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Place {
+    pub(super) url: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Sealing {
+    pub(super) recipient: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Signing {
+    pub(super) key: Option<PathBuf>,
+    #[serde(default)]
+    pub(super) trusted: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Escrow {
+    pub(super) kind: String,
+    pub(super) path: Option<PathBuf>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Rules {
+    pub(super) escrow_min_copies: Option<usize>,
+    pub(super) key_in_bundle: Option<bool>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Notify {
+    pub(super) on_result: Option<Vec<String>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Env {
+    #[serde(default)]
+    pub(super) pass: Vec<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Folder {
+    pub(super) folder: Option<PathBuf>,
+}
+
+/// Fields that an environment variable may override: section, field, and whether the value is text.
+const OVERRIDES: [(&str, &str); 13] = [
+    ("key", "source"),
+    ("database", "url"),
+    ("database", "max_lock_seconds"),
+    ("storage", "url"),
+    ("archive", "url"),
+    ("sealing", "recipient"),
+    ("signing", "key"),
+    ("rules", "escrow_min_copies"),
+    ("rules", "key_in_bundle"),
+    ("state", "folder"),
+    ("scratch", "folder"),
+    ("signing", "trusted"),
+    ("env", "pass"),
+];
+
+/// Reads the text, applies the overrides, and explains what is wrong with it.
+pub(super) fn read(text: &str, path: &Path, variables: &[(String, String)]) -> Result<File> {
+    let shown = path.display();
+    let mut table: toml::Table = toml::from_str(text).map_err(|e| explain(&e, text, &shown.to_string()))?;
+    for (section, field) in OVERRIDES {
+        let name = format!("STRONGROOM_{}_{}", section.to_uppercase(), field.to_uppercase());
+        let Some((_, value)) = variables.iter().find(|(n, _)| *n == name) else { continue };
+        let value = match field {
+            "trusted" | "pass" => {
+                toml::Value::Array(value.split(',').map(|v| toml::Value::String(v.trim().to_owned())).collect())
+            }
+            "max_lock_seconds" | "escrow_min_copies" => toml::Value::Integer(
+                value.parse().map_err(|_| Error::usage(format!("{name} is {value:?}, which is no number")))?,
+            ),
+            "key_in_bundle" => toml::Value::Boolean(
+                value.parse().map_err(|_| Error::usage(format!("{name} is {value:?}, neither true nor false")))?,
+            ),
+            _ => toml::Value::String(value.clone()),
+        };
+        let entry = table.entry(section).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        if let Some(section) = entry.as_table_mut() {
+            section.insert(field.to_owned(), value);
+        }
+    }
+    // From text once more when nothing was overridden, so that errors know their line.
+    if variables.is_empty() {
+        toml::from_str(text).map_err(|e| explain(&e, text, &shown.to_string()))
+    } else {
+        File::deserialize(toml::Value::Table(table)).map_err(|e| explain(&e, text, &shown.to_string()))
+    }
+}
+
+/// `strongroom.toml line 7: unknown field `ulr`, expected `url``, with the nearest known field as hint.
+fn explain(error: &toml::de::Error, text: &str, shown: &str) -> Error {
+    let place = error.span().map_or_else(String::new, |span| {
+        let line = text.get(..span.start).map_or(1, |before| before.matches('\n').count() + 1);
+        format!(" line {line}")
+    });
+    // The message names fields and types, never a value; values may be secrets that landed in the wrong place.
+    let message = error.message().lines().next().unwrap_or_default().to_owned();
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let unknown = message.starts_with("unknown field");
+    let result = Error::usage(format!("{shown}{place}: {message}"));
+    let Some(wrong) = quoted.next().filter(|_| unknown) else { return result };
+    let nearest = quoted.max_by(|a, b| strsim::jaro_winkler(a, wrong).total_cmp(&strsim::jaro_winkler(b, wrong)));
+    match nearest {
+        Some(field) => result.hint(format!("Did you mean `{field}`?")),
+        None => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHOLE: &str = r#"
+app = "package-broker"
+installation = "11111111-2222-4333-8444-555555555555"
+[key]
+source = "env:ENCRYPTION_KEY"
+[archive]
+url = "file:/backups"
+[sealing]
+recipient = "age1x"
+"#;
+
+    #[test]
+    fn a_misspelt_field_names_the_nearest_known_one() {
+        let text = WHOLE.replace("url =", "ulr =");
+        let error = read(&text, Path::new("strongroom.toml"), &[]).err().expect("refused");
+        assert!(error.chain().contains("line 7"), "{}", error.chain());
+        assert_eq!(error.hints(), ["Did you mean `url`?"]);
+    }
+
+    #[test]
+    fn the_application_is_a_name_or_a_table_with_hooks() {
+        let (name, hooks) = read(WHOLE, Path::new("x"), &[]).ok().expect("read").app.split();
+        assert_eq!((name.as_str(), hooks.stop), ("package-broker", None));
+        let text = WHOLE.replace("app = \"package-broker\"", "") + "[app]\nname = \"x\"\nstop = [\"a\"]\n";
+        let (name, hooks) = read(&text, Path::new("x"), &[]).ok().expect("read").app.split();
+        assert_eq!((name.as_str(), hooks.stop), ("x", Some(vec!["a".to_owned()])));
+        let wrong = text.replace("stop", "stpo");
+        assert!(read(&wrong, Path::new("x"), &[]).err().expect("refused").chain().contains("stpo"));
+    }
+
+    #[test]
+    fn the_environment_overrides_a_field() {
+        let set = [("STRONGROOM_ARCHIVE_URL".to_owned(), "file:/other".to_owned())];
+        assert_eq!(read(WHOLE, Path::new("x"), &set).ok().expect("read").archive.url, "file:/other");
+    }
+}

@@ -1,0 +1,86 @@
+//! URLs of databases, storages and archives.
+
+use std::path::{Path, PathBuf};
+
+use crate::ground::{Error, Result};
+
+/// Where a database is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DatabaseUrl {
+    /// `sqlite:PATH`
+    Sqlite(PathBuf),
+}
+
+/// Where a storage or an archive is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PlaceUrl {
+    /// `file:PATH`
+    File(PathBuf),
+}
+
+/// The path of `scheme:PATH` or `scheme://PATH`, relative ones from `base`.
+fn path_of(rest: &str, base: &Path, url: &str) -> Result<PathBuf> {
+    let path = rest.strip_prefix("//").unwrap_or(rest);
+    if path.is_empty() {
+        return Err(Error::usage(format!("{url:?} names no path")));
+    }
+    Ok(if Path::new(path).is_absolute() { PathBuf::from(path) } else { base.join(path) })
+}
+
+impl DatabaseUrl {
+    /// Reads a URL; a relative path is relative to `base`.
+    pub fn parse(url: &str, base: &Path) -> Result<Self> {
+        match url.split_once(':') {
+            Some(("sqlite", rest)) => Ok(Self::Sqlite(path_of(rest, base, url)?)),
+            Some((scheme @ ("postgres" | "postgresql" | "d1"), _)) => {
+                Err(Error::usage(format!("{scheme}: databases are not supported by this version"))
+                    .hint("Supported: sqlite:PATH."))
+            }
+            _ => Err(Error::usage(format!("{:?} is no database URL", redact(url))).hint("Supported: sqlite:PATH.")),
+        }
+    }
+}
+
+impl PlaceUrl {
+    /// Reads a URL; a relative path is relative to `base`.
+    pub fn parse(url: &str, base: &Path) -> Result<Self> {
+        match url.split_once(':') {
+            Some(("file", rest)) => Ok(Self::File(path_of(rest, base, url)?)),
+            Some((scheme @ ("s3" | "r2"), _)) => {
+                Err(Error::usage(format!("{scheme}: places are not supported by this version"))
+                    .hint("Supported: file:PATH."))
+            }
+            _ => Err(Error::usage(format!("{:?} is no URL of a place", redact(url))).hint("Supported: file:PATH.")),
+        }
+    }
+}
+
+/// The URL with whatever stands between `://` and `@` left out, and cut to a length that fits a message.
+pub fn redact(url: &str) -> String {
+    let short: String = url.chars().take(120).collect();
+    match (short.find("://"), short.rfind('@')) {
+        (Some(start), Some(at)) if at > start => format!("{}://…{}", &short[..start], &short[at..]),
+        _ => short,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_relative_to_the_file() {
+        let base = Path::new("/etc/strongroom");
+        assert_eq!(PlaceUrl::parse("file:a/b", base).expect("read"), PlaceUrl::File("/etc/strongroom/a/b".into()));
+        assert_eq!(PlaceUrl::parse("file:///a", base).expect("read"), PlaceUrl::File("/a".into()));
+        assert_eq!(DatabaseUrl::parse("sqlite:/a", base).expect("read"), DatabaseUrl::Sqlite("/a".into()));
+        assert!(PlaceUrl::parse("file:", base).is_err());
+        assert!(PlaceUrl::parse("/a", base).is_err());
+    }
+
+    #[test]
+    fn a_password_never_reaches_a_message() {
+        let error = DatabaseUrl::parse("mysql://root:hunter2@db/x", Path::new("")).expect_err("unknown");
+        assert!(!error.chain().contains("hunter2"), "{}", error.chain());
+    }
+}

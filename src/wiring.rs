@@ -1,0 +1,56 @@
+//! `strongroom.toml` → concrete systems; the only room that knows both sides.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::archive::Archive;
+use crate::archive::folder::Folder;
+use crate::commands::Systems;
+use crate::config::EscrowPlace;
+use crate::config::url::{DatabaseUrl, PlaceUrl};
+use crate::database::Database;
+use crate::database::sqlite::{Sqlite, SqliteOptions};
+use crate::escrow::{self, Escrow};
+use crate::ground::Result;
+use crate::ground::names::AppName;
+use crate::storage::filesystem::{Filesystem, FilesystemTarget};
+use crate::storage::{Storage, Target};
+
+/// The systems that this build knows.
+#[derive(Debug, Default)]
+pub struct Wiring;
+
+impl Systems for Wiring {
+    fn archive(&self, place: &PlaceUrl, create: bool) -> Result<Arc<dyn Archive>> {
+        let PlaceUrl::File(path) = place;
+        Ok(if create { Arc::new(Folder::create(path)?) } else { Arc::new(Folder::open(path)?) })
+    }
+
+    fn database(&self, url: &DatabaseUrl, max_lock_seconds: u64) -> Result<Box<dyn Database>> {
+        let DatabaseUrl::Sqlite(path) = url;
+        let options = SqliteOptions { max_lock: Duration::from_secs(max_lock_seconds), ..SqliteOptions::default() };
+        Ok(Box::new(Sqlite::new(path.clone(), options)))
+    }
+
+    fn storage(&self, place: &PlaceUrl) -> Result<Box<dyn Storage>> {
+        let PlaceUrl::File(path) = place;
+        Ok(Box::new(Filesystem::new(path)))
+    }
+
+    fn target(&self, place: &PlaceUrl) -> Result<Box<dyn Target>> {
+        let PlaceUrl::File(path) = place;
+        self.folder(path)
+    }
+
+    fn folder(&self, path: &Path) -> Result<Box<dyn Target>> {
+        Ok(Box::new(FilesystemTarget::new(path)?))
+    }
+
+    fn escrow(&self, place: &EscrowPlace, archive: &Arc<dyn Archive>, _app: &AppName) -> Result<Box<dyn Escrow>> {
+        Ok(match place {
+            EscrowPlace::Archive => Box::new(escrow::archive::ArchiveEscrow::new(archive.clone())),
+            EscrowPlace::File(path) => Box::new(escrow::file::FileEscrow::new(path)),
+        })
+    }
+}
