@@ -11,9 +11,8 @@ use crate::config::EscrowPlace;
 use crate::config::url::{DatabaseUrl, PlaceUrl};
 use crate::database::Database;
 use crate::database::sqlite::{Sqlite, SqliteOptions};
-use crate::escrow::{self, Escrow};
+use crate::escrow::{ArchiveEscrow, Escrow, FileEscrow};
 use crate::ground::Result;
-use crate::ground::names::AppName;
 use crate::storage::filesystem::{Filesystem, FilesystemTarget};
 use crate::storage::{Storage, Target};
 
@@ -47,10 +46,10 @@ impl Systems for Wiring {
         Ok(Box::new(FilesystemTarget::new(path)?))
     }
 
-    fn escrow(&self, place: &EscrowPlace, archive: &Arc<dyn Archive>, _app: &AppName) -> Result<Box<dyn Escrow>> {
+    fn escrow<'a>(&self, place: &EscrowPlace, archive: &'a dyn Archive) -> Result<Box<dyn Escrow + 'a>> {
         Ok(match place {
-            EscrowPlace::Archive => Box::new(escrow::archive::ArchiveEscrow::new(archive.clone())),
-            EscrowPlace::File(path) => Box::new(escrow::file::FileEscrow::new(path)),
+            EscrowPlace::Archive => Box::new(ArchiveEscrow::new(archive)),
+            EscrowPlace::File(path) => Box::new(FileEscrow::new(path)),
         })
     }
 }

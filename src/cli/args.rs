@@ -14,60 +14,60 @@ use clap_complete::Shell;
     subcommand_required = true,
     arg_required_else_help = true
 )]
-pub struct Cli {
+pub(super) struct Cli {
     #[command(flatten)]
-    pub global: Global,
+    pub(super) global: Global,
     #[command(subcommand)]
-    pub verb: Verb,
+    pub(super) verb: Verb,
 }
 
 /// Flags that every verb takes.
 #[derive(Args, Clone)]
-pub struct Global {
+pub(super) struct Global {
     /// The configuration [default: ./strongroom.toml]
     #[arg(long, global = true, value_name = "FILE", env = "STRONGROOM_CONFIG")]
-    pub config: Option<PathBuf>,
+    pub(super) config: Option<PathBuf>,
     /// Print one JSON document to standard output
     #[arg(long, global = true)]
-    pub json: bool,
+    pub(super) json: bool,
     /// Print nothing when all is well, one line when not
     #[arg(short, long, global = true)]
-    pub quiet: bool,
+    pub(super) quiet: bool,
     /// Say more about what is being done
     #[arg(short, long, global = true)]
-    pub verbose: bool,
+    pub(super) verbose: bool,
     /// Draw no progress bars
     #[arg(long, global = true)]
-    pub no_progress: bool,
+    pub(super) no_progress: bool,
 }
 
 /// Where bundles are, for machines that have no configuration.
 #[derive(Args, Clone, Default)]
-pub struct Place {
+pub(super) struct Place {
     /// The archive's URL, when there is no configuration
     #[arg(long, value_name = "URL")]
-    pub archive: Option<String>,
+    pub(super) archive: Option<String>,
     /// A signer to believe (its minisign public key); may repeat
     #[arg(long, value_name = "RW…")]
-    pub signer: Vec<String>,
+    pub(super) signer: Vec<String>,
     /// The recovery card, which names archive, application and signer
     #[arg(long, value_name = "FILE")]
-    pub card: Option<PathBuf>,
+    pub(super) card: Option<PathBuf>,
     /// The application, when the archive holds several
     #[arg(long, value_name = "NAME")]
-    pub app: Option<String>,
+    pub(super) app: Option<String>,
 }
 
 /// Who opens what is sealed.
 #[derive(Args, Clone, Default)]
-pub struct Unseal {
+pub(super) struct Unseal {
     /// An age identity file, as `age -i` takes it (passphrase-protected and SSH keys too); may repeat
     #[arg(short, long = "identity", value_name = "FILE", env = "STRONGROOM_IDENTITY", value_delimiter = ':')]
-    pub identity: Vec<PathBuf>,
+    pub(super) identity: Vec<PathBuf>,
 }
 
 #[derive(Subcommand)]
-pub enum Verb {
+pub(super) enum Verb {
     /// Does this key open the credentials in this database, or in this dump? No set-up needed
     Prove(Prove),
     /// Write the configuration, the archive and the keys
@@ -150,149 +150,149 @@ pub enum Verb {
 }
 
 #[derive(Args)]
-pub struct Prove {
+pub(super) struct Prove {
     /// A database URL (`sqlite:PATH`) or a dump: .sqlite, .sql, .sql.gz [default: the configured database]
-    pub target: Option<String>,
+    pub(super) target: Option<String>,
     /// Where the key is: env:NAME, file:PATH, dotenv:PATH#NAME, prompt: [default: the configured one]
     #[arg(long, value_name = "REF")]
-    pub key: Option<String>,
+    pub(super) key: Option<String>,
     /// The application, which says where credentials are
     #[arg(long, value_name = "NAME")]
-    pub app: Option<String>,
+    pub(super) app: Option<String>,
     /// Try every credential (the default)
     #[arg(long, conflicts_with = "sample")]
-    pub all: bool,
+    pub(super) all: bool,
     /// Try about this many, spread over all of them
     #[arg(long, value_name = "N")]
-    pub sample: Option<usize>,
+    pub(super) sample: Option<usize>,
 }
 
 #[derive(Args)]
-pub struct Init {
+pub(super) struct Init {
     /// The application
     #[arg(long, value_name = "NAME")]
-    pub app: Option<String>,
+    pub(super) app: Option<String>,
     /// Its database: sqlite:PATH
     #[arg(long, value_name = "URL")]
-    pub database: Option<String>,
+    pub(super) database: Option<String>,
     /// Its storage: file:PATH
     #[arg(long, value_name = "URL")]
-    pub storage: Option<String>,
+    pub(super) storage: Option<String>,
     /// Where bundles go: file:PATH
     #[arg(long, value_name = "URL")]
-    pub archive: Option<String>,
+    pub(super) archive: Option<String>,
     /// Where its key is: env:NAME, file:PATH, dotenv:PATH#NAME
     #[arg(long, value_name = "REF")]
-    pub key_source: Option<String>,
+    pub(super) key_source: Option<String>,
     /// Who can open the sealing key: a label and an age or SSH recipient; may repeat
     #[arg(long, value_name = "LABEL=RECIPIENT", conflicts_with = "recipient")]
-    pub custodian: Vec<String>,
+    pub(super) custodian: Vec<String>,
     /// The public half of a sealing key that was made elsewhere
     #[arg(long, value_name = "age1…")]
-    pub recipient: Option<String>,
+    pub(super) recipient: Option<String>,
     /// Take what is given and ask nothing
     #[arg(long)]
-    pub yes: bool,
+    pub(super) yes: bool,
 }
 
 #[derive(Args)]
-pub struct Backup {
+pub(super) struct Backup {
     /// Only this: database, storage or key
     #[arg(long, value_name = "WHAT", value_parser = ["database", "storage", "key"])]
-    pub only: Option<String>,
+    pub(super) only: Option<String>,
     /// Try every credential again, also those that were proved before
     #[arg(long)]
-    pub prove_all: bool,
+    pub(super) prove_all: bool,
 }
 
 #[derive(Args)]
-pub struct Verify {
+pub(super) struct Verify {
     /// An id, a unique prefix, `latest` or `latest-proved`
     #[arg(default_value = "latest")]
-    pub bundle: String,
+    pub(super) bundle: String,
     #[command(flatten)]
-    pub unseal: Unseal,
+    pub(super) unseal: Unseal,
     /// Stream everything, check every digest, and prove the credentials in the dump itself
     #[arg(long)]
-    pub deep: bool,
+    pub(super) deep: bool,
     /// Try this key instead of the sealed one
     #[arg(long, value_name = "REF")]
-    pub key: Option<String>,
+    pub(super) key: Option<String>,
     #[command(flatten)]
-    pub place: Place,
+    pub(super) place: Place,
 }
 
 #[derive(Args)]
-pub struct Restore {
+pub(super) struct Restore {
     /// An id, a unique prefix, `latest` or `latest-proved`
     #[arg(default_value = "latest")]
-    pub bundle: String,
+    pub(super) bundle: String,
     #[command(flatten)]
-    pub unseal: Unseal,
+    pub(super) unseal: Unseal,
     /// Print the plan and change nothing
     #[arg(long)]
-    pub dry_run: bool,
+    pub(super) dry_run: bool,
     /// Do not ask
     #[arg(long)]
-    pub yes: bool,
+    pub(super) yes: bool,
     /// Only this: database or storage
     #[arg(long, value_name = "WHAT", value_parser = ["database", "storage"])]
-    pub only: Option<String>,
+    pub(super) only: Option<String>,
     /// Write plain files and an importable dump to this empty folder, and touch no live system
     #[arg(long, value_name = "DIR")]
-    pub target: Option<PathBuf>,
+    pub(super) target: Option<PathBuf>,
     /// Only storage files that match; may repeat
     #[arg(long, value_name = "GLOB")]
-    pub include: Vec<String>,
+    pub(super) include: Vec<String>,
     /// Restore the database here instead
     #[arg(long, value_name = "URL")]
-    pub database: Option<String>,
+    pub(super) database: Option<String>,
     /// Restore the storage here instead
     #[arg(long, value_name = "URL")]
-    pub storage: Option<String>,
+    pub(super) storage: Option<String>,
     /// The key that the application will be started with [default: the configured one]
     #[arg(long, value_name = "REF")]
-    pub key: Option<String>,
+    pub(super) key: Option<String>,
     /// Restore although the key is not proved
     #[arg(long)]
-    pub accept_unproved: bool,
+    pub(super) accept_unproved: bool,
     /// Run no stop, start and health hooks
     #[arg(long)]
-    pub no_hooks: bool,
+    pub(super) no_hooks: bool,
     /// Move files away that the bundle does not have
     #[arg(long)]
-    pub delete_extra: bool,
+    pub(super) delete_extra: bool,
     /// Who owns restored files: target (the folder's owner), keep (as recorded) or UID:GID
     #[arg(long, value_name = "OWNER", default_value = "target")]
-    pub owner: String,
+    pub(super) owner: String,
     #[command(flatten)]
-    pub place: Place,
+    pub(super) place: Place,
 }
 
 #[derive(Args)]
-pub struct Guard {
+pub(super) struct Guard {
     /// How many credentials to try
     #[arg(long, default_value_t = 50, value_name = "N")]
-    pub sample: usize,
+    pub(super) sample: usize,
     /// How long trying them may take
     #[arg(long, default_value = "5s", value_name = "TIME")]
-    pub max_time: String,
+    pub(super) max_time: String,
     /// How long to wait for the database to be there
     #[arg(long, default_value = "30s", value_name = "TIME")]
-    pub wait: String,
+    pub(super) wait: String,
     /// Do not start when some credentials fail
     #[arg(long)]
-    pub strict: bool,
+    pub(super) strict: bool,
     /// Do not start when there is nothing to prove with
     #[arg(long)]
-    pub require_proof: bool,
+    pub(super) require_proof: bool,
     /// The command to start
     #[arg(last = true, required = true, value_name = "COMMAND")]
-    pub command: Vec<std::ffi::OsString>,
+    pub(super) command: Vec<std::ffi::OsString>,
 }
 
 #[derive(Subcommand)]
-pub enum CustodyVerb {
+pub(super) enum CustodyVerb {
     /// The sealing keys of the archive and who can open them
     List {
         #[command(flatten)]
@@ -308,13 +308,13 @@ pub enum CustodyVerb {
 }
 
 #[derive(Subcommand)]
-pub enum ConfigVerb {
+pub(super) enum ConfigVerb {
     /// Read the configuration and try everything that it names
     Check,
 }
 
 #[derive(Subcommand)]
-pub enum KeyVerb {
+pub(super) enum KeyVerb {
     /// The key's fingerprint, which is safe to print
     Fingerprint {
         /// Where the key is [default: the configured one]

@@ -14,9 +14,7 @@ use std::time::Duration;
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::commands::shelf::{PlaceFlags, Shelf};
-use crate::commands::{
-    self, Ask as _, Desk, Outcome, backup, bundles, custody, demo, guard, init, key, prove, restore, verify,
-};
+use crate::commands::{self, Desk, Outcome, backup, bundles, custody, demo, guard, init, key, prove, restore, verify};
 use crate::config::{self, Config};
 use crate::ground::{Error, Result};
 use crate::storage::Owner;

@@ -34,7 +34,7 @@ pub fn list(shelf: &Shelf) -> Result<Outcome> {
             "confirmed": confirmed,
             "fingerprint": key,
             "sealing": bundle.sealing,
-            "contains": bundle.contains,
+            "contains": bundle.event.contains,
             "storage_from": bundle.storage_from,
             "bytes": bundle.bytes,
         }));
@@ -155,7 +155,7 @@ pub fn check(desk: &Desk<'_>, shelf: &Shelf, bundle: Option<&str>) -> Result<Out
         desk.progress.stage(&format!("check {id}"), None, Unit::Bytes);
         let result = shelf
             .bundle_by_id(id, sums)
-            .and_then(|opened| opened.check(&Scope::EverythingBut(&mut seen), desk.progress.as_ref()));
+            .and_then(|opened| opened.check(Scope::EverythingBut(&mut seen), desk.progress.as_ref()));
         match result {
             Ok(bytes) => {
                 text.push(format!("{id}: whole and authentic ({} read)", human_bytes(bytes)));

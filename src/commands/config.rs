@@ -25,7 +25,7 @@ pub fn check(desk: &Desk<'_>, config: Config) -> Result<Outcome> {
         tried.step("ledger", shelf.ledger().map(|l| format!("{} entries", l.entries().len())));
         tried.step("custody", custody_of(&host, shelf.archive.as_ref()));
         for place in &host.config.escrows {
-            let escrow = desk.systems.escrow(place, &shelf.archive, &host.config.app);
+            let escrow = desk.systems.escrow(place, shelf.archive.as_ref());
             tried.step("escrow", escrow.and_then(|e| e.list(&host.config.app).map(|_| e.describe())));
         }
     }
@@ -126,15 +126,7 @@ fn sample(
 ) -> Result<String> {
     let effective = host.scheme.effective_key(key)?;
     let profile = &host.config.profile;
-    let options = ProverOptions {
-        scheme: host.scheme,
-        key: &effective,
-        profile,
-        others: &[],
-        memory: None,
-        threads: super::prove::threads(),
-        progress: desk.progress.as_ref(),
-    };
+    let options = ProverOptions::new(host.scheme, &effective, profile, desk.progress.as_ref());
     let (proved, _) =
         prove_with(options, |sink| snapshot.credentials(profile, Some(SAMPLE), &mut |credential| sink(credential)))?;
     let sentence = proof::sentence(proved.verdict(), &proved.total);

@@ -9,17 +9,19 @@ use super::shelf::{self, Shelf};
 use super::{Desk, Outcome, Problem};
 use crate::config::Config;
 use crate::custody;
+use crate::ground::names::Label;
 use crate::ground::{Error, Kind, Result, clock};
-use crate::ledger::Event;
+use crate::ledger::{CustodyTestEvent, Event};
 
 /// Lists the sealing keys of the archive and the labels of who can open each.
 pub fn list(shelf: &Shelf) -> Result<Outcome> {
     let mut text = Vec::new();
     let mut rows = Vec::new();
     for record in custody::list(shelf.archive.as_ref())? {
+        let labels: Vec<&str> = record.labels.iter().map(Label::as_str).collect();
         text.push(format!("sealing key {}", record.sealing));
-        text.push(format!("  generation {}, made {}", record.generation, record.created));
-        text.push(format!("  any {} of: {}", record.threshold, record.labels.join(", ")));
+        text.push(format!("  generation {}, made {}", record.generation, clock::rfc3339(record.created)));
+        text.push(format!("  any {} of: {}", record.threshold, labels.join(", ")));
         rows.push(super::to_json(&record)?);
     }
     if rows.is_empty() {
@@ -43,7 +45,11 @@ pub fn test(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, identity: &
     if let Some(config) = config {
         match Host::new(config.clone())?.signer() {
             Ok(signer) => {
-                recorded = Some(shelf.ledger()?.append(&signer, Event::custody_test(key.id()), clock::now())?)
+                recorded = Some(shelf.ledger()?.append(
+                    &signer,
+                    Event::CustodyTest(CustodyTestEvent { sealing: key.id().clone(), label: None }),
+                    clock::now(),
+                )?)
             }
             Err(error) if matches!(error.kind(), Kind::Usage | Kind::NotFound) => {}
             Err(error) => problems.push(Problem::from_error(&error)),

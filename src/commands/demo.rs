@@ -121,7 +121,7 @@ impl Story<'_> {
 
     fn damage(&mut self) -> Result<()> {
         let path = self.folder.join("app/database.sqlite");
-        sqlite(&path, "DELETE FROM repositories")?;
+        sqlite(&path, "PRAGMA foreign_keys = OFF; DELETE FROM repositories;")?;
         let lost = self.folder.join("app/storage/private/manual/acme/tools/1.0.0.zip");
         std::fs::remove_file(&lost).map_err(|e| Error::io("remove", &lost, e))
     }

@@ -55,15 +55,7 @@ pub fn run(desk: &Desk<'_>, config: Config, request: Request) -> Result<Permit> 
     let effective = host.scheme.effective_key(&key)?;
     let mut snapshot = wait_for_database(desk, &host, request.wait)?;
     let begun = Instant::now();
-    let options = ProverOptions {
-        scheme: host.scheme,
-        key: &effective,
-        profile: &host.config.profile,
-        others: &[],
-        memory: None,
-        threads: super::prove::threads(),
-        progress: desk.progress.as_ref(),
-    };
+    let options = ProverOptions::new(host.scheme, &effective, &host.config.profile, desk.progress.as_ref());
     let (proved, cut) = prove_with(options, |sink| {
         let mut cut = false;
         snapshot.credentials(&host.config.profile, Some(request.sample), &mut |credential| {

@@ -27,7 +27,6 @@ use crate::config::EscrowPlace;
 use crate::config::url::{DatabaseUrl, PlaceUrl};
 use crate::database::Database;
 use crate::escrow::Escrow;
-use crate::ground::names::AppName;
 use crate::ground::progress::Progress;
 use crate::ground::{Error, Result};
 use crate::storage::{Storage, Target};
@@ -62,7 +61,7 @@ pub trait Systems: Send + Sync {
     /// A folder as a place to write plain files to.
     fn folder(&self, path: &Path) -> Result<Box<dyn Target>>;
     /// A place for sealed application keys.
-    fn escrow(&self, place: &EscrowPlace, archive: &Arc<dyn Archive>, app: &AppName) -> Result<Box<dyn Escrow>>;
+    fn escrow<'a>(&self, place: &EscrowPlace, archive: &'a dyn Archive) -> Result<Box<dyn Escrow + 'a>>;
 }
 
 /// What every verb has at hand.
@@ -140,4 +139,31 @@ pub fn human_bytes(bytes: u64) -> String {
         unit += 1;
     }
     if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", units[unit]) }
+}
+
+/// What an identity may need of the person: passphrases, and the words of plugins.
+impl crate::custody::Ask for &dyn Ask {
+    fn passphrase(&self, what: &str) -> Result<Zeroizing<String>> {
+        let mut prompt = what.to_owned();
+        if let Some(first) = prompt.get_mut(..1) {
+            first.make_ascii_uppercase();
+        }
+        self.secret(&prompt)
+    }
+
+    fn tell(&self, line: &str) {
+        self.say(line);
+    }
+
+    fn confirm(&self, question: &str, yes: &str, no: Option<&str>) -> Option<bool> {
+        if !self.interactive() {
+            return None;
+        }
+        let question = format!("{question} ({yes}{})", no.map_or_else(String::new, |no| format!(" / {no}")));
+        Ask::confirm(*self, &question).ok()
+    }
+
+    fn text(&self, what: &str) -> Option<String> {
+        if self.interactive() { Ask::text(*self, what).ok() } else { None }
+    }
 }

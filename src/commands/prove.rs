@@ -46,15 +46,7 @@ pub fn run(desk: &Desk<'_>, request: &Request, config: Option<Config>) -> Result
     let scratch = Scratch::temporary()?;
     let (mut snapshot, what) = open(desk, request.target.as_deref(), host.as_ref(), &scratch)?;
 
-    let options = ProverOptions {
-        scheme,
-        key: &effective,
-        profile: &profile,
-        others: &[],
-        memory: None,
-        threads: threads(),
-        progress: desk.progress.as_ref(),
-    };
+    let options = ProverOptions::new(scheme, &effective, &profile, desk.progress.as_ref());
     let (proved, total) =
         prove_with(options, |sink| snapshot.credentials(&profile, request.sample, &mut |credential| sink(credential)))?;
     desk.progress.finish();

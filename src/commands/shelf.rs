@@ -92,7 +92,7 @@ impl Shelf {
     pub fn ledger(&self) -> Result<Ledger<'_>> {
         let ledger = Ledger::open(self.archive.as_ref(), &self.id, &self.app, &self.trusted)?;
         if let Some((seq, digest)) = &self.newest_known {
-            ledger.must_contain(*seq, digest)?;
+            ledger.remembered(*seq, digest)?;
         }
         Ok(ledger)
     }
@@ -100,7 +100,7 @@ impl Shelf {
     /// The bundle that somebody means.
     pub fn find(&self, ledger: &Ledger<'_>, selector: &str) -> Result<(BundleId, Sha256Hex)> {
         let selector: Selector = selector.parse()?;
-        let found = ledger.find(&selector)?;
+        let found = ledger.find(&selector)?.event;
         Ok((found.bundle.clone(), found.sums.clone()))
     }
 
@@ -119,13 +119,13 @@ impl Shelf {
     pub fn unseal(
         &self,
         sealing: &SealingId,
-        identities: &Identities,
+        identities: &Identities<'_>,
         bundle: Option<&Opened<'_>>,
     ) -> Result<SealingKey> {
         match custody::open(self.archive.as_ref(), sealing, identities) {
             Err(error) if error.kind() == crate::ground::Kind::NotFound => {
                 let Some(bytes) = bundle.and_then(|b| b.wrapped_identity().transpose()) else { return Err(error) };
-                custody::open_wrapped(&bytes?, sealing, identities)
+                custody::open_wrapped(&bytes?, sealing, identities, "identity.age of the bundle")
             }
             other => other,
         }
@@ -150,10 +150,10 @@ fn only_app(archive: &dyn Archive) -> Result<AppName> {
 }
 
 /// Loads identities, asking for passphrases where somebody can answer.
-pub fn identities(desk: &Desk<'_>, paths: &[PathBuf]) -> Result<Identities> {
+pub fn identities<'a>(desk: &'a Desk<'_>, paths: &[PathBuf]) -> Result<Identities<'a>> {
     if paths.is_empty() {
         return Err(Error::usage("this needs an identity that opens the sealing key")
             .hint("Give one with -i FILE, or name it in STRONGROOM_IDENTITY."));
     }
-    Identities::load(paths)
+    Identities::load(paths, &desk.ask)
 }

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::host::{Host, read_key};
-use super::prove::threads;
 use super::shelf::{self, Shelf};
 use super::{Desk, Outcome, Problem, proof};
 use crate::appkey::proof::{Proof, ProverOptions, Verdict, prove_with};
@@ -16,11 +15,11 @@ use crate::config::profile::Profile;
 use crate::config::{Config, EscrowPlace};
 use crate::database;
 use crate::escrow::{self, Record};
-use crate::ground::names::Fingerprint;
+use crate::ground::names::{Fingerprint, Sha256Hex};
 use crate::ground::progress::Unit;
 use crate::ground::scratch::Scratch;
 use crate::ground::{Error, Kind, Result, clock};
-use crate::ledger::Event;
+use crate::ledger::{Event, VerificationEvent};
 use crate::sealing::SealingKey;
 
 /// What is asked.
@@ -63,14 +62,14 @@ pub fn run(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, request: &Re
     let scheme = schemes::by_name(&header.scheme)?;
     let mut problems = Vec::new();
 
-    opened.check(&Scope::Only(&[Member::Proof, Member::Key]), desk.progress.as_ref())?;
+    opened.check(Scope::Only(&[Member::Proof, Member::Key]), desk.progress.as_ref())?;
     let candidate = candidate(desk, shelf, &opened, &sealing, scheme, request.key.as_deref())?;
     let others = escrowed(desk, shelf, &sealing, scheme, &header, Some(&candidate.fingerprint))?;
     let others: Vec<_> = others.into_iter().map(|c| (c.fingerprint, c.effective)).collect();
 
     if request.deep {
         desk.progress.stage("check every digest", None, Unit::Bytes);
-        opened.check(&Scope::Members, desk.progress.as_ref())?;
+        opened.check(Scope::Members, desk.progress.as_ref())?;
     }
     let profile = profile_of(config, &header)?;
     let (mut proved, summary) = quick(desk, &opened, &sealing, scheme, &candidate, &others, &profile)?;
@@ -101,7 +100,7 @@ pub fn run(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, request: &Re
     }
     if request.deep
         && request.key.is_none()
-        && let Some(problem) = sign_verification(config, &mut ledger, &header, verdict)
+        && let Some(problem) = sign_verification(config, &mut ledger, &header, opened.digest(), verdict)
     {
         problems.push(problem);
     }
@@ -161,7 +160,7 @@ pub(super) fn candidate(
     }
     if let Some(record) = sealed_records(opened, sealing)?.into_iter().next() {
         let named = record.fingerprint.clone();
-        let found = Candidate::new(record.into_key_text(), scheme, header)?;
+        let found = Candidate::new(KeyText::new(record.key), scheme, header)?;
         if found.fingerprint != named || !header.keys.contains(&named) {
             return Err(Error::not_authentic(format!(
                 "the sealed key of bundle {} is {}, and its record says {}",
@@ -187,7 +186,7 @@ fn sealed_records(opened: &Opened<'_>, sealing: &SealingKey) -> Result<Vec<Recor
         return Ok(Vec::new());
     }
     let bytes = opened.read_secret(&Member::Key, sealing, 1 << 20)?;
-    bytes.split(|b| *b == b'\n').filter(|line| !line.is_empty()).map(Record::from_line).collect()
+    escrow::from_lines(&bytes, &format!("key.age of bundle {}", opened.header().id))
 }
 
 /// Every key of the archive's own escrow that a believed signer vouches for, except one.
@@ -199,18 +198,16 @@ pub(super) fn escrowed(
     header: &Header,
     except: Option<&Fingerprint>,
 ) -> Result<Vec<Candidate>> {
-    let place = desk.systems.escrow(&EscrowPlace::Archive, &shelf.archive, &shelf.app)?;
+    let place = desk.systems.escrow(&EscrowPlace::Archive, shelf.archive.as_ref())?;
     let mut found = Vec::new();
     for (fingerprint, id) in place.list(&shelf.app)? {
         if id != *sealing.id() || Some(&fingerprint) == except {
             continue;
         }
         // A record that nobody we believe has signed is somebody's, not ours: it is left alone.
-        let Ok(Some(public)) = place.has(&shelf.app, &fingerprint, &id, &shelf.trusted) else { continue };
-        let sealed = place.fetch(&shelf.app, &fingerprint, &id)?;
-        public.matches(&sealed)?;
+        let Ok(sealed) = place.fetch_signed(&shelf.app, &fingerprint, &id, &shelf.trusted) else { continue };
         let record = escrow::open_record(sealing, &sealed)?;
-        let candidate = Candidate::new(record.into_key_text(), scheme, header)?;
+        let candidate = Candidate::new(KeyText::new(record.key), scheme, header)?;
         if candidate.fingerprint == fingerprint {
             found.push(candidate);
         }
@@ -261,15 +258,7 @@ fn options<'a>(
     others: &'a [(Fingerprint, EffectiveKey)],
     profile: &'a Profile,
 ) -> ProverOptions<'a> {
-    ProverOptions {
-        scheme,
-        key: &candidate.effective,
-        profile,
-        others,
-        memory: None,
-        threads: threads(),
-        progress: desk.progress.as_ref(),
-    }
+    ProverOptions { others, ..ProverOptions::new(scheme, &candidate.effective, profile, desk.progress.as_ref()) }
 }
 
 /// Proves the credentials in the dump itself, and compares its rows with what the proof counted.
@@ -287,7 +276,7 @@ fn dumped(
 ) -> Result<Proof> {
     let scratch = Scratch::temporary()?;
     desk.progress.stage("read the dump", Some(summary.facts.bytes), Unit::Bytes);
-    let mut snapshot = database::dump::open_stream(opened.read(member, sealing)?, &member.base_name(), &scratch)?;
+    let mut snapshot = database::open_stream(opened.read(member, sealing)?, &member.base_name(), &scratch)?;
     let (proved, _) = prove_with(options(desk, scheme, candidate, others, profile), |sink| {
         snapshot.credentials(profile, None, &mut |credential| sink(credential))
     })?;
@@ -307,6 +296,7 @@ fn sign_verification(
     config: Option<&Config>,
     ledger: &mut crate::ledger::Ledger<'_>,
     header: &Header,
+    sums: &Sha256Hex,
     verdict: Verdict,
 ) -> Option<Problem> {
     let host = Host::new(config?.clone()).ok()?;
@@ -315,7 +305,13 @@ fn sign_verification(
         Err(error) if matches!(error.kind(), Kind::Usage | Kind::NotFound) => return None,
         Err(error) => return Some(Problem::from_error(&error)),
     };
-    let event = Event::verification(&header.id, verdict.as_str(), true);
+    let event = Event::Verification(VerificationEvent {
+        bundle: header.id.clone(),
+        sums: sums.clone(),
+        verdict: verdict.as_str().to_owned(),
+        deep: true,
+        fingerprint: header.keys.first().cloned(),
+    });
     ledger
         .append(&signer, event, clock::now())
         .err()

@@ -3,14 +3,25 @@
 use std::fs::File;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::{Error, Result, durable, names};
 
 /// A folder with mode 0700 in which files live only as long as somebody has them open.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Scratch {
     folder: PathBuf,
-    temporary: bool,
+    /// Removes the folder with the last clone, when it was made for this.
+    _temporary: Option<Arc<Temporary>>,
+}
+
+#[derive(Debug)]
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 impl Scratch {
@@ -27,7 +38,7 @@ impl Scratch {
             ))
             .hint(format!("chmod 700 {}", folder.display())));
         }
-        let scratch = Self { folder: folder.to_owned(), temporary: false };
+        let scratch = Self { folder: folder.to_owned(), _temporary: None };
         scratch.sweep();
         Ok(scratch)
     }
@@ -38,7 +49,8 @@ impl Scratch {
         let mut builder = std::fs::DirBuilder::new();
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
         builder.create(&folder).map_err(|e| Error::io("create the folder", &folder, e))?;
-        Ok(Self { folder, temporary: true })
+        let temporary = Arc::new(Temporary(folder.clone()));
+        Ok(Self { folder, _temporary: Some(temporary) })
     }
 
     /// The folder, for messages.
@@ -90,14 +102,6 @@ impl Scratch {
             if ours && old {
                 let _ = std::fs::remove_file(entry.path());
             }
-        }
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        if self.temporary {
-            let _ = std::fs::remove_dir_all(&self.folder);
         }
     }
 }

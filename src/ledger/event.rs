@@ -22,6 +22,9 @@ pub struct BundleEvent {
     /// The bundle that its storage is taken from, when it stores none itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_from: Option<BundleId>,
+    /// What it holds: `database`, `storage`, `key`.
+    #[serde(default)]
+    pub contains: Vec<String>,
     /// Bytes that it added to the archive.
     pub bytes: u64,
 }

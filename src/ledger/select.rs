@@ -94,6 +94,11 @@ impl Ledger<'_> {
         self.pruned.keys().cloned().collect()
     }
 
+    /// The newest bundle that stores a storage itself: the one whose parts a next bundle may refer to.
+    pub fn newest_storage(&self) -> Option<&BundleId> {
+        self.bundles().rev().find(|b| b.event.contains.iter().any(|c| c == "storage")).map(|b| &b.event.bundle)
+    }
+
     /// Finds a bundle.
     ///
     /// [`crate::ground::Kind::NotFound`] when there is none, `Usage` when a prefix fits several.

@@ -37,6 +37,19 @@ pub struct ProverOptions<'a> {
     pub progress: &'a dyn Progress,
 }
 
+impl<'a> ProverOptions<'a> {
+    /// All cores, no other keys, nothing remembered.
+    pub fn new(
+        scheme: &'a dyn Scheme,
+        key: &'a EffectiveKey,
+        profile: &'a Profile,
+        progress: &'a dyn Progress,
+    ) -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self { scheme, key, profile, others: &[], memory: None, believe_memory: false, threads, progress }
+    }
+}
+
 /// What one thread found out.
 #[derive(Default)]
 struct Share {

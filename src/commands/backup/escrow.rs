@@ -1,28 +1,32 @@
 //! The key's share of a backup: sealed into every escrow that lacks it, and into the bundle.
 
+use zeroize::Zeroizing;
+
 use crate::commands::host::{Host, NamedKey};
 use crate::commands::shelf::Shelf;
 use crate::commands::{Desk, Problem};
-use crate::escrow::{self, PublicRecord, Record};
-use crate::ground::{Result, clock, json};
-use crate::ledger::{Event, Ledger};
-use crate::signer::{Signer, Trusted};
+use crate::escrow::{self, Prepared, Record};
+use crate::ground::{Result, clock};
+use crate::ledger::{EscrowEvent, Event, Ledger};
+use crate::signer::Signer;
 
 /// The record of a key, as it is sealed.
 fn record(host: &Host, key: &NamedKey) -> Record {
-    Record::new(
-        key.text.expose(),
-        host.scheme.name(),
-        &key.fingerprint,
-        &host.config.app,
-        clock::now(),
-        &host.config.key.to_string(),
-    )
+    Record {
+        key: Zeroizing::new(key.text.expose().to_vec()),
+        scheme: host.scheme.name().to_owned(),
+        fingerprint: key.fingerprint.clone(),
+        app: host.config.app.clone(),
+        created: clock::now(),
+        source: host.config.key.to_string(),
+        predecessor: None,
+        reason: None,
+    }
 }
 
-/// The line that a bundle's `key.age` holds for a key.
-pub(super) fn record_line(host: &Host, key: &NamedKey) -> Result<zeroize::Zeroizing<Vec<u8>>> {
-    record(host, key).to_line()
+/// The lines that a bundle's `key.age` holds.
+pub(super) fn record_lines(host: &Host, key: &NamedKey) -> Result<Zeroizing<Vec<u8>>> {
+    escrow::to_lines([&record(host, key)])
 }
 
 /// Makes sure that every escrow has the key; answers which have it, and what went wrong.
@@ -35,31 +39,27 @@ pub(super) fn deposit(
     key: &NamedKey,
 ) -> Result<(Vec<String>, Vec<Problem>)> {
     let recipient = &host.config.recipient;
-    let own = Trusted::new(shelf.trusted.keys().iter().cloned().chain([signer.public().clone()]).collect());
     let (mut holding, mut problems) = (Vec::new(), Vec::new());
     for place in &host.config.escrows {
-        let attempt = || -> Result<(String, bool)> {
-            let escrow = desk.systems.escrow(place, &shelf.archive, &host.config.app)?;
-            if escrow.has(&host.config.app, &key.fingerprint, recipient.id(), &own)?.is_some() {
-                return Ok((escrow.describe(), false));
+        let attempt = || -> Result<(String, Option<Prepared>)> {
+            let escrow = desk.systems.escrow(place, shelf.archive.as_ref())?;
+            if escrow.has(&host.config.app, &key.fingerprint, recipient.id(), &shelf.trusted)?.is_some() {
+                return Ok((escrow.describe(), None));
             }
-            let sealed = escrow::seal_record(&record(host, key), recipient)?;
-            let public = PublicRecord::new(
-                &host.config.app,
-                &key.fingerprint,
-                recipient.id(),
-                &sealed,
-                host.scheme.name(),
-                clock::now(),
-            );
-            let minisig = signer.sign(&json::pretty(&public)?, &public.trusted_comment())?;
-            escrow.deposit(&sealed, &public, &minisig, &own)?;
-            Ok((escrow.describe(), true))
+            let prepared = escrow::prepare(&record(host, key), recipient, signer)?;
+            escrow.deposit(&prepared.sealed, &prepared.public, &prepared.minisig, &shelf.trusted)?;
+            Ok((escrow.describe(), Some(prepared)))
         };
         match attempt() {
             Ok((name, new)) => {
-                if new {
-                    ledger.append(signer, Event::escrow(&key.fingerprint, recipient.id(), &name), clock::now())?;
+                if let Some(new) = new {
+                    let event = Event::Escrow(EscrowEvent {
+                        fingerprint: key.fingerprint.clone(),
+                        sealing: recipient.id().clone(),
+                        place: name.clone(),
+                        sha256: new.public.sha256,
+                    });
+                    ledger.append(signer, event, clock::now())?;
                 }
                 holding.push(name);
             }

@@ -9,7 +9,6 @@ mod report;
 use std::io::Write as _;
 
 use super::host::{Host, NamedKey};
-use super::shelf::Shelf;
 use super::{Desk, Outcome, Problem};
 use crate::appkey::proof::{Counts, Memory, Verdict};
 use crate::archive::state::State;
@@ -98,6 +97,10 @@ fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Outcome> {
     let id = BundleId::new(clock::now())?;
     let mut draft = Draft::begin(shelf.archive.as_ref(), &shelf.id, &shelf.app, &id, &host.config.recipient);
 
+    if !shelf.trusted.keys().contains(signer.public()) {
+        return Err(Error::usage(format!("this host's signer {} is not among [signing] trusted", signer.public()))
+            .hint("Add it there: nobody would believe the bundle."));
+    }
     let base = ledger.newest_storage().cloned();
     let storage = match (&host.config.storage, only.storage()) {
         (Some(place), true) => Some(desk.systems.storage(place)?),
@@ -121,7 +124,7 @@ fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Outcome> {
         None => None,
     };
 
-    let mut memory = Memory::open(&host.config.state.join("proved.sqlite"))?;
+    let memory = Memory::open(&host.config.state.join("proved.sqlite"))?;
     let proved = prove::database(
         &prove::Inputs {
             desk,
@@ -132,9 +135,9 @@ fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Outcome> {
             prove_all: request.prove_all,
             scratch: &scratch,
         },
-        &mut memory,
+        &memory,
         &draft,
-        store.as_ref(),
+        store.as_mut(),
     )?;
     problems.extend(proved.problems);
 
@@ -150,7 +153,7 @@ fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Outcome> {
         _ => Vec::new(),
     };
     if let Some(key) = key.as_ref().filter(|_| host.config.key_in_bundle && only.key()) {
-        draft.put(Member::Key, &escrow::record_line(host, key)?)?;
+        draft.put(Member::Key, &escrow::record_lines(host, key)?)?;
     }
     if let Some(wrapped) = custody::wrapped(shelf.archive.as_ref(), host.config.recipient.id())? {
         draft.put_raw(Member::Identity, &wrapped)?;
@@ -202,11 +205,7 @@ fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Outcome> {
     if stored.is_some() {
         state.commit(&id)?;
     }
-    if proved.full {
-        memory.commit_full(clock::now())?;
-    } else {
-        memory.commit()?;
-    }
+    memory.commit(proved.full.then(clock::now))?;
     failpoint::pass("after the state commit");
 
     report::outcome(report::Facts {
@@ -262,7 +261,6 @@ fn finish_storage(store: Option<&mut Store<'_>>, draft: &mut Draft<'_>) -> Resul
         list.finish()?;
         return Ok(None);
     };
-    store.pass()?;
     store.finish(draft).map(Some)
 }
 

@@ -29,12 +29,17 @@ pub(super) struct Inputs<'a> {
 /// Takes the snapshot, proves, compares with the storage, and stores proof and dump.
 pub(super) fn database(
     inputs: &Inputs<'_>,
-    memory: &mut Memory,
+    memory: &Memory,
     draft: &Draft<'_>,
-    store: Option<&Store<'_>>,
+    mut store: Option<&mut Store<'_>>,
 ) -> Result<Proved> {
     let Inputs { desk, host, key, only, id, .. } = *inputs;
     let mut snapshot = snapshot(inputs)?;
+    // The differences since the first pass, before anything that takes time: every object that the snapshot names is stored
+    // now, unless it was deleted before the first pass reached it.
+    if let Some(store) = store.as_mut() {
+        store.pass()?;
+    }
     let full = inputs.prove_all || memory.full_due(clock::now())?;
     let mut problems = Vec::new();
 
@@ -55,13 +60,9 @@ pub(super) fn database(
         let write = |credential: &Credential, record: &mut ProofWriter<_>| record.credential(credential);
         if let Some(key) = key {
             let options = ProverOptions {
-                scheme: host.scheme,
-                key: &key.effective,
-                profile,
-                others: &[],
-                memory: (!full).then_some((&*memory, &key.fingerprint)),
-                threads: prove_command::threads(),
-                progress: desk.progress.as_ref(),
+                memory: Some((memory, &key.fingerprint)),
+                believe_memory: !full,
+                ..ProverOptions::new(host.scheme, &key.effective, profile, desk.progress.as_ref())
             };
             let (proved, _) = prove_with(options, |sink| {
                 snapshot.credentials(profile, None, &mut |credential| {
@@ -73,7 +74,6 @@ pub(super) fn database(
             summary.counts = proved.total;
             failure_lines = proof::failure_lines(&proved);
             summary.columns = proved.columns;
-            memory.learn(proved.learned);
         } else {
             verdict = Verdict::NoKey;
             snapshot.credentials(profile, None, &mut |credential| write(&credential, &mut record))?;
@@ -82,7 +82,7 @@ pub(super) fn database(
         problems.extend(summary.suspects.iter().map(prove_command::suspect_problem));
         summary.facts = snapshot.facts(desk.progress.as_ref())?;
         problems.extend(fault_problems(&summary.facts));
-        if let Some(store) = store {
+        if let Some(store) = store.as_deref() {
             let (count, found) = missing_objects(snapshot.as_mut(), host, store)?;
             missing = count;
             summary.missing = count;

@@ -19,7 +19,7 @@ use crate::custody::{self, Custodian};
 use crate::ground::durable::{self, Existing};
 use crate::ground::names::{Label, Uuid};
 use crate::ground::{Error, Result, child, clock};
-use crate::ledger::{Event, Ledger};
+use crate::ledger::{CustodyEvent, Event, Ledger};
 use crate::sealing::{Recipient, SealingKey};
 use crate::signer::{Signer, Trusted};
 
@@ -97,7 +97,7 @@ pub fn run(desk: &Desk<'_>, request: &Request) -> Result<Outcome> {
     let mut ledger = Ledger::open(archive.as_ref(), &id, &config.app, &trusted).map_err(|e| {
         e.hint("The archive has a ledger of this application by another signer; add that signer to [signing] trusted, or use an archive of your own.")
     })?;
-    ledger.append(&signer, Event::custody(recipient.id(), &labels), clock::now())?;
+    ledger.append(&signer, custody_event(&recipient, &labels), clock::now())?;
 
     let card = Card {
         archive_url: absolute(&settled.archive, &settled.place),
@@ -187,11 +187,7 @@ fn settle(desk: &Desk<'_>, request: &Request, base: &Path) -> Result<Settled> {
 
 /// `LABEL=RECIPIENT`.
 fn custodian(text: &str) -> Result<Custodian> {
-    let (label, recipient) = text.split_once('=').ok_or_else(|| {
-        Error::usage(format!("{:?} is no custodian", text.chars().take(80).collect::<String>()))
-            .hint("A custodian is LABEL=RECIPIENT, for example alice=age1….")
-    })?;
-    Custodian::parse(label.parse::<Label>()?, recipient)
+    text.parse()
 }
 
 /// Makes the sealing key and wraps it; with no custodian a recovery identity is made for one.
@@ -209,13 +205,22 @@ fn seal(
                 .hint("It may open another archive: move it away first, or name custodians with --custodian."));
         }
         let passphrase = if desk.ask.interactive() && !request.yes { ask_passphrase(desk)? } else { None };
-        let (identity, recipient) = custody::new_recovery_identity(passphrase)?;
+        let (identity, recipient) = custody::new_recovery_identity(passphrase.as_deref().map(String::as_str))?;
         durable::write_file(recovery, &identity, 0o600, Existing::Keep)?;
-        custodians.push(Custodian::parse("recovery".parse()?, &recipient)?);
+        custodians.push(Custodian::new("recovery".parse()?, &recipient)?);
     }
     let key = SealingKey::generate();
     custody::establish(archive, &key, &custodians)?;
     Ok((key.recipient().clone(), custodians.iter().map(|c| c.label().clone()).collect(), made_here))
+}
+
+fn custody_event(recipient: &Recipient, labels: &[Label]) -> Event {
+    Event::Custody(CustodyEvent {
+        sealing: recipient.id().clone(),
+        generation: 1,
+        threshold: 1,
+        labels: labels.to_vec(),
+    })
 }
 
 fn ask_passphrase(desk: &Desk<'_>) -> Result<Option<Zeroizing<String>>> {

@@ -123,9 +123,9 @@ impl<'a> Source<'a> {
     /// Checks the digest of every object that the restore will use.
     fn authenticate(&self, desk: &Desk<'_>, request: &Request) -> Result<()> {
         desk.progress.stage("check every digest", None, Unit::Bytes);
-        self.opened.check(&Scope::Members, desk.progress.as_ref())?;
+        self.opened.check(Scope::Members, desk.progress.as_ref())?;
         if request.storage && self.has_storage() {
-            self.files().check(&Scope::Everything, desk.progress.as_ref())?;
+            self.files().check(Scope::Everything, desk.progress.as_ref())?;
         }
         Ok(())
     }

@@ -87,15 +87,7 @@ pub(super) fn restored(desk: &Desk<'_>, proved: &Proved, snapshot: &mut dyn Snap
         return Err(Error::damaged("the restored database does not have the rows that were counted at the backup"));
     }
     let Some(candidate) = &proved.candidate else { return Ok(()) };
-    let options = ProverOptions {
-        scheme: proved.scheme,
-        key: &candidate.effective,
-        profile: &proved.profile,
-        others: &[],
-        memory: None,
-        threads: crate::commands::prove::threads(),
-        progress: desk.progress.as_ref(),
-    };
+    let options = ProverOptions::new(proved.scheme, &candidate.effective, &proved.profile, desk.progress.as_ref());
     let (again, _) =
         prove_with(options, |sink| snapshot.credentials(&proved.profile, None, &mut |credential| sink(credential)))?;
     if again.total.proved < proved.counts.proved || again.total.failed > proved.counts.failed {
