@@ -14,7 +14,7 @@ fn main() -> ExitCode {
     let umask = rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     strongroom::cli::run(&move || {
         // The program that `guard` becomes gets what it would have had without us.
-        let _ = rustix::process::setrlimit(Resource::Core, core.clone());
+        let _ = rustix::process::setrlimit(Resource::Core, core);
         rustix::process::umask(umask);
     })
 }

@@ -131,15 +131,12 @@ fn dotenv(file: &[u8], name: &str) -> Option<Zeroizing<Vec<u8>>> {
             let length = file[start..].iter().position(|b| b == quote)?;
             Some((*quote, &file[start..start + length], &file[start + length + 1..]))
         });
-        let (text, next) = match quoted {
-            Some((quote, inner, after_quote)) => {
-                let text = if quote == b'"' { unescape(inner) } else { Zeroizing::new(inner.to_vec()) };
-                (text, cut(after_quote, b'\n').1)
-            }
-            None => {
-                let plain = value.split(|b| *b == b'#').next().unwrap_or_default().trim_ascii();
-                (Zeroizing::new(plain.to_vec()), after)
-            }
+        let (text, next) = if let Some((quote, inner, after_quote)) = quoted {
+            let text = if quote == b'"' { unescape(inner) } else { Zeroizing::new(inner.to_vec()) };
+            (text, cut(after_quote, b'\n').1)
+        } else {
+            let plain = value.split(|b| *b == b'#').next().unwrap_or_default().trim_ascii();
+            (Zeroizing::new(plain.to_vec()), after)
         };
         if key == name.as_bytes() {
             found = Some(text);

@@ -44,21 +44,20 @@ impl State {
     pub fn open(path: &Path, archive: &Uuid, app: &AppName) -> Result<Self> {
         let owner = format!("{archive}/{app}");
         let existed = path.exists();
-        let (connection, unusable) = match Self::try_open(path, &owner) {
-            Ok(Some(connection)) => (connection, false),
-            Ok(None) | Err(_) => {
-                // Beside it lies what SQLite keeps of a transaction that was killed; it goes with the file.
-                for suffix in ["", "-journal", "-wal", "-shm"] {
-                    let mut name = path.as_os_str().to_owned();
-                    name.push(suffix);
-                    let _ = std::fs::remove_file(PathBuf::from(name));
-                }
-                durable::write_file(path, b"", 0o600, durable::Existing::Replace)?;
-                let connection = Self::try_open(path, &owner)
-                    .map_err(|e| failed(path, &e))?
-                    .ok_or_else(|| Error::failed(format!("cannot begin {}", path.display())))?;
-                (connection, existed)
+        let (connection, unusable) = if let Ok(Some(connection)) = Self::try_open(path, &owner) {
+            (connection, false)
+        } else {
+            // Beside it lies what SQLite keeps of a transaction that was killed; it goes with the file.
+            for suffix in ["", "-journal", "-wal", "-shm"] {
+                let mut name = path.as_os_str().to_owned();
+                name.push(suffix);
+                let _ = std::fs::remove_file(PathBuf::from(name));
             }
+            durable::write_file(path, b"", 0o600, durable::Existing::Replace)?;
+            let connection = Self::try_open(path, &owner)
+                .map_err(|e| failed(path, &e))?
+                .ok_or_else(|| Error::failed(format!("cannot begin {}", path.display())))?;
+            (connection, existed)
         };
         let base: Option<String> = connection
             .query_row("SELECT value FROM facts WHERE name = 'base'", [], |row| row.get(0))

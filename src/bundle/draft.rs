@@ -73,8 +73,8 @@ impl<'a> Draft<'a> {
     pub fn member(&self, member: Member) -> Result<MemberWriter<'_>> {
         let base = self.create(&member)?;
         let stage = match member.form() {
-            Form::Plain | Form::Wrapped => Stage::Raw(base),
-            Form::Sealed => Stage::Sealed(stream::seal(&self.recipient, base)?),
+            Form::Plain | Form::Wrapped => Stage::Raw(Box::new(base)),
+            Form::Sealed => Stage::Sealed(Box::new(stream::seal(&self.recipient, base)?)),
             Form::Compressed => Stage::Compressed(Box::new(FrameWriter::new(stream::seal(&self.recipient, base)?)?)),
         };
         Ok(MemberWriter { written: &self.written, member, stage })
@@ -91,7 +91,7 @@ impl<'a> Draft<'a> {
 
     /// Writes a small member that has its stored form already, such as the `identity.age` of the archive.
     pub fn put_raw(&self, member: Member, stored: &[u8]) -> Result<u64> {
-        let stage = Stage::Raw(self.create(&member)?);
+        let stage = Stage::Raw(Box::new(self.create(&member)?));
         write_all(MemberWriter { written: &self.written, member, stage }, stored)
     }
 
@@ -168,8 +168,8 @@ fn taken(name: &(impl std::fmt::Display + ?Sized)) -> Error {
 type Base = DigestWriter<Box<dyn NewObject>>;
 
 enum Stage {
-    Raw(Base),
-    Sealed(SealedWriter<Base>),
+    Raw(Box<Base>),
+    Sealed(Box<SealedWriter<Base>>),
     Compressed(Box<FrameWriter<SealedWriter<Base>>>),
 }
 
@@ -185,7 +185,7 @@ impl MemberWriter<'_> {
     pub fn finish(self) -> Result<u64> {
         let name = self.member.file_name();
         let base = match self.stage {
-            Stage::Raw(base) => base,
+            Stage::Raw(base) => *base,
             Stage::Sealed(sealed) => sealed.finish()?,
             Stage::Compressed(frames) => frames.finish()?.finish()?,
         };

@@ -22,6 +22,7 @@ pub(super) struct Cli {
 }
 
 /// Flags that every verb takes.
+#[expect(clippy::struct_excessive_bools, reason = "one a flag")]
 #[derive(Args, Clone)]
 pub(super) struct Global {
     /// The configuration [default: ./strongroom.toml]
@@ -153,7 +154,7 @@ pub(super) enum Verb {
 pub(super) struct Prove {
     /// A database URL (`sqlite:PATH`) or a dump: .sqlite, .sql, .sql.gz [default: the configured database]
     pub(super) target: Option<String>,
-    /// Where the key is: env:NAME, file:PATH, dotenv:PATH#NAME, prompt: [default: the configured one]
+    /// Where the key is: env:NAME, <file:PATH>, dotenv:PATH#NAME, prompt: [default: the configured one]
     #[arg(long, value_name = "REF")]
     pub(super) key: Option<String>,
     /// The application, which says where credentials are
@@ -175,13 +176,13 @@ pub(super) struct Init {
     /// Its database: sqlite:PATH
     #[arg(long, value_name = "URL")]
     pub(super) database: Option<String>,
-    /// Its storage: file:PATH
+    /// Its storage: <file:PATH>
     #[arg(long, value_name = "URL")]
     pub(super) storage: Option<String>,
-    /// Where bundles go: file:PATH
+    /// Where bundles go: <file:PATH>
     #[arg(long, value_name = "URL")]
     pub(super) archive: Option<String>,
-    /// Where its key is: env:NAME, file:PATH, dotenv:PATH#NAME
+    /// Where its key is: env:NAME, <file:PATH>, dotenv:PATH#NAME
     #[arg(long, value_name = "REF")]
     pub(super) key_source: Option<String>,
     /// Who can open the sealing key: a label and an age or SSH recipient; may repeat
@@ -222,6 +223,7 @@ pub(super) struct Verify {
     pub(super) place: Place,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "one a flag")]
 #[derive(Args)]
 pub(super) struct Restore {
     /// An id, a unique prefix, `latest` or `latest-proved`

@@ -53,7 +53,7 @@ pub fn check(desk: &Desk<'_>, config: Config) -> Result<Outcome> {
         }
     }
     desk.progress.finish();
-    tried.outcome(host.standing_problems(key.as_ref()))
+    Ok(tried.outcome(host.standing_problems(key.as_ref())))
 }
 
 /// What was tried and how it went.
@@ -96,17 +96,17 @@ impl Tried {
         }
     }
 
-    fn outcome(self, standing: Vec<Problem>) -> Result<Outcome> {
+    fn outcome(self, standing: Vec<Problem>) -> Outcome {
         let line = self.text.iter().find(|l| l.contains("FAILED")).map(|l| l.trim().to_owned()).unwrap_or_default();
         let mut problems = self.problems;
         problems.extend(standing);
-        Ok(Outcome {
+        Outcome {
             exit: self.exit,
             json: json!({ "ok": self.exit == 0, "checks": self.rows, "problems": problems }),
             text: self.text,
             line,
             problems,
-        })
+        }
     }
 }
 
@@ -128,7 +128,7 @@ fn sample(
     let profile = &host.config.profile;
     let options = ProverOptions::new(host.scheme, &effective, profile, desk.progress.as_ref());
     let (proved, _) =
-        prove_with(options, |sink| snapshot.credentials(profile, Some(SAMPLE), &mut |credential| sink(credential)))?;
+        prove_with(&options, |sink| snapshot.credentials(profile, Some(SAMPLE), &mut |credential| sink(credential)))?;
     let sentence = proof::sentence(proved.verdict(), &proved.total);
     match proved.verdict() {
         Verdict::WrongKey | Verdict::Mixed => Err(Error::wrong_key(sentence)),

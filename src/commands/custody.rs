@@ -49,7 +49,7 @@ pub fn test(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, identity: &
                     &signer,
                     Event::CustodyTest(CustodyTestEvent { sealing: key.id().clone(), label: None }),
                     clock::now(),
-                )?)
+                )?);
             }
             Err(error) if matches!(error.kind(), Kind::Usage | Kind::NotFound) => {}
             Err(error) => problems.push(Problem::from_error(&error)),

@@ -1,5 +1,6 @@
 //! `demo`: the whole story on a sample application, each command shown as it is run.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -181,9 +182,10 @@ fn sample_application(folder: &Path) -> Result<()> {
     for n in 1..=24 {
         let secret = format!("{{\"username\":\"team-{n}\",\"password\":\"sample-{n}\"}}");
         let value = String::from_utf8_lossy(&scheme.encrypt(&key, secret.as_bytes())?).into_owned();
-        sql.push_str(&format!(
-            "INSERT INTO repositories VALUES ('repo-{n}', 'https://git.example/{n}', 'git', 'http-basic', '{value}');\n"
-        ));
+        let _ = writeln!(
+            sql,
+            "INSERT INTO repositories VALUES ('repo-{n}', 'https://git.example/{n}', 'git', 'http-basic', '{value}');"
+        );
     }
     for (repo, package, version) in
         [("manual", "acme/tools", "1.0.0"), ("manual", "acme/tools", "1.1.0"), ("repo-1", "acme/lib", "2.0.0")]
@@ -198,9 +200,10 @@ fn sample_application(folder: &Path) -> Result<()> {
             (0u32..2048).flat_map(|i| blake3::hash(format!("{name} {i}").as_bytes()).as_bytes().to_vec()).collect();
         durable::write_file(&file, &[b"PK\x03\x04".as_slice(), &noise].concat(), 0o644, Existing::Replace)?;
         durable::write_file(&file.with_extension("readme.md"), b"# A sample package\n", 0o644, Existing::Replace)?;
-        sql.push_str(&format!(
-            "INSERT INTO artifacts VALUES ('{repo}-{version}', '{repo}', '{package}', '{version}', '{name}');\n"
-        ));
+        let _ = writeln!(
+            sql,
+            "INSERT INTO artifacts VALUES ('{repo}-{version}', '{repo}', '{package}', '{version}', '{name}');"
+        );
     }
     sqlite(&path, &format!("BEGIN;\n{sql}\nCOMMIT;"))
 }

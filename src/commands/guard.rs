@@ -56,7 +56,7 @@ pub fn run(desk: &Desk<'_>, config: Config, request: Request) -> Result<Permit> 
     let mut snapshot = wait_for_database(desk, &host, request.wait)?;
     let begun = Instant::now();
     let options = ProverOptions::new(host.scheme, &effective, &host.config.profile, desk.progress.as_ref());
-    let (proved, cut) = prove_with(options, |sink| {
+    let (proved, cut) = prove_with(&options, |sink| {
         let mut cut = false;
         snapshot.credentials(&host.config.profile, Some(request.sample), &mut |credential| {
             // Time is bounded by trying fewer, never by taking an unproved key for a proved one.

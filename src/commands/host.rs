@@ -103,13 +103,12 @@ impl Host {
             .open(&path)
             .map_err(|e| Error::io("open", &path, e))?;
         match file.try_lock() {
-            Ok(()) => Ok(file),
             Err(std::fs::TryLockError::WouldBlock) => {
                 Err(Error::locked(format!("another run of this host holds {}", path.display()))
                     .hint("Wait for it to end; a run that was killed holds no lock."))
             }
             // A place without locks is no reason not to back up: correctness does not rest on this lock.
-            Err(std::fs::TryLockError::Error(_)) => Ok(file),
+            Ok(()) | Err(std::fs::TryLockError::Error(_)) => Ok(file),
         }
     }
 
@@ -141,7 +140,7 @@ impl Host {
             "result": result,
         });
         let input = told.to_string();
-        child::run(argv, &self.config.environment(), input.as_bytes(), std::time::Duration::from_secs(60))
+        child::run(argv, &self.config.environment(), input.as_bytes(), std::time::Duration::from_mins(1))
             .err()
             .map(|e| Problem::from_error(&e.context("the result was not told to [notify] on_result")))
     }

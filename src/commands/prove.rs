@@ -47,8 +47,9 @@ pub fn run(desk: &Desk<'_>, request: &Request, config: Option<Config>) -> Result
     let (mut snapshot, what) = open(desk, request.target.as_deref(), host.as_ref(), &scratch)?;
 
     let options = ProverOptions::new(scheme, &effective, &profile, desk.progress.as_ref());
-    let (proved, total) =
-        prove_with(options, |sink| snapshot.credentials(&profile, request.sample, &mut |credential| sink(credential)))?;
+    let (proved, total) = prove_with(&options, |sink| {
+        snapshot.credentials(&profile, request.sample, &mut |credential| sink(credential))
+    })?;
     desk.progress.finish();
 
     let verdict = proved.verdict();

@@ -77,7 +77,7 @@ impl Shelf {
         }
         let mut signers = flags.signers.iter().map(|s| s.parse()).collect::<Result<Vec<_>>>()?;
         if let Some(card) = &card {
-            signers.extend(card.signers.iter().cloned());
+            signers.extend(card.signers.iter().copied());
         }
         let app = match (&flags.app, &card) {
             (Some(app), _) => app.parse()?,

@@ -235,7 +235,7 @@ pub(super) fn quick(
     {
         desk.progress.note("the canary does not open: this is not the key that the backup was made with");
     }
-    let (proved, ()) = prove_with(options(desk, scheme, candidate, others, profile), |sink| {
+    let (proved, ()) = prove_with(&options(desk, scheme, candidate, others, profile), |sink| {
         while let Some(credential) = reader.next_credential()? {
             sink(credential)?;
         }
@@ -277,7 +277,7 @@ fn dumped(
     let scratch = Scratch::temporary()?;
     desk.progress.stage("read the dump", Some(summary.facts.bytes), Unit::Bytes);
     let mut snapshot = database::open_stream(opened.read(member, sealing)?, &member.base_name(), &scratch)?;
-    let (proved, _) = prove_with(options(desk, scheme, candidate, others, profile), |sink| {
+    let (proved, _) = prove_with(&options(desk, scheme, candidate, others, profile), |sink| {
         snapshot.credentials(profile, None, &mut |credential| sink(credential))
     })?;
     let facts = snapshot.facts(desk.progress.as_ref())?;

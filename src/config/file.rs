@@ -217,7 +217,7 @@ pub(super) fn read(text: &str, path: &Path, variables: &[(String, String)]) -> R
     }
 }
 
-/// `strongroom.toml line 7: unknown field `ulr`, expected `url``, with the nearest known field as hint.
+/// Says file, line and what is wrong, as in `strongroom.toml line 7: unknown field ulr`, with the nearest known field as hint.
 fn explain(error: &toml::de::Error, text: &str, shown: &str) -> Error {
     let place = error.span().map_or_else(String::new, |span| {
         let line = text.get(..span.start).map_or(1, |before| before.matches('\n').count() + 1);
@@ -261,10 +261,10 @@ recipient = "age1x"
 
     #[test]
     fn the_application_is_a_name_or_a_table_with_hooks() {
-        let (name, hooks) = read(WHOLE, Path::new("x"), &[]).ok().expect("read").app.split();
+        let (name, hooks) = read(WHOLE, Path::new("x"), &[]).expect("read").app.split();
         assert_eq!((name.as_str(), hooks.stop), ("package-broker", None));
         let text = WHOLE.replace("app = \"package-broker\"", "") + "[app]\nname = \"x\"\nstop = [\"a\"]\n";
-        let (name, hooks) = read(&text, Path::new("x"), &[]).ok().expect("read").app.split();
+        let (name, hooks) = read(&text, Path::new("x"), &[]).expect("read").app.split();
         assert_eq!((name.as_str(), hooks.stop), ("x", Some(vec!["a".to_owned()])));
         let wrong = text.replace("stop", "stpo");
         assert!(read(&wrong, Path::new("x"), &[]).err().expect("refused").chain().contains("stpo"));
@@ -273,6 +273,6 @@ recipient = "age1x"
     #[test]
     fn the_environment_overrides_a_field() {
         let set = [("STRONGROOM_ARCHIVE_URL".to_owned(), "file:/other".to_owned())];
-        assert_eq!(read(WHOLE, Path::new("x"), &set).ok().expect("read").archive.url, "file:/other");
+        assert_eq!(read(WHOLE, Path::new("x"), &set).expect("read").archive.url, "file:/other");
     }
 }

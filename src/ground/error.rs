@@ -229,15 +229,17 @@ impl Error {
         std::io::Error::other(self)
     }
 
+    /// Whether an I/O error carries an [`Error`].
+    pub fn travels_in(error: &std::io::Error) -> bool {
+        error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Self>)
+    }
+
     /// Takes an [`Error`] back out of an I/O error that carried it, or makes one from the I/O error.
     pub fn from_io(kind: Kind, message: impl Into<String>, error: std::io::Error) -> Self {
-        if error.get_ref().is_some_and(|inner| inner.is::<Self>()) {
-            if let Some(Ok(own)) = error.into_inner().map(|inner| inner.downcast::<Self>()) {
-                return *own;
-            }
-            return Self::new(kind, message);
+        match error.downcast::<Self>() {
+            Ok(own) => own,
+            Err(error) => Self::new(kind, message).because(error),
         }
-        Self::new(kind, message).because(error)
     }
 }
 

@@ -83,6 +83,7 @@ fn bundle(id: &str, verdict: &str) -> BundleEvent {
         keys: Vec::new(),
         sealing: SealingId::from_bytes(&[1; 16]),
         storage_from: None,
+        contains: vec!["database".to_owned()],
         bytes: 7,
     }
 }

@@ -62,7 +62,7 @@ struct Share {
 ///
 /// `produce` runs on the calling thread and waits in the sink while all threads are busy, so memory stays bounded.
 pub fn prove_with<T>(
-    options: ProverOptions<'_>,
+    options: &ProverOptions<'_>,
     produce: impl FnOnce(&dyn Fn(Credential) -> Result<()>) -> Result<T>,
 ) -> Result<(Proof, T)> {
     options.progress.stage("prove credentials", None, Unit::Items);
@@ -72,7 +72,7 @@ pub fn prove_with<T>(
     let (produced, shares) = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads)
             .map(|_| {
-                let (receiver, options, early) = (receiver.clone(), &options, &early);
+                let (receiver, options, early) = (receiver.clone(), options, &early);
                 scope.spawn(move || work(options, &receiver, early))
             })
             .collect();
@@ -259,7 +259,7 @@ mod tests {
             threads: 2,
             progress: &notes,
         };
-        let (proof, ()) = prove_with(options, |sink| rows.into_iter().try_for_each(sink)).expect("proved");
+        let (proof, ()) = prove_with(&options, |sink| rows.into_iter().try_for_each(sink)).expect("proved");
         let told = notes.0.lock().expect("notes").len();
         (proof, told)
     }
@@ -317,7 +317,7 @@ mod tests {
             threads: 2,
             progress: &crate::ground::progress::Silent,
         };
-        let result: Result<(Proof, ())> = prove_with(options, |_| Err(Error::damaged("the dump ends early")));
+        let result: Result<(Proof, ())> = prove_with(&options, |_| Err(Error::damaged("the dump ends early")));
         assert!(result.is_err());
     }
 }

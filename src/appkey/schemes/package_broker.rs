@@ -48,8 +48,11 @@ fn atob(value: &[u8]) -> Option<Vec<u8>> {
         value.iter().copied().filter(|b| !matches!(b, b' ' | b'\t' | b'\n' | b'\r' | b'\x0c')).collect();
     let padding = text.iter().rev().take_while(|b| **b == b'=').count();
     // One or two `=` are taken off a text whose length is a multiple of four; anywhere else they are no base64.
-    let body =
-        if padding > 0 && padding <= 2 && text.len() % 4 == 0 { &text[..text.len() - padding] } else { &text[..] };
+    let body = if padding > 0 && padding <= 2 && text.len().is_multiple_of(4) {
+        &text[..text.len() - padding]
+    } else {
+        &text[..]
+    };
     if body.contains(&b'=') || body.len() % 4 == 1 {
         return None;
     }

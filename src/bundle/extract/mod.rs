@@ -93,7 +93,7 @@ pub fn for_each_line(
 ) -> Result<()> {
     let name = Member::Files.file_name();
     let mut list = Lines::new(opened.read(&Member::Files, key)?, &name);
-    let mut last: Option<Vec<u8>> = None;
+    let mut before: Option<Vec<u8>> = None;
     while let Some(line) = list.next()? {
         let segment = SegmentLine::parse(line)?;
         let part = segment.name()?;
@@ -105,7 +105,7 @@ pub fn for_each_line(
         while let Some(text) = lines.next()? {
             hash.update(text).update(b"\n");
             let line = FileLine::parse(text)?;
-            if last.as_ref().is_some_and(|last| *last >= line.path) {
+            if before.as_ref().is_some_and(|before| *before >= line.path) {
                 return Err(Error::damaged(format!("{what} is not sorted, or names a path twice")));
             }
             if let Some(place) = &line.place
@@ -118,7 +118,7 @@ pub fn for_each_line(
                 files += 1;
                 bytes = bytes.saturating_add(line.size);
             }
-            last = Some(line.path.clone());
+            before = Some(line.path.clone());
             visit(line)?;
         }
         // What the digest covers beyond the age payload is nothing, but the end must have been reached.

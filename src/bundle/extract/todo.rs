@@ -23,6 +23,9 @@ pub(super) enum Action {
     PutAway = 4,
 }
 
+/// Looks at one entry: its path, and its line where the list has one.
+type Visit<'a> = &'a mut dyn FnMut(&[u8], Option<FileLine>) -> Result<()>;
+
 /// The list of what is to be done.
 pub(super) struct Todo(Mutex<Connection>);
 
@@ -142,12 +145,7 @@ impl Todo {
     }
 
     /// Hands out what is to be done of one kind, by path; `backwards` from the last to the first.
-    pub(super) fn each(
-        &self,
-        action: Action,
-        backwards: bool,
-        visit: &mut dyn FnMut(&[u8], Option<FileLine>) -> Result<()>,
-    ) -> Result<()> {
+    pub(super) fn each(&self, action: Action, backwards: bool, visit: Visit<'_>) -> Result<()> {
         let (compare, order) = if backwards { ("<", "DESC") } else { (">", "ASC") };
         let mut from: Option<Vec<u8>> = None;
         loop {

@@ -9,7 +9,8 @@ use crate::ground::{Error, Result};
 use crate::storage::{Entry, FileTime};
 
 /// The unit that everything in a tar file is a multiple of.
-pub(super) const BLOCK: u64 = 512;
+pub(super) const BLOCK: u64 = BLOCK_LEN as u64;
+const BLOCK_LEN: usize = 512;
 
 /// The longest extended header that is read; ours have a path and little else.
 const EXTENDED_LIMIT: u64 = 64 << 10;
@@ -91,7 +92,7 @@ pub(super) fn write_headers(
         header.set_cksum();
         out.write_all(header.as_bytes())?;
         out.write_all(scratch)?;
-        out.write_all(&[0; BLOCK as usize][..padding(scratch.len() as u64)])?;
+        out.write_all(&[0; BLOCK_LEN][..padding(scratch.len() as u64)])?;
     }
     let mut header = Header::new_ustar();
     // The name field of the old header is written as bytes: the crate would refuse what pax carries.

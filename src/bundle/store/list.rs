@@ -46,7 +46,7 @@ pub(super) fn write(store: &mut Store<'_>, draft: &mut Draft<'_>) -> Result<()> 
             None if index == 0 => Vec::new(),
             None => old[index].first.clone(),
         };
-        match run(store, &old, from, &mut segments)? {
+        match run(store, &old, &from, &mut segments)? {
             Some(aligned) => index = aligned,
             None => break,
         }
@@ -55,7 +55,7 @@ pub(super) fn write(store: &mut Store<'_>, draft: &mut Draft<'_>) -> Result<()> 
 }
 
 /// Writes segments from a path on, until one ends where an old one begins in which nothing changed; answers which, or the end.
-fn run(store: &mut Store<'_>, old: &[Segment], from: Vec<u8>, segments: &mut Vec<Segment>) -> Result<Option<usize>> {
+fn run(store: &mut Store<'_>, old: &[Segment], from: &[u8], segments: &mut Vec<Segment>) -> Result<Option<usize>> {
     let state: &State = store.options.state;
     let failed = |e: rusqlite::Error| state.failed(&e);
     let select = format!("SELECT {COLUMNS} FROM files WHERE path >= ?1 ORDER BY path");

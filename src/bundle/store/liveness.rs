@@ -73,8 +73,7 @@ mod tests {
     fn dying(state: &State) -> Vec<String> {
         choose(state).expect("chosen");
         let mut statement = state.connection().prepare("SELECT part FROM temp.dying ORDER BY 1").expect("prepared");
-        let names = statement.query_map([], |row| row.get(0)).and_then(Iterator::collect).expect("read");
-        names
+        statement.query_map([], |row| row.get(0)).and_then(Iterator::collect).expect("read")
     }
 
     #[test]

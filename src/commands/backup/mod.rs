@@ -16,9 +16,10 @@ use crate::bundle::store::{Store, StoreOptions, StoreReport};
 use crate::bundle::{Draft, Header, Member, StorageSummary};
 use crate::config::Config;
 use crate::custody;
-use crate::ground::names::BundleId;
+use crate::ground::names::{BundleId, Sha256Hex};
 use crate::ground::{Error, Kind, Result, clock, failpoint};
-use crate::ledger::{BundleEvent, Event};
+use crate::ledger::{BundleEvent, Event, Ledger};
+use crate::signer::Signer;
 
 /// What is backed up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,10 +85,15 @@ struct KeyState {
     problems: Vec<Problem>,
 }
 
+#[expect(clippy::too_many_lines, reason = "one backup from start to end, in the order that its promises need")]
 fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Outcome> {
     let only = request.only;
     let _lock = host.lock()?;
     let signer = host.signer()?;
+    if !host.config.trusted.contains(signer.public()) {
+        return Err(Error::usage(format!("this host's signer {} is not among [signing] trusted", signer.public()))
+            .hint("Add it there: nobody would believe the bundle."));
+    }
     let shelf = host.shelf(desk)?;
     let mut ledger = shelf.ledger()?;
     let scratch = host.scratch()?;
@@ -97,10 +103,6 @@ fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Outcome> {
     let id = BundleId::new(clock::now())?;
     let mut draft = Draft::begin(shelf.archive.as_ref(), &shelf.id, &shelf.app, &id, &host.config.recipient);
 
-    if !shelf.trusted.keys().contains(signer.public()) {
-        return Err(Error::usage(format!("this host's signer {} is not among [signing] trusted", signer.public()))
-            .hint("Add it there: nobody would believe the bundle."));
-    }
     let base = ledger.newest_storage().cloned();
     let storage = match (&host.config.storage, only.storage()) {
         (Some(place), true) => Some(desk.systems.storage(place)?),
@@ -172,12 +174,12 @@ fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Outcome> {
         app: shelf.app.clone(),
         id: id.clone(),
         created: clock::rfc3339(clock::now()),
-        signer: signer.public().clone(),
+        signer: *signer.public(),
         sealing: host.config.recipient.id().clone(),
         scheme: host.scheme.name().to_owned(),
         keys: key.iter().map(|k| k.fingerprint.clone()).collect(),
         verdict: proved.verdict,
-        storage_from: storage_from.clone(),
+        storage_from,
         contains: contains(only, host, stored.is_some()),
         database: proved.database.clone(),
         bytes: draft.bytes(),
@@ -185,22 +187,7 @@ fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Outcome> {
         storage: stored.as_ref().map(|s| StorageSummary { files: s.files, bytes: s.bytes, missing: proved.missing }),
     };
     let sums = draft.close(&header, &signer)?;
-    failpoint::pass("before the ledger entry");
-    let seq = ledger.append(
-        &signer,
-        Event::Bundle(BundleEvent {
-            bundle: id.clone(),
-            sums,
-            verdict: proved.verdict.as_str().to_owned(),
-            keys: header.keys.clone(),
-            sealing: header.sealing.clone(),
-            storage_from,
-            contains: header.contains.clone(),
-            bytes: header.bytes,
-        }),
-        clock::now(),
-    )?;
-    failpoint::pass("after the ledger entry");
+    let seq = commit(&mut ledger, &signer, &header, sums)?;
     // What is remembered follows the ledger, never leads it: lost here, it costs work and no data.
     if stored.is_some() {
         state.commit(&id)?;
@@ -208,7 +195,7 @@ fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Outcome> {
     memory.commit(proved.full.then(clock::now))?;
     failpoint::pass("after the state commit");
 
-    report::outcome(report::Facts {
+    Ok(report::outcome(report::Facts {
         host,
         header: &header,
         seq,
@@ -219,7 +206,25 @@ fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Outcome> {
         problems,
         proof_failures: proved.failure_lines,
         tried_live: only != Only::Storage,
-    })
+    }))
+}
+
+/// Makes the bundle exist: its ledger entry; answers the entry's number.
+fn commit(ledger: &mut Ledger<'_>, signer: &Signer, header: &Header, sums: Sha256Hex) -> Result<u64> {
+    failpoint::pass("before the ledger entry");
+    let event = BundleEvent {
+        bundle: header.id.clone(),
+        sums,
+        verdict: header.verdict.as_str().to_owned(),
+        keys: header.keys.clone(),
+        sealing: header.sealing.clone(),
+        storage_from: header.storage_from.clone(),
+        contains: header.contains.clone(),
+        bytes: header.bytes,
+    };
+    let seq = ledger.append(signer, Event::Bundle(event), clock::now())?;
+    failpoint::pass("after the ledger entry");
+    Ok(seq)
 }
 
 fn contains(only: Only, host: &Host, storage: bool) -> Vec<String> {

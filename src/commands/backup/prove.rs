@@ -64,7 +64,7 @@ pub(super) fn database(
                 believe_memory: !full,
                 ..ProverOptions::new(host.scheme, &key.effective, profile, desk.progress.as_ref())
             };
-            let (proved, _) = prove_with(options, |sink| {
+            let (proved, _) = prove_with(&options, |sink| {
                 snapshot.credentials(profile, None, &mut |credential| {
                     write(&credential, &mut record)?;
                     sink(credential)

@@ -7,7 +7,6 @@ use crate::bundle::Header;
 use crate::bundle::store::StoreReport;
 use crate::commands::host::Host;
 use crate::commands::{ATTENTION, Outcome, Problem, human_bytes, proof};
-use crate::ground::Result;
 
 /// What there is to say.
 pub(super) struct Facts<'a> {
@@ -64,7 +63,7 @@ fn only_advice(problem: &Problem) -> bool {
 }
 
 /// The outcome: text, JSON and exit code.
-pub(super) fn outcome(facts: Facts<'_>) -> Result<Outcome> {
+pub(super) fn outcome(facts: Facts<'_>) -> Outcome {
     let Facts { host, header, seq, counts, stored, missing, escrows, problems, proof_failures, tried_live } = facts;
     let verdict = header.verdict;
     // Without a database there is nothing that a proof could be about.
@@ -99,7 +98,7 @@ pub(super) fn outcome(facts: Facts<'_>) -> Result<Outcome> {
         }
         _ => format!("bundle {}: stored; {}", header.id, proof::sentence(verdict, &counts)),
     };
-    Ok(Outcome {
+    Outcome {
         exit: if well { 0 } else { ATTENTION },
         json: json!({
             "bundle": header.id,
@@ -126,5 +125,5 @@ pub(super) fn outcome(facts: Facts<'_>) -> Result<Outcome> {
         line,
         text,
         problems,
-    })
+    }
 }

@@ -93,7 +93,7 @@ pub fn run(desk: &Desk<'_>, request: &Request) -> Result<Outcome> {
         signer: &signer.public().to_string(),
     });
     let config = Config::parse(&text, path, &[])?;
-    let trusted = Trusted::new(vec![signer.public().clone()]);
+    let trusted = Trusted::new(vec![*signer.public()]);
     let mut ledger = Ledger::open(archive.as_ref(), &id, &config.app, &trusted).map_err(|e| {
         e.hint("The archive has a ledger of this application by another signer; add that signer to [signing] trusted, or use an archive of your own.")
     })?;
@@ -104,7 +104,7 @@ pub fn run(desk: &Desk<'_>, request: &Request) -> Result<Outcome> {
         archive: id.clone(),
         app: config.app.clone(),
         sealing: recipient.id().clone(),
-        signers: vec![signer.public().clone()],
+        signers: vec![*signer.public()],
         newest: ledger.newest(),
     };
     let card_path = base.join("recovery-card.txt");
@@ -259,7 +259,7 @@ fn rehearse(desk: &Desk<'_>, path: &Path) -> Vec<Problem> {
     ]
     .map(str::to_owned)
     .to_vec();
-    match child::run(&argv, &child::Environment::default(), b"", Duration::from_secs(120)) {
+    match child::run(&argv, &child::Environment::default(), b"", Duration::from_mins(2)) {
         Ok(_) => Vec::new(),
         Err(error) => vec![Problem::new(
             "rehearsal",

@@ -262,7 +262,7 @@ fn replace<'a>(
 fn hook(desk: &Desk<'_>, host: &Host, name: &str, argv: Option<&Vec<String>>) -> Result<()> {
     let Some(argv) = argv else { return Ok(()) };
     desk.ask.say(&format!("{name}: {}", argv.join(" ")));
-    child::run(argv, &host.config.environment(), b"", Duration::from_secs(300))
+    child::run(argv, &host.config.environment(), b"", Duration::from_mins(5))
         .map(drop)
         .map_err(|e| e.context(format!("the {name} hook failed")))
 }
@@ -294,10 +294,12 @@ fn ask_health(health: &Health) -> Result<()> {
         .map_err(|_| Error::unreachable(format!("{} does not answer with JSON", health.url)))?;
     for (path, expected) in &health.expect {
         let found = path.split('.').try_fold(&value, |v, key| v.get(key));
-        let same =
-            found.is_some_and(|v| v.as_str().map_or_else(|| v.to_string() == *expected, |text| text == expected));
-        if !same {
-            let said = found.map_or_else(|| "nothing".to_owned(), ToString::to_string);
+        let said = match found {
+            Some(serde_json::Value::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+            None => "nothing".to_owned(),
+        };
+        if said != *expected {
             return Err(Error::unreachable(format!("{}: {path} is {said}, not {expected:?}", health.url)));
         }
     }

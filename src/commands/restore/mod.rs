@@ -22,6 +22,7 @@ use crate::sealing::SealingKey;
 use crate::storage::Owner;
 
 /// What is asked.
+#[expect(clippy::struct_excessive_bools, reason = "each is asked for on its own")]
 pub struct Request {
     /// Which bundle.
     pub bundle: String,
@@ -143,15 +144,14 @@ pub fn run(desk: &Desk<'_>, shelf: &Shelf, config: Option<Config>, request: &Req
         return Err(Error::refused("the bundle and the storage that goes with it are sealed to different keys")
             .hint("Restore them one after the other: --only database, then --only storage with the other bundle."));
     }
-    let result = match &request.target {
-        Some(folder) => plain::run(desk, shelf, config.as_ref(), &source, request, folder),
-        None => {
-            let config = config.ok_or_else(|| {
-                Error::usage("a restore over a live system needs its configuration")
-                    .hint("Give --config FILE, or write plain files with --target DIR.")
-            })?;
-            live::run(desk, shelf, config, &source, request)
-        }
+    let result = if let Some(folder) = &request.target {
+        plain::run(desk, shelf, config.as_ref(), &source, request, folder)
+    } else {
+        let config = config.ok_or_else(|| {
+            Error::usage("a restore over a live system needs its configuration")
+                .hint("Give --config FILE, or write plain files with --target DIR.")
+        })?;
+        live::run(desk, shelf, config, &source, request)
     };
     desk.progress.finish();
     result

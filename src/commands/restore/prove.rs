@@ -89,7 +89,7 @@ pub(super) fn restored(desk: &Desk<'_>, proved: &Proved, snapshot: &mut dyn Snap
     let Some(candidate) = &proved.candidate else { return Ok(()) };
     let options = ProverOptions::new(proved.scheme, &candidate.effective, &proved.profile, desk.progress.as_ref());
     let (again, _) =
-        prove_with(options, |sink| snapshot.credentials(&proved.profile, None, &mut |credential| sink(credential)))?;
+        prove_with(&options, |sink| snapshot.credentials(&proved.profile, None, &mut |credential| sink(credential)))?;
     if again.total.proved < proved.counts.proved || again.total.failed > proved.counts.failed {
         return Err(Error::damaged(format!(
             "the restored database proves {} credentials, and the bundle's proof {}",

@@ -78,7 +78,7 @@ pub fn seal<W: Write>(recipient: &Recipient, mut out: W) -> Result<SealedWriter<
 pub fn open<R: Read>(key: &SealingKey, mut input: R, what: &str) -> Result<SealedReader<R>> {
     let mut seen = Seen { inner: &mut input, bytes: Vec::with_capacity(512) };
     let decryptor = age::Decryptor::new(&mut seen).map_err(|e| match e {
-        age::DecryptError::Io(e) if e.get_ref().is_some_and(|inner| inner.is::<Error>()) => {
+        age::DecryptError::Io(e) if Error::travels_in(&e) => {
             Error::from_io(Kind::Failed, format!("cannot read {what}"), e)
         }
         e => Error::damaged(format!("{what} does not begin as an age file")).because(e),
@@ -162,7 +162,7 @@ mod tests {
     const SIZES: [usize; 7] = [0, 1, 65535, 65536, 65537, 131_072, 1 << 20];
 
     fn content(size: usize) -> Vec<u8> {
-        (0..size).map(|i| (i * 31 % 251) as u8).collect()
+        (0..size).map(|i| u8::try_from(i * 31 % 251).expect("below 251")).collect()
     }
 
     fn sealed_here(key: &SealingKey, bytes: &[u8]) -> Vec<u8> {

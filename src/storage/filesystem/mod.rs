@@ -119,7 +119,7 @@ fn size_of(stat: &Stat) -> u64 {
     u64::try_from(stat.st_size).unwrap_or(0)
 }
 
-#[expect(clippy::unnecessary_cast, clippy::cast_lossless, reason = "the types differ between architectures")]
+#[allow(clippy::unnecessary_cast, clippy::cast_lossless, reason = "the types differ between architectures")]
 fn times_of(stat: &Stat) -> (FileTime, FileTime) {
     let time = |seconds: i64, nanoseconds: u64| FileTime {
         seconds,

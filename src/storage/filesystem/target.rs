@@ -146,10 +146,13 @@ fn dress(fd: &OwnedFd, wanted: (u32, u32), look: &Look, owner: Owner) -> std::re
     rustix::fs::futimens(fd, &times(look.mtime))
 }
 
+/// Whom a file shall belong to.
+type OwnerOf = Box<dyn Fn(&Look, Owner) -> (u32, u32) + Send>;
+
 struct Restored {
     file: File,
     shown: PathBuf,
-    owner_of: Box<dyn Fn(&Look, Owner) -> (u32, u32) + Send>,
+    owner_of: OwnerOf,
 }
 
 impl Write for Restored {
@@ -245,7 +248,7 @@ impl Target for FilesystemTarget {
         }
         .map_err(|e| self.error("create the link", path, e))?;
         let (uid, gid) = self.owner_of(look, owner);
-        let owned = rustix::fs::chownat(
+        let given = rustix::fs::chownat(
             &parent,
             as_path(&name),
             Some(Uid::from_raw(uid)),
@@ -253,7 +256,7 @@ impl Target for FilesystemTarget {
             AtFlags::SYMLINK_NOFOLLOW,
         );
         if owner != Owner::Target {
-            owned.map_err(|e| self.error("set the owner of", path, e))?;
+            given.map_err(|e| self.error("set the owner of", path, e))?;
         }
         utimensat(&parent, as_path(&name), &times(look.mtime), AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|e| self.error("set the time of", path, e))
