@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use ring::digest::{Context, SHA256};
 
 use crate::ground::names::Sha256Hex;
-use crate::ground::{Error, Result};
+use crate::ground::{Error, Result, interrupt};
 
 fn hex(context: Context) -> Result<Sha256Hex> {
     let digest = context.finish();
@@ -39,6 +39,7 @@ impl<W> DigestWriter<W> {
 
 impl<W: Write> Write for DigestWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        interrupt::check().map_err(Error::into_io)?;
         let written = self.inner.write(bytes)?;
         self.context.update(&bytes[..written]);
         self.bytes += written as u64;
@@ -94,6 +95,7 @@ impl<R: Read> Read for DigestReader<R> {
         if buffer.is_empty() {
             return Ok(0);
         }
+        interrupt::check().map_err(Error::into_io)?;
         let read = self.inner.read(buffer)?;
         if read > 0 {
             if let Some(context) = self.context.as_mut() {

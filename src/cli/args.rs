@@ -264,6 +264,9 @@ pub(super) struct Restore {
     /// Move files away that the bundle does not have
     #[arg(long)]
     pub(super) delete_extra: bool,
+    /// Without a configuration here: use the one that is sealed in the bundle; paths in it are relative to this folder
+    #[arg(long, conflicts_with = "target")]
+    pub(super) config_from_bundle: bool,
     /// Who owns restored files: target (the folder's owner), keep (as recorded) or UID:GID
     #[arg(long, value_name = "OWNER", default_value = "target")]
     pub(super) owner: String,

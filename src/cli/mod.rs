@@ -16,7 +16,7 @@ use clap::{CommandFactory as _, FromArgMatches as _};
 use crate::commands::shelf::{PlaceFlags, Shelf};
 use crate::commands::{self, Desk, Outcome, backup, bundles, custody, demo, guard, init, key, prove, restore, verify};
 use crate::config::{self, Config};
-use crate::ground::{Error, Result};
+use crate::ground::{Error, Result, interrupt};
 use crate::storage::Owner;
 use crate::wiring::Wiring;
 use args::{Cli, ConfigVerb, CustodyVerb, Global, KeyVerb, Place, Verb};
@@ -56,7 +56,7 @@ pub fn run(as_found: &dyn Fn()) -> ExitCode {
             .filter(|(name, _)| name.starts_with("STRONGROOM_"))
             .collect(),
     };
-    let end = dispatch(&desk, &global, verb);
+    let end = interrupt::listen().and_then(|()| dispatch(&desk, &global, verb));
     desk.progress.finish();
     match end {
         Ok(End::Outcome(outcome)) => print::outcome(&global, &outcome),
@@ -147,9 +147,11 @@ fn dispatch(desk: &Desk<'_>, global: &Global, verb: Verb) -> Result<End> {
             bundles::show(desk, &shelf(&place)?, &bundle, &unseal.identity, files)
         }
         Verb::Cat { bundle, what, unseal, place } => {
-            let mut out = std::io::stdout().lock();
-            bundles::cat(desk, &shelf(&place)?, &bundle, &what, &unseal.identity, &mut out)?;
-            return Ok(End::Quiet);
+            let mut out = print::Pipe::new();
+            return match bundles::cat(desk, &shelf(&place)?, &bundle, &what, &unseal.identity, &mut out) {
+                Err(error) if !out.gone() => Err(error),
+                _ => Ok(End::Quiet),
+            };
         }
         Verb::Check { bundle, all, place } => bundles::check(desk, &shelf(&place)?, (!all).then_some(bundle.as_str())),
         Verb::Verify(a) => {
@@ -212,9 +214,9 @@ fn restore_verb(desk: &Desk<'_>, global: &Global, a: args::Restore) -> Result<Ou
     } else {
         global.config_if_any(desk)?
     };
-    if config.is_none() && a.target.is_none() {
+    if config.is_none() && a.target.is_none() && !a.config_from_bundle {
         return Err(Error::usage("a restore over a live system needs its configuration")
-            .hint("Give --config FILE, or write plain files with --target DIR."));
+            .hint("Give --config FILE or --config-from-bundle, or write plain files with --target DIR."));
     }
     let shelf = Shelf::open(desk, &flags(&a.place), || global.config(desk))?;
     let include = a
@@ -229,6 +231,7 @@ fn restore_verb(desk: &Desk<'_>, global: &Global, a: args::Restore) -> Result<Ou
     let request = restore::Request {
         bundle: a.bundle,
         identity: a.unseal.identity,
+        config_from_bundle: a.config_from_bundle,
         dry_run: a.dry_run,
         yes: a.yes,
         database: a.only.as_deref() != Some("storage") && (a.include.is_empty() || a.only.is_some()),

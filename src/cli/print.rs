@@ -16,6 +16,32 @@ pub(super) fn data(text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
+/// Standard output, which remembers that its reader went away.
+pub(super) struct Pipe {
+    out: std::io::StdoutLock<'static>,
+    gone: bool,
+}
+
+impl Pipe {
+    pub(super) fn new() -> Self {
+        Self { out: std::io::stdout().lock(), gone: false }
+    }
+
+    pub(super) fn gone(&self) -> bool {
+        self.gone
+    }
+}
+
+impl std::io::Write for Pipe {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.out.write(bytes).inspect_err(|e| self.gone |= e.kind() == std::io::ErrorKind::BrokenPipe)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.out.flush().inspect_err(|e| self.gone |= e.kind() == std::io::ErrorKind::BrokenPipe)
+    }
+}
+
 /// Prints an outcome.
 pub(super) fn outcome(global: &Global, outcome: &Outcome) -> ExitCode {
     if global.json {

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::commands::Ask;
 use crate::ground::progress::{Progress, Unit};
-use crate::ground::{Error, Result};
+use crate::ground::{Error, Result, interrupt};
 
 /// Writes one line to standard error; nobody is told when nobody reads it.
 pub(super) fn narrate(line: &str) {
@@ -28,7 +28,8 @@ impl Ask for Person {
 
     fn secret(&self, prompt: &str) -> Result<Zeroizing<String>> {
         // rpassword talks to /dev/tty, so this works with a redirected standard input too.
-        rpassword::prompt_password(format!("{prompt}: ")).map(Zeroizing::new).map_err(|e| {
+        let answer = interrupt::while_asking(|| rpassword::prompt_password(format!("{prompt}: ")));
+        answer.map(Zeroizing::new).map_err(|e| {
             Error::usage(format!("nobody can be asked for: {prompt}"))
                 .because(e)
                 .hint("Run this on a terminal, or use a file (file:PATH) with mode 0600.")
@@ -40,9 +41,7 @@ impl Ask for Person {
         let _ = write!(err, "{prompt}: ");
         let _ = err.flush();
         let mut line = String::new();
-        let read = std::io::stdin()
-            .lock()
-            .read_line(&mut line)
+        let read = interrupt::while_asking(|| std::io::stdin().lock().read_line(&mut line))
             .map_err(|e| Error::usage(format!("nobody answered: {prompt}")).because(e))?;
         if read == 0 {
             return Err(Error::usage(format!("nobody answered: {prompt}")));

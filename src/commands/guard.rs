@@ -10,7 +10,7 @@ use crate::appkey::KeyText;
 use crate::appkey::proof::{Proof, ProverOptions, Verdict, prove_with};
 use crate::config::Config;
 use crate::database::Snapshot;
-use crate::ground::{Error, Kind, Result};
+use crate::ground::{Error, Kind, Result, interrupt};
 
 /// What is asked.
 pub struct Request {
@@ -113,6 +113,7 @@ fn wait_for_database(desk: &Desk<'_>, host: &Host, wait: Duration) -> Result<Box
                     desk.ask.say(&format!("guard: waiting for the database: {}", error.chain()));
                     told = true;
                 }
+                interrupt::check()?;
                 std::thread::sleep(Duration::from_millis(200));
             }
             Err(error) => return Err(error),

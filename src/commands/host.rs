@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::PathBuf;
 
-use super::{Desk, Problem, shelf::Shelf};
+use super::{Desk, Outcome, Problem, shelf::Shelf};
 use crate::appkey::schemes::{self, Scheme};
 use crate::appkey::{EffectiveKey, KeyText, fingerprint, lint, source};
 use crate::config::Config;
@@ -130,13 +130,36 @@ impl Host {
         problems
     }
 
-    /// Tells the result to whoever wants to know; a failure to tell is a problem of its own.
-    pub fn notify(&self, verb: &str, result: &serde_json::Value) -> Option<Problem> {
+    /// Tells how a verb ended to whoever wants to know; that nobody could be told is for a person to look at.
+    pub fn told(&self, verb: &str, result: Result<Outcome>) -> Result<Outcome> {
+        match result {
+            Ok(mut outcome) => {
+                if let Some(problem) = self.notify(verb, outcome.exit, &outcome.json) {
+                    if outcome.exit == 0 {
+                        outcome.exit = super::ATTENTION;
+                        outcome.line.clone_from(&problem.message);
+                    }
+                    outcome.problems.push(problem);
+                }
+                Ok(outcome)
+            }
+            Err(error) => {
+                let told = serde_json::json!({ "error": Problem::from_error(&error) });
+                match self.notify(verb, error.kind().exit_code(), &told) {
+                    Some(problem) => Err(error.hint(problem.message)),
+                    None => Err(error),
+                }
+            }
+        }
+    }
+
+    fn notify(&self, verb: &str, exit: u8, result: &serde_json::Value) -> Option<Problem> {
         let argv = self.config.on_result.as_ref()?;
         let told = serde_json::json!({
             "verb": verb,
             "app": self.config.app,
             "time": clock::rfc3339(clock::now()),
+            "exit": exit,
             "result": result,
         });
         let input = told.to_string();

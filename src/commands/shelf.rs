@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::Desk;
 use crate::archive::{self, Archive};
 use crate::bundle::Opened;
-use crate::config::Config;
 use crate::config::url::PlaceUrl;
+use crate::config::{Config, EscrowPlace};
 use crate::custody::card::Card;
 use crate::custody::{self, Identities};
 use crate::ground::names::{AppName, BundleId, ObjectName, SealingId, Sha256Hex, Uuid};
@@ -39,6 +39,8 @@ pub struct Shelf {
     pub app: AppName,
     /// The signers that are believed.
     pub trusted: Trusted,
+    /// Where keys of the application may be kept: the archive, and what the configuration names.
+    pub escrows: Vec<EscrowPlace>,
     /// What the recovery card remembers of the ledger.
     pub newest_known: Option<(u64, Sha256Hex)>,
 }
@@ -48,7 +50,11 @@ impl Shelf {
     pub fn from_config(desk: &Desk<'_>, config: &Config) -> Result<Self> {
         let archive = desk.systems.archive(&config.archive, false)?;
         let id = archive::identify(archive.as_ref())?;
-        Ok(Self { archive, id, app: config.app.clone(), trusted: config.trusted(), newest_known: None })
+        let mut escrows = config.escrows.clone();
+        if !escrows.contains(&EscrowPlace::Archive) {
+            escrows.push(EscrowPlace::Archive);
+        }
+        Ok(Self { archive, id, app: config.app.clone(), trusted: config.trusted(), escrows, newest_known: None })
     }
 
     /// From flags or a recovery card; with neither, from the configuration.
@@ -85,7 +91,8 @@ impl Shelf {
             (None, None) => only_app(archive.as_ref())?,
         };
         let newest_known = card.and_then(|c| c.newest);
-        Ok(Self { archive, id, app, trusted: Trusted::new(signers), newest_known })
+        let escrows = vec![EscrowPlace::Archive];
+        Ok(Self { archive, id, app, trusted: Trusted::new(signers), escrows, newest_known })
     }
 
     /// The verified ledger; one that is shorter than what the card remembers is not authentic.

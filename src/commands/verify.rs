@@ -11,8 +11,8 @@ use crate::appkey::proof::{Proof, ProverOptions, Verdict, prove_with};
 use crate::appkey::schemes::{self, Scheme};
 use crate::appkey::{EffectiveKey, KeyText, canary, fingerprint};
 use crate::bundle::{Header, Member, Opened, ProofReader, ProofSummary, Scope, extract};
+use crate::config::Config;
 use crate::config::profile::Profile;
-use crate::config::{Config, EscrowPlace};
 use crate::database;
 use crate::escrow::{self, Record};
 use crate::ground::names::{Fingerprint, Sha256Hex};
@@ -55,6 +55,15 @@ impl Candidate {
 
 /// Verifies one bundle.
 pub fn run(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, request: &Request) -> Result<Outcome> {
+    let result = verify(desk, shelf, config, request);
+    desk.progress.finish();
+    match config {
+        Some(config) => Host::new(config.clone())?.told("verify", result),
+        None => result,
+    }
+}
+
+fn verify(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, request: &Request) -> Result<Outcome> {
     let mut ledger = shelf.ledger()?;
     let opened = shelf.bundle(&ledger, &request.bundle)?;
     let header = opened.header().clone();
@@ -112,7 +121,7 @@ pub fn run(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, request: &Re
     if request.deep {
         text.push("  deep: every digest matches; the credentials were taken from the dump itself".to_owned());
     }
-    let outcome = Outcome {
+    Ok(Outcome {
         exit: proof::exit_of(verdict),
         json: json!({
             "bundle": header.id,
@@ -127,14 +136,7 @@ pub fn run(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, request: &Re
         line: format!("bundle {}: {}", header.id, proof::sentence(verdict, &proved.total)),
         text,
         problems,
-    };
-    if let Some(config) = config
-        && let Ok(host) = Host::new(config.clone())
-        && let Some(problem) = host.notify("verify", &outcome.json)
-    {
-        desk.ask.say(&problem.message);
-    }
-    Ok(outcome)
+    })
 }
 
 /// The application's profile: the configured one if it is for this application.
@@ -189,7 +191,7 @@ fn sealed_records(opened: &Opened<'_>, sealing: &SealingKey) -> Result<Vec<Recor
     escrow::from_lines(&bytes, &format!("key.age of bundle {}", opened.header().id))
 }
 
-/// Every key of the archive's own escrow that a believed signer vouches for, except one.
+/// Every key in an escrow that a believed signer vouches for, except one.
 pub(super) fn escrowed(
     desk: &Desk<'_>,
     shelf: &Shelf,
@@ -198,18 +200,32 @@ pub(super) fn escrowed(
     header: &Header,
     except: Option<&Fingerprint>,
 ) -> Result<Vec<Candidate>> {
-    let place = desk.systems.escrow(&EscrowPlace::Archive, shelf.archive.as_ref())?;
-    let mut found = Vec::new();
-    for (fingerprint, id) in place.list(&shelf.app)? {
-        if id != *sealing.id() || Some(&fingerprint) == except {
-            continue;
-        }
-        // A record that nobody we believe has signed is somebody's, not ours: it is left alone.
-        let Ok(sealed) = place.fetch_signed(&shelf.app, &fingerprint, &id, &shelf.trusted) else { continue };
-        let record = escrow::open_record(sealing, &sealed)?;
-        let candidate = Candidate::new(KeyText::new(record.key), scheme, header)?;
-        if candidate.fingerprint == fingerprint {
-            found.push(candidate);
+    let mut found: Vec<Candidate> = Vec::new();
+    for place in &shelf.escrows {
+        let searched = desk.systems.escrow(place, shelf.archive.as_ref()).and_then(|escrow| {
+            let deposits = escrow.list(&shelf.app)?;
+            Ok((escrow, deposits))
+        });
+        let (escrow, deposits) = match searched {
+            Ok(searched) => searched,
+            // One escrow that is away is what the others are for.
+            Err(error) => {
+                desk.progress.note(&format!("an escrow could not be searched: {}", error.chain()));
+                continue;
+            }
+        };
+        for (fingerprint, id) in deposits {
+            let known = found.iter().any(|c| c.fingerprint == fingerprint);
+            if known || id != *sealing.id() || Some(&fingerprint) == except {
+                continue;
+            }
+            // A record that nobody we believe has signed is somebody's, not ours: it is left alone.
+            let Ok(sealed) = escrow.fetch_signed(&shelf.app, &fingerprint, &id, &shelf.trusted) else { continue };
+            let record = escrow::open_record(sealing, &sealed)?;
+            let candidate = Candidate::new(KeyText::new(record.key), scheme, header)?;
+            if candidate.fingerprint == fingerprint {
+                found.push(candidate);
+            }
         }
     }
     Ok(found)

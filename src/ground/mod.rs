@@ -7,6 +7,7 @@ pub mod clock;
 pub mod durable;
 pub mod error;
 pub mod failpoint;
+pub mod interrupt;
 pub mod json;
 pub mod names;
 pub mod progress;

@@ -12,7 +12,7 @@ use crate::appkey::schemes::{Outcome, Scheme};
 use crate::config::profile::Profile;
 use crate::ground::names::Fingerprint;
 use crate::ground::progress::{Progress, Unit};
-use crate::ground::{Error, Result};
+use crate::ground::{Error, Result, interrupt};
 
 /// After so many failures and no success the key is called wrong, before the full count is known.
 const EARLY: u64 = 32;
@@ -118,6 +118,7 @@ impl Early {
 fn work(options: &ProverOptions<'_>, receiver: &Receiver<Credential>, early: &Early) -> Result<Share> {
     let mut share = Share::default();
     while let Ok(credential) = receiver.recv() {
+        interrupt::check()?;
         one(options, credential, early, &mut share)?;
         options.progress.advance(1);
     }

@@ -9,7 +9,7 @@ use super::{ExtractOptions, for_each_line};
 use crate::bundle::Opened;
 use crate::bundle::filelist::FileLine;
 use crate::ground::progress::{Progress, Unit};
-use crate::ground::{Error, Kind, Result};
+use crate::ground::{Error, Kind, Result, interrupt};
 use crate::sealing::SealingKey;
 use crate::storage::{EntryKind, Standing, Target};
 
@@ -64,6 +64,7 @@ pub fn plan(
         todo,
     };
     for_each_line(opened, key, &mut |line| {
+        interrupt::check()?;
         progress.advance(1);
         plan.todo.list(&line.path)?;
         if options.wants(&line) { one(&mut plan, target, &line) } else { Ok(()) }

@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use crate::bundle::filelist::{FileLine, Place};
 use crate::bundle::frames::{FrameReader, Position};
 use crate::bundle::members::PartKind;
-use crate::ground::{Error, Kind, Result};
+use crate::ground::{Error, Kind, Result, interrupt};
 use crate::sealing::SealingKey;
 use crate::sealing::stream::{self, SealedReader};
 
@@ -98,6 +98,7 @@ impl<R: Read> PartReader<R> {
         let mut buffer = std::mem::take(&mut self.buffer);
         let result = (|| {
             while left > 0 {
+                interrupt::check()?;
                 let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
                 let read = self.read(&mut buffer[..most]).map_err(|e| self.damaged(e))?;
                 if read == 0 {

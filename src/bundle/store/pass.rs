@@ -12,7 +12,7 @@ use crate::archive::state::State;
 use crate::bundle::filelist::Place;
 use crate::bundle::part::{Attempt, Closing, Finished, Lane};
 use crate::ground::progress::Unit;
-use crate::ground::{Error, Result, clock};
+use crate::ground::{Error, Result, clock, interrupt};
 use crate::storage::owners::Owners;
 use crate::storage::{Entry, EntryKind, LeftOut};
 
@@ -132,6 +132,7 @@ fn walk(
     };
     let mut current = next()?;
     let left_out = storage.walk(&mut |entry| {
+        interrupt::check()?;
         if stop.load(Ordering::Relaxed) {
             return Err(Error::failed("storing has stopped"));
         }

@@ -61,22 +61,7 @@ pub fn run(desk: &Desk<'_>, config: Config, request: &Request) -> Result<Outcome
     let host = Host::new(config)?;
     let result = make(desk, &host, request);
     desk.progress.finish();
-    match result {
-        Ok(mut outcome) => {
-            if let Some(problem) = host.notify("backup", &outcome.json) {
-                outcome.exit = super::ATTENTION;
-                outcome.problems.push(problem);
-            }
-            Ok(outcome)
-        }
-        Err(error) => {
-            let told = serde_json::json!({ "error": Problem::from_error(&error), "exit": error.kind().exit_code() });
-            match host.notify("backup", &told) {
-                Some(problem) => Err(error.hint(problem.message)),
-                None => Err(error),
-            }
-        }
-    }
+    host.told("backup", result)
 }
 
 /// What has been found out about the key so far.

@@ -67,13 +67,14 @@ pub fn run(desk: &Desk<'_>, request: &Request) -> Result<Outcome> {
     let base = here.join(path).parent().map(Path::to_owned).unwrap_or(here);
     let settled = settle(desk, request, &base)?;
     let custodians = request.custodians.iter().map(|text| custodian(text)).collect::<Result<Vec<_>>>()?;
+    let elsewhere = request.recipient.as_deref().map(Recipient::parse).transpose()?;
 
     durable::create_folders(&base, 0o755)?;
     let archive = desk.systems.archive(&settled.place, true)?;
     let id = archive::establish(archive.as_ref())?;
     let recovery = base.join("recovery-identity.txt");
-    let (recipient, labels, made_here) = match &request.recipient {
-        Some(text) => (Recipient::parse(text)?, Vec::new(), false),
+    let (recipient, labels, made_here) = match elsewhere {
+        Some(recipient) => (recipient, Vec::new(), false),
         None => seal(desk, request, archive.as_ref(), custodians, &recovery)?,
     };
     let (secret, public) = (base.join("strongroom-signing.key"), base.join("strongroom-signing.pub"));
@@ -128,7 +129,10 @@ pub fn run(desk: &Desk<'_>, request: &Request) -> Result<Outcome> {
             "Move it to where this host cannot read it, now; every backup reminds you until you do.",
         ));
     }
-    problems.extend(rehearse(desk, path));
+    match rehearse(desk, path) {
+        None => lines.push("tried everything again with the environment that cron would give: all is well".to_owned()),
+        Some(problem) => problems.push(problem),
+    }
     Ok(Outcome {
         exit: if problems.iter().any(|p| p.code != "recovery-identity-here") { super::ATTENTION } else { 0 },
         json: json!({
@@ -243,7 +247,7 @@ fn absolute(url: &str, place: &PlaceUrl) -> String {
 }
 
 /// Tries everything again as cron would: a bare environment, another folder, nobody to ask.
-fn rehearse(desk: &Desk<'_>, path: &Path) -> Vec<Problem> {
+fn rehearse(desk: &Desk<'_>, path: &Path) -> Option<Problem> {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let argv: Vec<String> = [
         "/usr/bin/env",
@@ -260,11 +264,11 @@ fn rehearse(desk: &Desk<'_>, path: &Path) -> Vec<Problem> {
     .map(str::to_owned)
     .to_vec();
     match child::run(&argv, &child::Environment::default(), b"", Duration::from_mins(2)) {
-        Ok(_) => Vec::new(),
-        Err(error) => vec![Problem::new(
+        Ok(_) => None,
+        Err(error) => Some(Problem::new(
             "rehearsal",
             format!("with the environment that cron would give, not all is well: {}", error.chain()),
             "`strongroom config check` shows it all; a key in a file (file:, dotenv:) is there for cron too.",
-        )],
+        )),
     }
 }

@@ -16,7 +16,7 @@ use crate::config::url::{DatabaseUrl, PlaceUrl};
 use crate::config::{Config, Health};
 use crate::database::{Database, Facts, Replacement};
 use crate::ground::progress::Unit;
-use crate::ground::{Error, Result, child, failpoint};
+use crate::ground::{Error, Result, child, failpoint, interrupt};
 use crate::storage::Target;
 
 pub(super) fn run(
@@ -89,7 +89,7 @@ pub(super) fn run(
     if plan.storage.as_ref().is_some_and(|s| s.replaced > 0) {
         text.push(format!("  replaced files are kept in .strongroom/rollback-{} of the storage", header.id));
     }
-    let mut outcome = Outcome {
+    Ok(Outcome {
         exit: if proved.verdict == Verdict::Proved { 0 } else { crate::commands::ATTENTION },
         json: json!({
             "bundle": header.id,
@@ -101,11 +101,7 @@ pub(super) fn run(
         line: text[0].clone(),
         text,
         problems: Vec::new(),
-    };
-    if let Some(problem) = host.notify("restore", &outcome.json) {
-        outcome.problems.push(problem);
-    }
-    Ok(outcome)
+    })
 }
 
 /// The key that the application will be started with; it must be the one that the bundle names.
@@ -277,7 +273,10 @@ fn well(desk: &Desk<'_>, health: &Health) -> Result<()> {
             Err(error) if begun.elapsed() > Duration::from_secs(health.within_seconds) => {
                 return Err(error.context("the application does not become well"));
             }
-            Err(_) => std::thread::sleep(Duration::from_millis(500)),
+            Err(_) => {
+                interrupt::check()?;
+                std::thread::sleep(Duration::from_millis(500));
+            }
         }
     }
 }

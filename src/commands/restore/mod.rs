@@ -9,11 +9,12 @@ use std::path::PathBuf;
 use globset::GlobMatcher;
 use serde::Serialize;
 
+use super::host::Host;
 use super::shelf::{self, Shelf};
 use super::{Desk, Outcome, human_bytes};
 use crate::bundle::extract::ExtractPlan;
-use crate::bundle::{Opened, Scope};
-use crate::config::Config;
+use crate::bundle::{Member, Opened, Scope};
+use crate::config::{self, Config};
 use crate::database::DatabasePlan;
 use crate::ground::names::{BundleId, Fingerprint};
 use crate::ground::progress::Unit;
@@ -28,6 +29,8 @@ pub struct Request {
     pub bundle: String,
     /// Who opens it.
     pub identity: Vec<PathBuf>,
+    /// Use the configuration that is sealed in the bundle when there is none here.
+    pub config_from_bundle: bool,
     /// Print the plan only.
     pub dry_run: bool,
     /// Do not ask.
@@ -134,6 +137,16 @@ impl<'a> Source<'a> {
 
 /// Restores, or plans to.
 pub fn run(desk: &Desk<'_>, shelf: &Shelf, config: Option<Config>, request: &Request) -> Result<Outcome> {
+    let host = config.as_ref().filter(|_| !request.dry_run).cloned();
+    let result = restore(desk, shelf, config, request);
+    desk.progress.finish();
+    match host {
+        Some(config) => Host::new(config)?.told("restore", result),
+        None => result,
+    }
+}
+
+fn restore(desk: &Desk<'_>, shelf: &Shelf, config: Option<Config>, request: &Request) -> Result<Outcome> {
     let ledger = shelf.ledger()?;
     let opened = shelf.bundle(&ledger, &request.bundle)?;
     let storage = if request.storage { super::bundles::storage_bundle(shelf, &ledger, &opened)? } else { None };
@@ -144,17 +157,26 @@ pub fn run(desk: &Desk<'_>, shelf: &Shelf, config: Option<Config>, request: &Req
         return Err(Error::refused("the bundle and the storage that goes with it are sealed to different keys")
             .hint("Restore them one after the other: --only database, then --only storage with the other bundle."));
     }
-    let result = if let Some(folder) = &request.target {
-        plain::run(desk, shelf, config.as_ref(), &source, request, folder)
-    } else {
-        let config = config.ok_or_else(|| {
-            Error::usage("a restore over a live system needs its configuration")
-                .hint("Give --config FILE, or write plain files with --target DIR.")
-        })?;
-        live::run(desk, shelf, config, &source, request)
+    if let Some(folder) = &request.target {
+        return plain::run(desk, shelf, config.as_ref(), &source, request, folder);
+    }
+    let config = match config {
+        Some(config) => config,
+        None if request.config_from_bundle => sealed_config(desk, &source)?,
+        None => {
+            return Err(Error::usage("a restore over a live system needs its configuration")
+                .hint("Give --config FILE or --config-from-bundle, or write plain files with --target DIR."));
+        }
     };
-    desk.progress.finish();
-    result
+    live::run(desk, shelf, config, &source, request)
+}
+
+/// The configuration of the host that made the bundle, as if it stood in the current folder.
+fn sealed_config(desk: &Desk<'_>, source: &Source<'_>) -> Result<Config> {
+    let bytes = source.opened.read_secret(&Member::Config, &source.sealing, 1 << 20)?;
+    let here = std::env::current_dir().map_err(|e| Error::failed("there is no current folder").because(e))?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| Error::damaged("config.toml.age holds no text"))?;
+    Config::parse(text, &here.join(config::FILE_NAME), &desk.variables)
 }
 
 /// Asks before anything is changed.

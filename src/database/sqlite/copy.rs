@@ -14,7 +14,7 @@ use super::open::{self, VERSION_AT, fault, locked};
 use super::read::unsigned;
 use crate::ground::progress::{Progress, Unit};
 use crate::ground::scratch::Scratch;
-use crate::ground::{Error, Result};
+use crate::ground::{Error, Result, interrupt};
 
 /// How long one step may keep writers out.
 const STEP: Duration = Duration::from_millis(40);
@@ -101,6 +101,7 @@ impl Copying<'_> {
         let mut waiting: Option<Instant> = None;
         let target_time = STEP.min(self.options.max_lock / 4);
         loop {
+            interrupt::check()?;
             let begun = Instant::now();
             let result = backup.step(step).map_err(|e| self.fault(e))?;
             let took = begun.elapsed();
