@@ -112,14 +112,17 @@ impl Host {
         }
     }
 
+    /// What is wrong with a key's text.
+    pub fn lint(&self, key: &KeyText) -> Vec<Problem> {
+        lint::lint(self.scheme, key)
+            .into_iter()
+            .map(|finding| Problem::new(&format!("key-{}", finding.code), finding.message, finding.hint))
+            .collect()
+    }
+
     /// What a person should know about the key and its custody, every time.
     pub fn standing_problems(&self, key: Option<&KeyText>) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        if let Some(key) = key {
-            for finding in lint::lint(self.scheme, key) {
-                problems.push(Problem::new(&format!("key-{}", finding.code), finding.message, finding.hint));
-            }
-        }
+        let mut problems = key.map_or_else(Vec::new, |key| self.lint(key));
         if self.config.recovery_identity.exists() {
             problems.push(Problem::new(
                 "recovery-identity-here",

@@ -145,11 +145,20 @@ impl Error {
     pub fn io(verb: &str, path: &Path, source: std::io::Error) -> Self {
         let kind = match source.kind() {
             std::io::ErrorKind::NotFound => Kind::NotFound,
+            std::io::ErrorKind::PermissionDenied => Kind::Denied,
             _ => Kind::Failed,
         };
-        let full = matches!(source.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
-        let error = Self::new(kind, format!("cannot {verb} {}", path.display())).because(source);
-        if full { error.hint(format!("Free some space on the device that holds {}.", path.display())) } else { error }
+        Self::new(kind, format!("cannot {verb} {}", path.display())).room_for(&source).because(source)
+    }
+
+    /// What helps when a device is full.
+    fn room_for(self, source: &std::io::Error) -> Self {
+        match source.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                self.hint("Free some space on the device it goes to, then run this again.")
+            }
+            _ => self,
+        }
     }
 
     /// The same error with its cause.
@@ -238,7 +247,7 @@ impl Error {
     pub fn from_io(kind: Kind, message: impl Into<String>, error: std::io::Error) -> Self {
         match error.downcast::<Self>() {
             Ok(own) => own,
-            Err(error) => Self::new(kind, message).because(error),
+            Err(error) => Self::new(kind, message).room_for(&error).because(error),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 use zeroize::Zeroizing;
 
+use super::host::Host;
 use super::{Desk, Outcome, Problem};
 use crate::appkey::source::Reference;
 use crate::archive;
@@ -129,12 +130,18 @@ pub fn run(desk: &Desk<'_>, request: &Request) -> Result<Outcome> {
             "Move it to where this host cannot read it, now; every backup reminds you until you do.",
         ));
     }
+    let host = Host::new(config)?;
+    if host.config.key != Reference::Prompt
+        && let Ok(key) = host.key_text(desk, None)
+    {
+        problems.extend(host.lint(&key));
+    }
     match rehearse(desk, path) {
         None => lines.push("tried everything again with the environment that cron would give: all is well".to_owned()),
         Some(problem) => problems.push(problem),
     }
     Ok(Outcome {
-        exit: if problems.iter().any(|p| p.code != "recovery-identity-here") { super::ATTENTION } else { 0 },
+        exit: if problems.iter().all(Problem::is_advice) { 0 } else { super::ATTENTION },
         json: json!({
             "config": path,
             "archive": id,
