@@ -141,10 +141,12 @@ impl Error {
 
     /// An input or output error on a path: `cannot read /a/b: permission denied`.
     ///
-    /// `NotFound` becomes [`Kind::NotFound`]; everything else is [`Kind::Failed`], a full disk with its own hint.
+    /// `NotFound` becomes [`Kind::NotFound`], a missing right [`Kind::Denied`]; everything else is [`Kind::Failed`], a full disk
+    /// with its own hint.
     pub fn io(verb: &str, path: &Path, source: std::io::Error) -> Self {
         let kind = match source.kind() {
             std::io::ErrorKind::NotFound => Kind::NotFound,
+            std::io::ErrorKind::PermissionDenied => Kind::Denied,
             _ => Kind::Failed,
         };
         let full = matches!(source.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
