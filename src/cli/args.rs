@@ -21,41 +21,46 @@ pub(super) struct Cli {
     pub(super) verb: Verb,
 }
 
+/// The heading of flags that every verb takes.
+const EVERYWHERE: &str = "Options of every command";
+/// The heading of flags that stand in for a configuration.
+const ELSEWHERE: &str = "Without a configuration";
+
 /// Flags that every verb takes.
 #[expect(clippy::struct_excessive_bools, reason = "one a flag")]
 #[derive(Args, Clone)]
 pub(super) struct Global {
     /// The configuration [default: ./strongroom.toml]
-    #[arg(long, global = true, value_name = "FILE", env = "STRONGROOM_CONFIG")]
+    #[arg(long, global = true, value_name = "FILE", env = "STRONGROOM_CONFIG", hide_env_values = true, help_heading = EVERYWHERE)]
     pub(super) config: Option<PathBuf>,
     /// Print one JSON document to standard output
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub(super) json: bool,
     /// Print nothing when all is well, one line when not
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = EVERYWHERE)]
     pub(super) quiet: bool,
     /// Say more about what is being done
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = EVERYWHERE)]
     pub(super) verbose: bool,
     /// Draw no progress bars
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub(super) no_progress: bool,
 }
 
 /// Where bundles are, for machines that have no configuration.
 #[derive(Args, Clone, Default)]
 pub(super) struct Place {
-    /// The archive's URL, when there is no configuration
-    #[arg(long, value_name = "URL")]
+    /// Where the archive is: its URL
+    #[arg(long, help_heading = ELSEWHERE, value_name = "URL")]
     pub(super) archive: Option<String>,
     /// A signer to believe (its minisign public key); may repeat
-    #[arg(long, value_name = "RW…")]
+    #[arg(long, help_heading = ELSEWHERE, value_name = "RW…")]
     pub(super) signer: Vec<String>,
     /// The recovery card, which names archive, application and signer
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = ELSEWHERE, value_name = "FILE")]
     pub(super) card: Option<PathBuf>,
     /// The application, when the archive holds several
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, help_heading = ELSEWHERE, value_name = "NAME")]
     pub(super) app: Option<String>,
 }
 
@@ -63,7 +68,14 @@ pub(super) struct Place {
 #[derive(Args, Clone, Default)]
 pub(super) struct Unseal {
     /// An age identity file, as `age -i` takes it (passphrase-protected and SSH keys too); may repeat
-    #[arg(short, long = "identity", value_name = "FILE", env = "STRONGROOM_IDENTITY", value_delimiter = ':')]
+    #[arg(
+        short,
+        long = "identity",
+        value_name = "FILE",
+        env = "STRONGROOM_IDENTITY",
+        hide_env_values = true,
+        value_delimiter = ':'
+    )]
     pub(super) identity: Vec<PathBuf>,
 }
 
@@ -125,6 +137,9 @@ pub(super) enum Verb {
     Demo {
         /// An empty folder to work in [default: a temporary one, removed at the end]
         dir: Option<PathBuf>,
+        /// Make the sample application in DIR and play nothing: something to try commands on
+        #[arg(long, requires = "dir")]
+        app_only: bool,
     },
     /// Who can open the sealing key
     Custody {
@@ -142,20 +157,33 @@ pub(super) enum Verb {
         verb: KeyVerb,
     },
     /// Print shell completions
-    Completions { shell: Shell },
+    Completions {
+        /// The shell that reads them
+        shell: Shell,
+    },
     /// Write the man pages into a folder
-    Man { dir: PathBuf },
+    Man {
+        /// The folder, made when it is not there
+        dir: PathBuf,
+    },
     /// Write docs/cli.md and docs/exit-codes.md into a folder
     #[command(hide = true)]
-    Reference { dir: PathBuf },
+    Reference {
+        /// The folder, made when it is not there
+        dir: PathBuf,
+    },
 }
 
 #[derive(Args)]
 pub(super) struct Prove {
     /// A database URL (`sqlite:PATH`) or a dump: .sqlite, .sql, .sql.gz [default: the configured database]
     pub(super) target: Option<String>,
-    /// Where the key is: env:NAME, <file:PATH>, dotenv:PATH#NAME, prompt: [default: the configured one]
-    #[arg(long, value_name = "REF")]
+    // Not a doc comment: a lint takes file:PATH there for an address.
+    #[arg(
+        long,
+        value_name = "REF",
+        help = "Where the key is: env:NAME, file:PATH, dotenv:PATH#NAME or prompt: [default: the configured one]"
+    )]
     pub(super) key: Option<String>,
     /// The application, which says where credentials are
     #[arg(long, value_name = "NAME")]
@@ -176,14 +204,11 @@ pub(super) struct Init {
     /// Its database: sqlite:PATH
     #[arg(long, value_name = "URL")]
     pub(super) database: Option<String>,
-    /// Its storage: <file:PATH>
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", help = "Its storage: file:PATH")]
     pub(super) storage: Option<String>,
-    /// Where bundles go: <file:PATH>
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", help = "Where bundles go: file:PATH")]
     pub(super) archive: Option<String>,
-    /// Where its key is: env:NAME, <file:PATH>, dotenv:PATH#NAME
-    #[arg(long, value_name = "REF")]
+    #[arg(long, value_name = "REF", help = "Where its key is: env:NAME, file:PATH or dotenv:PATH#NAME")]
     pub(super) key_source: Option<String>,
     /// Who can open the sealing key: a label and an age or SSH recipient; may repeat
     #[arg(long, value_name = "LABEL=RECIPIENT", conflicts_with = "recipient")]

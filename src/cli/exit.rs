@@ -35,35 +35,94 @@ pub const CODES: [(u8, &str); 14] = [
     (Kind::Interrupted.exit_code(), "interrupted"),
 ];
 
-/// The codes that a verb can end with besides 0, 1 and 2.
+/// The codes that a verb can end with besides 0, 1, 2 and 130.
 pub fn of_verb(path: &[&str]) -> &'static [u8] {
     match path {
-        ["prove"] => &[3, 10, 12, 13, 15, 20],
-        ["init"] => &[10, 12, 15, 16],
-        ["backup"] => &[3, 10, 11, 13, 14, 15, 20],
-        ["list"] => &[10, 14],
-        ["show" | "cat"] => &[10, 13, 14, 16],
-        ["check"] => &[10, 13, 14],
-        ["verify"] => &[3, 10, 12, 13, 14, 16],
-        ["restore"] => &[3, 10, 11, 12, 13, 14, 15, 16, 20],
-        ["guard"] => &[3, 10, 12, 20],
-        ["custody", "list"] => &[10],
-        ["custody", "test"] => &[10, 14, 16],
-        ["config", "check"] => &[3, 10, 12, 14, 15, 20],
-        ["key", "fingerprint"] => &[10, 15],
-        ["key", "lint"] => &[3, 10, 15],
+        ["prove"] => &[3, 10, 12, 13, 14, 15, 16, 20, 21],
+        ["init"] => &[3, 10, 11, 13, 14, 15, 20, 21],
+        ["backup"] => &[3, 10, 11, 13, 14, 15, 20, 21],
+        ["list" | "check"] | ["custody", "list"] => &[10, 13, 14, 20, 21],
+        ["show" | "cat"] => &[10, 13, 14, 15, 16, 20, 21],
+        ["verify"] => &[3, 10, 12, 13, 14, 15, 16, 20, 21],
+        ["restore"] => &[3, 10, 11, 12, 13, 14, 15, 16, 20, 21],
+        ["guard"] => &[10, 12, 13, 14, 15, 20, 21],
+        ["demo"] => &[15, 21],
+        ["custody", "test"] => &[10, 11, 13, 14, 15, 16, 20, 21],
+        ["config", "check"] => &[10, 12, 13, 14, 15, 20, 21],
+        ["key", "fingerprint"] => &[10, 15, 21],
+        ["key", "lint"] => &[3, 10, 15, 21],
+        ["man" | "reference"] => &[21],
         _ => &[],
     }
 }
 
-/// The meaning of a code.
-pub fn meaning(code: u8) -> &'static str {
-    CODES.iter().find(|(c, _)| *c == code).map_or("unknown", |(_, meaning)| meaning)
+/// What there is to say about a verb's exit codes beyond the table.
+pub fn note(path: &[&str]) -> Option<&'static str> {
+    match path {
+        ["guard"] => Some("Once COMMAND has been started, the exit code is its own."),
+        ["backup"] => Some("A wrong or unreadable key stops no backup: the bundle is stored, and the code is 3."),
+        _ => None,
+    }
+}
+
+/// What a code means where a verb gives it a narrower sense than the table.
+fn narrower(path: &[&str], code: u8) -> Option<&'static str> {
+    const WIDE: &str = "refused: a file that holds a secret can be read by others, or is none";
+    Some(match (path, code) {
+        (["init"], 0) => "done: everything stands, and works with the environment that cron would give",
+        (["list" | "show" | "cat"], 0) => "done",
+        (["check"], 0) => "authentic and whole",
+        (["custody", "test"], 0) => "an identity opens the sealing key",
+        (["config", "check"], 0) => "everything that the configuration names was tried and works",
+        (["custody" | "key", ..] | ["demo" | "completions" | "man"], 0) => "done",
+        (["prove" | "verify"], 3) => {
+            "nothing failed and nothing was proved: there is nothing to try the key on, or its cipher proves little"
+        }
+        (["backup"], 3) => {
+            "stored, but a person should look: not proved, nothing to prove with, files left out, an escrow missed, state lost, nobody could be told"
+        }
+        (["restore"], 3) => "restored, though the key was not proved (--accept-unproved)",
+        (["init"], 3) => "set up, but something fails with the environment that cron would give",
+        (["key", "lint"], 3) => "there is something to say against this key",
+        (["guard"], 12) => "wrong key, or nothing to prove with under --require-proof: COMMAND was not started",
+        (["restore"], 12) => "wrong key: some credential does not decrypt with it; nothing was touched",
+        (["prove" | "verify" | "config", ..], 12) => "wrong key: some credential does not decrypt with it",
+        (["init"], 15) => "refused: a configuration, a key or an identity stands there already, or a file is not 0600",
+        (["restore"], 15) => {
+            "refused by a rule: a target that would be overwritten, a database in use, nobody there to say yes, a file that is not 0600"
+        }
+        (["demo"], 15) => "refused: DIR is not empty",
+        (["prove"], 15) => {
+            "refused: a file that holds a secret can be read by others, or a crash left a database to be rolled back first"
+        }
+        (["key" | "show" | "cat" | "verify" | "guard" | "backup" | "custody" | "config", ..], 15) => WIDE,
+        _ => return None,
+    })
+}
+
+/// The codes that a verb can end with and what they mean there; the whole table for the program itself.
+pub fn table(path: &[&str]) -> Vec<(u8, &'static str)> {
+    let ends_with = |code: u8| path.is_empty() || matches!(code, 0 | 1 | 2 | 130) || of_verb(path).contains(&code);
+    CODES
+        .into_iter()
+        .filter(|(code, _)| ends_with(*code))
+        .map(|(code, meaning)| (code, narrower(path, code).unwrap_or(meaning)))
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_verb_lists_only_codes_of_the_table_and_ascending() {
+        for path in [&["prove"][..], &["restore"], &["key", "lint"], &["completions"]] {
+            let codes: Vec<u8> = table(path).iter().map(|(code, _)| *code).collect();
+            assert!(codes.is_sorted(), "{path:?}");
+            assert!(of_verb(path).iter().all(|code| codes.contains(code)), "{path:?}");
+        }
+        assert_eq!(table(&[]).len(), CODES.len());
+    }
 
     #[test]
     fn every_kind_has_a_documented_code() {

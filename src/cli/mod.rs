@@ -2,6 +2,7 @@
 
 mod args;
 pub mod exit;
+mod man;
 mod print;
 mod reference;
 mod terminal;
@@ -171,7 +172,11 @@ fn dispatch(desk: &Desk<'_>, global: &Global, verb: Verb) -> Result<End> {
             };
             return guard::run(desk, global.config(desk)?, request).map(End::Become);
         }
-        Verb::Demo { dir } => {
+        Verb::Demo { dir: Some(dir), app_only: true } => {
+            demo::application(&dir)?;
+            return Ok(End::Quiet);
+        }
+        Verb::Demo { dir, .. } => {
             let mut say = |line: &str| print::data(&format!("{line}\n"));
             demo::run(demo::Stage { say: &mut say, program: desk.program.clone() }, dir.as_deref())?;
             return Ok(End::Quiet);
@@ -197,7 +202,7 @@ fn dispatch(desk: &Desk<'_>, global: &Global, verb: Verb) -> Result<End> {
             return Ok(End::Quiet);
         }
         Verb::Man { dir } => {
-            reference::man(&dir)?;
+            man::write(&dir)?;
             return Ok(End::Quiet);
         }
         Verb::Reference { dir } => {

@@ -27,11 +27,7 @@ pub fn run(stage: Stage<'_>, dir: Option<&Path>) -> Result<()> {
     let temporary = if dir.is_none() { Some(Scratch::temporary()?) } else { None };
     let folder = match (dir, &temporary) {
         (Some(dir), _) => {
-            if std::fs::read_dir(dir).is_ok_and(|mut listing| listing.next().is_some()) {
-                return Err(Error::refused(format!("{} is not empty", dir.display()))
-                    .hint("Name an empty folder, or one that does not exist yet."));
-            }
-            durable::create_folders(dir, 0o700)?;
+            empty_folder(dir)?;
             dir.to_owned()
         }
         (None, Some(scratch)) => scratch.folder().to_owned(),
@@ -43,6 +39,26 @@ pub fn run(stage: Stage<'_>, dir: Option<&Path>) -> Result<()> {
         story.say(&format!("Everything is in {} for you to look at.", folder.display()));
     }
     Ok(())
+}
+
+/// Makes the sample application alone: `database.sqlite`, `storage` and `.env` in an empty folder.
+pub fn application(dir: &Path) -> Result<()> {
+    empty_folder(dir)?;
+    sample_application(dir)?;
+    set_key(dir, KEY)
+}
+
+fn empty_folder(dir: &Path) -> Result<()> {
+    if std::fs::read_dir(dir).is_ok_and(|mut listing| listing.next().is_some()) {
+        return Err(Error::refused(format!("{} is not empty", dir.display()))
+            .hint("Name an empty folder, or one that does not exist yet."));
+    }
+    durable::create_folders(dir, 0o700)
+}
+
+fn set_key(app: &Path, key: &str) -> Result<()> {
+    let line = format!("ENCRYPTION_KEY={key}\n");
+    durable::write_file(&app.join(".env"), line.as_bytes(), 0o600, Existing::Replace).map(drop)
 }
 
 struct Story<'a> {
@@ -62,8 +78,10 @@ impl Story<'_> {
 
     fn play(&mut self) -> Result<()> {
         self.title("A small application: a database with encrypted credentials, a storage, and its key in a .env file");
-        sample_application(&self.folder)?;
-        self.set_key(KEY)?;
+        let app = self.folder.join("app");
+        durable::create_folders(&app, 0o700)?;
+        sample_application(&app)?;
+        set_key(&app, KEY)?;
 
         self.title("Does this key open that database? No set-up needed");
         self.run("prove sqlite:app/database.sqlite --key dotenv:app/.env#ENCRYPTION_KEY", 0)?;
@@ -86,7 +104,7 @@ impl Story<'_> {
         self.run("backup", 0)?;
 
         self.title("Somebody pastes a wrong key. The application would start and look healthy");
-        self.set_key(WRONG)?;
+        set_key(&app, WRONG)?;
         self.title("The next backup is still made, and says so the same night (exit code 3)");
         self.run("backup", 3)?;
         self.run("list", 0)?;
@@ -100,7 +118,7 @@ impl Story<'_> {
         self.title("A restore with the wrong key is refused before it touches anything (exit code 12)");
         self.run("restore latest-proved -i safe/recovery-identity.txt --yes", 12)?;
         self.title("With the right key it proves, builds beside, swaps, and can be rolled back until then");
-        self.set_key(KEY)?;
+        set_key(&app, KEY)?;
         self.run("restore latest-proved -i safe/recovery-identity.txt --dry-run", 0)?;
         self.run("restore latest-proved -i safe/recovery-identity.txt --yes", 0)?;
         self.run("prove --key dotenv:app/.env#ENCRYPTION_KEY", 0)?;
@@ -113,11 +131,6 @@ impl Story<'_> {
         self.say("");
         self.say("And without strongroom: docs/recover-by-hand.md needs age, zstd, tar, sha256sum and minisign.");
         Ok(())
-    }
-
-    fn set_key(&mut self, key: &str) -> Result<()> {
-        let path = self.folder.join("app/.env");
-        durable::write_file(&path, format!("ENCRYPTION_KEY={key}\n").as_bytes(), 0o600, Existing::Replace).map(drop)
     }
 
     fn damage(&mut self) -> Result<()> {
@@ -168,9 +181,7 @@ fn sqlite(path: &Path, statements: &str) -> Result<()> {
 }
 
 /// A database and a storage such as PACKAGE.broker has them.
-fn sample_application(folder: &Path) -> Result<()> {
-    let app = folder.join("app");
-    durable::create_folders(&app, 0o700)?;
+fn sample_application(app: &Path) -> Result<()> {
     let path = app.join("database.sqlite");
     let scheme = schemes::by_name("package-broker")?;
     let key = scheme.effective_key(&KeyText::new(zeroize::Zeroizing::new(KEY.as_bytes().to_vec())))?;

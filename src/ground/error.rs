@@ -141,7 +141,8 @@ impl Error {
 
     /// An input or output error on a path: `cannot read /a/b: permission denied`.
     ///
-    /// `NotFound` becomes [`Kind::NotFound`]; everything else is [`Kind::Failed`], a full disk with its own hint.
+    /// `NotFound` becomes [`Kind::NotFound`], a missing right [`Kind::Denied`]; everything else is [`Kind::Failed`], a full disk
+    /// with its own hint.
     pub fn io(verb: &str, path: &Path, source: std::io::Error) -> Self {
         let kind = match source.kind() {
             std::io::ErrorKind::NotFound => Kind::NotFound,
