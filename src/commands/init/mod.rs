@@ -67,13 +67,17 @@ pub fn run(desk: &Desk<'_>, request: &Request) -> Result<Outcome> {
     let base = here.join(path).parent().map(Path::to_owned).unwrap_or(here);
     let settled = settle(desk, request, &base)?;
     let custodians = request.custodians.iter().map(|text| custodian(text)).collect::<Result<Vec<_>>>()?;
+    if !custodians.is_empty() {
+        custody::check(&custodians)?;
+    }
+    let elsewhere = request.recipient.as_deref().map(Recipient::parse).transpose()?;
 
     durable::create_folders(&base, 0o755)?;
     let archive = desk.systems.archive(&settled.place, true)?;
     let id = archive::establish(archive.as_ref())?;
     let recovery = base.join("recovery-identity.txt");
-    let (recipient, labels, made_here) = match &request.recipient {
-        Some(text) => (Recipient::parse(text)?, Vec::new(), false),
+    let (recipient, labels, made_here) = match elsewhere {
+        Some(recipient) => (recipient, Vec::new(), false),
         None => seal(desk, request, archive.as_ref(), custodians, &recovery)?,
     };
     let (secret, public) = (base.join("strongroom-signing.key"), base.join("strongroom-signing.pub"));
