@@ -128,7 +128,8 @@ pub(super) fn wrap(key: &SealingKey, custodians: &[Custodian]) -> Result<Vec<u8>
     Ok(wrapped)
 }
 
-fn check(custodians: &[Custodian]) -> Result<()> {
+/// Fails unless a sealing key can be wrapped for these together: at least one, no label and no recipient twice.
+pub fn check(custodians: &[Custodian]) -> Result<()> {
     if custodians.is_empty() {
         return Err(
             Error::usage("a sealing key without a custodian could never be opened").hint("--custodian LABEL=RECIPIENT")

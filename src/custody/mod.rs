@@ -26,7 +26,7 @@ mod recovery;
 mod tests;
 
 pub use ask::Ask;
-pub use custodian::Custodian;
+pub use custodian::{Custodian, check};
 pub use identities::Identities;
 pub use record::CustodyRecord;
 pub use recovery::new_recovery_identity;

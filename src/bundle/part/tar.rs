@@ -42,6 +42,15 @@ fn record(out: &mut Vec<u8>, key: &str, value: &[u8]) {
     out.push(b'\n');
 }
 
+/// Splits the first record of an extended header off: key, value, the rest. By its length, because a value may hold newlines.
+fn split_record(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let space = bytes.iter().position(|b| *b == b' ')?;
+    let length: usize = std::str::from_utf8(&bytes[..space]).ok()?.parse().ok()?;
+    let line = bytes.get(space + 1..length)?.strip_suffix(b"\n")?;
+    let equals = line.iter().position(|b| *b == b'=')?;
+    Some((&line[..equals], &line[equals + 1..], &bytes[length..]))
+}
+
 fn time_text(time: FileTime) -> String {
     // pax counts the fraction upwards from a more negative second: -1.5 is -2 and half a second.
     if time.nanoseconds == 0 {
@@ -143,13 +152,15 @@ pub(super) fn read_member(input: &mut impl Read, what: &str) -> Result<Member> {
             .read_exact(&mut bytes)
             .map_err(|e| Error::from_io(crate::ground::Kind::Damaged, format!("{what}: a tar header is cut"), e))?;
         bytes.truncate(usize::try_from(length).unwrap_or(0));
-        for extension in tar::PaxExtensions::new(&bytes) {
-            let extension = extension.map_err(|_| damaged("a tar header is absurd"))?;
-            match extension.key_bytes() {
-                b"path" => path = Some(extension.value_bytes().to_vec()),
-                b"size" => size = extension.value().ok().and_then(|v| v.parse().ok()),
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            let (key, value, after) = split_record(rest).ok_or_else(|| damaged("a tar header is absurd"))?;
+            match key {
+                b"path" => path = Some(value.to_vec()),
+                b"size" => size = std::str::from_utf8(value).ok().and_then(|v| v.parse().ok()),
                 _ => {}
             }
+            rest = after;
         }
         header = read_block(input)?;
     }
@@ -227,6 +238,19 @@ mod tests {
             record(&mut out, "path", &vec![b'p'; length]);
             let text = String::from_utf8(out.clone()).expect("text");
             assert_eq!(text.split(' ').next().and_then(|n| n.parse().ok()), Some(out.len()));
+        }
+    }
+
+    #[test]
+    fn records_are_split_by_length_and_not_by_newlines() {
+        let mut out = Vec::new();
+        record(&mut out, "path", b"a\n12 path=b\n\xff");
+        record(&mut out, "size", b"7");
+        let (key, value, rest) = split_record(&out).expect("a record");
+        assert_eq!((key, value), (b"path".as_slice(), b"a\n12 path=b\n\xff".as_slice()));
+        assert_eq!(split_record(rest), Some((b"size".as_slice(), b"7".as_slice(), b"".as_slice())));
+        for absurd in [&b"9 a=b\n"[..], b"0 a=b\n", b"5 a=b\n", b"6 a=bc", b"-6 a=b\n", b"6 abcd\n", b"3 a", b""] {
+            assert_eq!(split_record(absurd), None, "{}", String::from_utf8_lossy(absurd));
         }
     }
 

@@ -48,6 +48,8 @@ enum Stored {
 
 pub(super) fn run(store: &mut Store<'_>) -> Result<()> {
     let first = store.passes == 1;
+    // What is left out still is found by this pass again, and what was read since is left out no more.
+    store.report.left_out.clear();
     let name = if first { "store files" } else { "store what changed meanwhile" };
     store.options.progress.stage(name, None, Unit::Bytes);
     let racy_from = clock::now().as_second() - RACY;
@@ -275,8 +277,12 @@ impl Books<'_> {
     }
 
     fn take_row(&mut self, row: &FileRow, how: &Stored) -> Result<()> {
-        self.report.hard_linked += u64::from(row.entry.hard_linked);
-        self.report.sparse += u64::from(row.entry.sparse);
+        if self.first {
+            self.report.hard_linked += u64::from(row.entry.hard_linked);
+            self.report.sparse += u64::from(row.entry.sparse);
+        }
+        let path = String::from_utf8_lossy(&row.entry.path).escape_debug().to_string();
+        self.report.changed_while_read.retain(|changed| *changed != path);
         if *how != Stored::Before {
             *self.stored_files += 1;
             if let Some((_, place)) = &row.content {
@@ -284,7 +290,7 @@ impl Books<'_> {
             }
         }
         if *how == Stored::NowButChanged {
-            self.report.changed_while_read.push(String::from_utf8_lossy(&row.entry.path).escape_debug().to_string());
+            self.report.changed_while_read.push(path);
         }
         row.write(self.state)
     }

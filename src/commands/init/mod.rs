@@ -68,6 +68,9 @@ pub fn run(desk: &Desk<'_>, request: &Request) -> Result<Outcome> {
     let base = here.join(path).parent().map(Path::to_owned).unwrap_or(here);
     let settled = settle(desk, request, &base)?;
     let custodians = request.custodians.iter().map(|text| custodian(text)).collect::<Result<Vec<_>>>()?;
+    if !custodians.is_empty() {
+        custody::check(&custodians)?;
+    }
     let elsewhere = request.recipient.as_deref().map(Recipient::parse).transpose()?;
 
     durable::create_folders(&base, 0o755)?;
