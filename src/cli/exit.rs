@@ -71,11 +71,10 @@ fn narrower(path: &[&str], code: u8) -> Option<&'static str> {
     const WIDE: &str = "refused: a file that holds a secret can be read by others, or is none";
     Some(match (path, code) {
         (["init"], 0) => "done: everything stands, and works with the environment that cron would give",
-        (["list" | "show" | "cat"], 0) => "done",
         (["check"], 0) => "authentic and whole",
         (["custody", "test"], 0) => "an identity opens the sealing key",
         (["config", "check"], 0) => "everything that the configuration names was tried and works",
-        (["custody" | "key", ..] | ["demo" | "completions" | "man"], 0) => "done",
+        (["custody" | "key", ..] | ["list" | "show" | "cat" | "demo" | "completions" | "man"], 0) => "done",
         (["prove" | "verify"], 3) => {
             "nothing failed and nothing was proved: there is nothing to try the key on, or its cipher proves little"
         }

@@ -1,5 +1,6 @@
 //! `verify`: would this bundle restore, with the escrowed key or with this one?
 
+use std::io::Read;
 use std::path::PathBuf;
 
 use serde_json::json;
@@ -76,23 +77,23 @@ fn verify(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, request: &Req
     let others = escrowed(desk, shelf, &sealing, scheme, &header, Some(&candidate.fingerprint))?;
     let others: Vec<_> = others.into_iter().map(|c| (c.fingerprint, c.effective)).collect();
 
-    if request.deep {
-        desk.progress.stage("check every digest", None, Unit::Bytes);
-        opened.check(Scope::Members, desk.progress.as_ref())?;
-    }
     let profile = profile_of(config, &header)?;
-    let (mut proved, summary) = quick(desk, &opened, &sealing, scheme, &candidate, &others, &profile)?;
-    if request.deep {
-        if header.contains.iter().any(|c| c == "storage") {
-            let files = extract::verify_deep(&opened, &sealing, desk.progress.as_ref())?;
-            desk.progress.note(&format!("{} files match the list", files.files));
+    let trial = Trial { desk, scheme, candidate: &candidate, others: &others, profile: &profile };
+    let proved = match opened.database_member().filter(|_| request.deep) {
+        // The credentials of the dump itself count, and each is decrypted once.
+        Some(member) => {
+            let summary = trial.summary(&opened, &sealing)?;
+            everything(desk, &opened, &sealing)?;
+            trial.dumped(&opened, &sealing, &member, &summary)?
         }
-        if let Some(member) = opened.database_member() {
-            let deep = dumped(desk, &opened, &sealing, &member, scheme, &candidate, &others, &profile, &summary)?;
-            proved = deep;
+        None => {
+            let (proved, _) = trial.quick(&opened, &sealing)?;
+            if request.deep {
+                everything(desk, &opened, &sealing)?;
+            }
+            proved
         }
-    }
-    desk.progress.finish();
+    };
 
     let verdict = proved.verdict();
     let foreign = !header.keys.contains(&candidate.fingerprint);
@@ -231,80 +232,109 @@ pub(super) fn escrowed(
     Ok(found)
 }
 
-/// Proves the credentials that the proof lists.
-pub(super) fn quick(
-    desk: &Desk<'_>,
-    opened: &Opened<'_>,
-    sealing: &SealingKey,
-    scheme: &dyn Scheme,
-    candidate: &Candidate,
-    others: &[(Fingerprint, EffectiveKey)],
-    profile: &Profile,
-) -> Result<(Proof, ProofSummary)> {
-    let mut reader = ProofReader::begin(opened.read(&Member::Proof, sealing)?)?;
-    let head = reader.head().clone();
-    if head.bundle != opened.header().id {
-        return Err(Error::not_authentic(format!("the proof in bundle {} is of {}", opened.header().id, head.bundle)));
+/// Checks the digest of every object, and every file of the storage against the list.
+fn everything(desk: &Desk<'_>, opened: &Opened<'_>, sealing: &SealingKey) -> Result<()> {
+    desk.progress.stage("check every digest", None, Unit::Bytes);
+    opened.check(Scope::Members, desk.progress.as_ref())?;
+    if opened.header().contains.iter().any(|c| c == "storage") {
+        let files = extract::verify_deep(opened, sealing, desk.progress.as_ref())?;
+        desk.progress.note(&format!("{} files match the list", files.files));
     }
-    if let Some(text) = &head.canary
-        && !canary::opens(scheme, &candidate.effective, &head.bundle, text)
-    {
-        desk.progress.note("the canary does not open: this is not the key that the backup was made with");
-    }
-    let (proved, ()) = prove_with(&options(desk, scheme, candidate, others, profile), |sink| {
-        while let Some(credential) = reader.next_credential()? {
-            sink(credential)?;
-        }
-        Ok(())
-    })?;
-    Ok((proved, reader.finish()?))
+    Ok(())
 }
 
 /// Reads a proof to its end for its summary.
 pub(super) fn summary(opened: &Opened<'_>, sealing: &SealingKey) -> Result<ProofSummary> {
-    let mut reader = ProofReader::begin(opened.read(&Member::Proof, sealing)?)?;
+    end_of(ProofReader::begin(opened.read(&Member::Proof, sealing)?)?)
+}
+
+fn end_of(mut reader: ProofReader<Box<dyn Read + Send>>) -> Result<ProofSummary> {
     while reader.next_credential()?.is_some() {}
     reader.finish()
 }
 
-fn options<'a>(
-    desk: &'a Desk<'_>,
-    scheme: &'a dyn Scheme,
-    candidate: &'a Candidate,
-    others: &'a [(Fingerprint, EffectiveKey)],
-    profile: &'a Profile,
-) -> ProverOptions<'a> {
-    ProverOptions { others, ..ProverOptions::new(scheme, &candidate.effective, profile, desk.progress.as_ref()) }
+/// A key that is tried on a bundle, and what it takes.
+pub(super) struct Trial<'a> {
+    /// Who watches.
+    pub(super) desk: &'a Desk<'a>,
+    /// How the application encrypts.
+    pub(super) scheme: &'a dyn Scheme,
+    /// The key.
+    pub(super) candidate: &'a Candidate,
+    /// Other keys, for what it does not open.
+    pub(super) others: &'a [(Fingerprint, EffectiveKey)],
+    /// Where credentials are.
+    pub(super) profile: &'a Profile,
 }
 
-/// Proves the credentials in the dump itself, and compares its rows with what the proof counted.
-#[expect(clippy::too_many_arguments, reason = "each is a separate fact of one verification")]
-fn dumped(
-    desk: &Desk<'_>,
-    opened: &Opened<'_>,
-    sealing: &SealingKey,
-    member: &Member,
-    scheme: &dyn Scheme,
-    candidate: &Candidate,
-    others: &[(Fingerprint, EffectiveKey)],
-    profile: &Profile,
-    summary: &ProofSummary,
-) -> Result<Proof> {
-    let scratch = Scratch::temporary()?;
-    desk.progress.stage("read the dump", Some(summary.facts.bytes), Unit::Bytes);
-    let mut snapshot = database::open_stream(opened.read(member, sealing)?, &member.base_name(), &scratch)?;
-    let (proved, _) = prove_with(&options(desk, scheme, candidate, others, profile), |sink| {
-        snapshot.credentials(profile, None, &mut |credential| sink(credential))
-    })?;
-    let facts = snapshot.facts(desk.progress.as_ref())?;
-    if facts.tables != summary.facts.tables {
-        let table = summary.facts.tables.iter().find(|(t, n)| facts.tables.get(*t) != Some(n)).map_or("?", |(t, _)| t);
-        return Err(Error::damaged(format!(
-            "the dump in bundle {} does not have the rows that were counted, first in table {table}",
-            opened.header().id
-        )));
+impl Trial<'_> {
+    fn options(&self) -> ProverOptions<'_> {
+        let progress = self.desk.progress.as_ref();
+        ProverOptions {
+            others: self.others,
+            ..ProverOptions::new(self.scheme, &self.candidate.effective, self.profile, progress)
+        }
     }
-    Ok(proved)
+
+    /// Opens the proof, and tries the canary: a wrong key is known before anything large is read.
+    fn begin(&self, opened: &Opened<'_>, sealing: &SealingKey) -> Result<ProofReader<Box<dyn Read + Send>>> {
+        let reader = ProofReader::begin(opened.read(&Member::Proof, sealing)?)?;
+        let head = reader.head();
+        if head.bundle != opened.header().id {
+            let message = format!("the proof in bundle {} is of {}", opened.header().id, head.bundle);
+            return Err(Error::not_authentic(message));
+        }
+        if let Some(text) = &head.canary
+            && !canary::opens(self.scheme, &self.candidate.effective, &head.bundle, text)
+        {
+            let line = "the canary does not open: this is not the key that the backup was made with";
+            self.desk.progress.note(line);
+        }
+        Ok(reader)
+    }
+
+    fn summary(&self, opened: &Opened<'_>, sealing: &SealingKey) -> Result<ProofSummary> {
+        end_of(self.begin(opened, sealing)?)
+    }
+
+    /// Proves the credentials that the proof lists.
+    pub(super) fn quick(&self, opened: &Opened<'_>, sealing: &SealingKey) -> Result<(Proof, ProofSummary)> {
+        let mut reader = self.begin(opened, sealing)?;
+        let (proved, ()) = prove_with(&self.options(), |sink| {
+            while let Some(credential) = reader.next_credential()? {
+                sink(credential)?;
+            }
+            Ok(())
+        })?;
+        Ok((proved, reader.finish()?))
+    }
+
+    /// Proves the credentials in the dump itself, and compares its rows with what the proof counted.
+    fn dumped(
+        &self,
+        opened: &Opened<'_>,
+        sealing: &SealingKey,
+        member: &Member,
+        summary: &ProofSummary,
+    ) -> Result<Proof> {
+        let scratch = Scratch::temporary()?;
+        let progress = self.desk.progress.as_ref();
+        progress.stage("read the dump", Some(summary.facts.bytes), Unit::Bytes);
+        let mut snapshot = database::open_stream(opened.read(member, sealing)?, &member.base_name(), &scratch)?;
+        let (proved, _) = prove_with(&self.options(), |sink| {
+            snapshot.credentials(self.profile, None, &mut |credential| sink(credential))
+        })?;
+        let facts = snapshot.facts(progress)?;
+        if facts.tables != summary.facts.tables {
+            let differs = |(table, rows): &(&String, &u64)| facts.tables.get(*table) != Some(*rows);
+            let table = summary.facts.tables.iter().find(differs).map_or("?", |(table, _)| table);
+            return Err(Error::damaged(format!(
+                "the dump in bundle {} does not have the rows that were counted, first in table {table}",
+                opened.header().id
+            )));
+        }
+        Ok(proved)
+    }
 }
 
 /// Signs what was found into the ledger, where this machine has a signer of its own.

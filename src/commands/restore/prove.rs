@@ -5,7 +5,7 @@ use crate::appkey::EffectiveKey;
 use crate::appkey::proof::{Counts, ProverOptions, Verdict, prove_with};
 use crate::appkey::schemes::{self, Scheme};
 use crate::commands::shelf::Shelf;
-use crate::commands::verify::{self, Candidate};
+use crate::commands::verify::{self, Candidate, Trial};
 use crate::commands::{Desk, proof};
 use crate::config::Config;
 use crate::config::profile::Profile;
@@ -57,8 +57,8 @@ pub(super) fn bundle(
             summary,
         });
     };
-    let (proved, summary) =
-        verify::quick(desk, &source.opened, &source.sealing, scheme, &candidate, &others, &profile)?;
+    let trial = Trial { desk, scheme, candidate: &candidate, others: &others, profile: &profile };
+    let (proved, summary) = trial.quick(&source.opened, &source.sealing)?;
     let verdict = proved.verdict();
     if verdict != Verdict::Proved && !request.accept_unproved {
         for line in proof::failure_lines(&proved) {
