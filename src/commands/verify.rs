@@ -79,20 +79,17 @@ fn verify(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, request: &Req
 
     let profile = profile_of(config, &header)?;
     let trial = Trial { desk, scheme, candidate: &candidate, others: &others, profile: &profile };
-    let proved = match opened.database_member().filter(|_| request.deep) {
+    let proved = if let Some(member) = opened.database_member().filter(|_| request.deep) {
         // The credentials of the dump itself count, and each is decrypted once.
-        Some(member) => {
-            let summary = trial.summary(&opened, &sealing)?;
+        let summary = trial.summary(&opened, &sealing)?;
+        everything(desk, &opened, &sealing)?;
+        trial.dumped(&opened, &sealing, &member, &summary)?
+    } else {
+        let (proved, _) = trial.quick(&opened, &sealing)?;
+        if request.deep {
             everything(desk, &opened, &sealing)?;
-            trial.dumped(&opened, &sealing, &member, &summary)?
         }
-        None => {
-            let (proved, _) = trial.quick(&opened, &sealing)?;
-            if request.deep {
-                everything(desk, &opened, &sealing)?;
-            }
-            proved
-        }
+        proved
     };
 
     let verdict = proved.verdict();
