@@ -185,8 +185,8 @@ pub(super) struct Prove {
         help = "Where the key is: env:NAME, file:PATH, dotenv:PATH#NAME or prompt: [default: the configured one]"
     )]
     pub(super) key: Option<String>,
-    /// The application, which says where credentials are
-    #[arg(long, value_name = "NAME")]
+    /// The application, or a file that describes it: where its credentials are, how it encrypts them
+    #[arg(long, value_name = "NAME|FILE")]
     pub(super) app: Option<String>,
     /// Try every credential (the default)
     #[arg(long, conflicts_with = "sample")]
@@ -198,8 +198,8 @@ pub(super) struct Prove {
 
 #[derive(Args)]
 pub(super) struct Init {
-    /// The application
-    #[arg(long, value_name = "NAME")]
+    /// The application, or a file that describes it
+    #[arg(long, value_name = "NAME|FILE")]
     pub(super) app: Option<String>,
     /// Its database: sqlite:PATH
     #[arg(long, value_name = "URL")]

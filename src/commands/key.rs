@@ -1,5 +1,7 @@
 //! `key fingerprint` and `key lint`: what the application really uses of a key, and whether it is a good one.
 
+use std::path::Path;
+
 use serde_json::json;
 
 use super::host::{Host, read_key};
@@ -19,7 +21,7 @@ fn scheme_and_key(
 ) -> Result<(&'static dyn Scheme, KeyText, Option<Uuid>)> {
     let host = config.map(Host::new).transpose()?;
     let scheme = match (app, &host) {
-        (Some(app), _) => schemes::by_name(&Profile::embedded(app)?.scheme)?,
+        (Some(app), _) => schemes::by_name(&Profile::find(app, Path::new(""))?.scheme)?,
         (None, Some(host)) => host.scheme,
         (None, None) => schemes::by_name("package-broker")?,
     };

@@ -1,5 +1,7 @@
 //! `prove`: does this key open the credentials in this database, or in this dump?
 
+use std::path::Path;
+
 use serde_json::json;
 
 use super::host::{Host, read_key};
@@ -29,9 +31,9 @@ pub struct Request {
 pub fn run(desk: &Desk<'_>, request: &Request, config: Option<Config>) -> Result<Outcome> {
     let host = config.map(Host::new).transpose()?;
     let profile = match (&request.app, &host) {
-        (Some(app), _) => Profile::embedded(app)?,
+        (Some(app), _) => Profile::find(app, Path::new(""))?,
         (None, Some(host)) => host.config.profile.clone(),
-        (None, None) => Profile::embedded("package-broker")?,
+        (None, None) => Profile::find("package-broker", Path::new(""))?,
     };
     let scheme = schemes::by_name(&profile.scheme)?;
     let key = match (&request.key, &host) {

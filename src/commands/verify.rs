@@ -1,7 +1,7 @@
 //! `verify`: would this bundle restore, with the escrowed key or with this one?
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
@@ -141,7 +141,7 @@ fn verify(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, request: &Req
 pub(super) fn profile_of(config: Option<&Config>, header: &Header) -> Result<Profile> {
     match config.filter(|c| c.app == header.app) {
         Some(config) => Ok(config.profile.clone()),
-        None => Profile::embedded(header.app.as_str()),
+        None => Profile::find(header.app.as_str(), Path::new("")),
     }
 }
 

@@ -103,10 +103,7 @@ impl Config {
         let app: AppName = app.parse().map_err(|e: Error| e.context(here("app")))?;
         let profile = match raw.profile {
             Some(profile) => Profile::parse(&profile.to_string(), &here("[profile]"))?,
-            None => match durable::read_file(&base.join(format!("policies/apps/{app}.toml")), 1 << 20) {
-                Ok(bytes) => Profile::parse(&String::from_utf8_lossy(&bytes), &format!("policies/apps/{app}.toml"))?,
-                Err(_) => Profile::embedded(app.as_str())?,
-            },
+            None => Profile::find(app.as_str(), &base)?,
         };
         let mut escrows = Vec::new();
         for escrow in raw.escrow {

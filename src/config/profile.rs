@@ -1,9 +1,11 @@
 //! Application profiles: where an application keeps its key and its credentials, as data.
 
+use std::path::Path;
+
 use serde::Deserialize;
 
 use crate::ground::names::AppName;
-use crate::ground::{Error, Result};
+use crate::ground::{Error, Kind, Result, durable};
 
 /// What is known of an application; a file in `policies/apps/`, or `[profile]` in `strongroom.toml`.
 #[derive(Debug, Clone, Deserialize)]
@@ -64,12 +66,24 @@ impl Profile {
         Ok(profile)
     }
 
+    /// The profile that a name or a file's path means: a file `policies/apps/<name>.toml` below `base` goes before an embedded one.
+    pub fn find(app: &str, base: &Path) -> Result<Self> {
+        let path = Path::new(app);
+        let named = path.extension().is_some_and(|e| e == "toml");
+        let path = if named { base.join(path) } else { base.join(format!("policies/apps/{app}.toml")) };
+        match durable::read_file(&path, 1 << 20) {
+            Ok(bytes) => Self::parse(&String::from_utf8_lossy(&bytes), &path.display().to_string()),
+            Err(error) if error.kind() == Kind::NotFound && !named => Self::embedded(app),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The embedded profile of this application.
     pub fn embedded(app: &str) -> Result<Self> {
         let Some((name, text)) = EMBEDDED.iter().find(|(name, _)| *name == app) else {
             let known: Vec<_> = EMBEDDED.iter().map(|(name, _)| *name).collect();
             return Err(Error::usage(format!("there is no profile for {app:?}"))
-                .hint(format!("Known: {}. Another application is described under [profile].", known.join(", "))));
+                .hint(format!("Known: {}. Another application is described in policies/apps/{app}.toml here, or under [profile] of strongroom.toml.", known.join(", "))));
         };
         Self::parse(text, &format!("policies/apps/{name}.toml"))
     }
@@ -78,6 +92,24 @@ impl Profile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_goes_before_an_embedded_profile_and_its_faults_are_told() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let find = |app: &str| Profile::find(app, folder.path());
+        assert_eq!(find("package-broker").expect("embedded").credentials[0].table, "repositories");
+        assert_eq!(find("other.toml").expect_err("missing").kind(), Kind::NotFound);
+        assert_eq!(find("other").expect_err("unknown").kind(), Kind::Usage);
+        let other = EMBEDDED[0].1.replace("\"repositories\"\ncolumn", "\"sources\"\ncolumn");
+        std::fs::create_dir_all(folder.path().join("policies/apps")).expect("a folder");
+        std::fs::write(folder.path().join("policies/apps/package-broker.toml"), &other).expect("written");
+        std::fs::write(folder.path().join("mine.toml"), &other).expect("written");
+        for app in ["package-broker", "mine.toml"] {
+            assert_eq!(find(app).expect("the file").credentials[0].table, "sources");
+        }
+        std::fs::write(folder.path().join("mine.toml"), "app = 1").expect("written");
+        assert_eq!(find("mine.toml").expect_err("no profile").kind(), Kind::Usage);
+    }
 
     #[test]
     fn every_embedded_profile_reads() {

@@ -170,7 +170,7 @@ fn settle(desk: &Desk<'_>, request: &Request, base: &Path) -> Result<Settled> {
             None => Ok(None),
         }
     };
-    let profile = Profile::embedded(request.app.as_deref().unwrap_or("package-broker"))?;
+    let profile = Profile::find(request.app.as_deref().unwrap_or("package-broker"), base)?;
     let database = ask(&request.database, "Database URL (sqlite:PATH)")?;
     let storage = ask(&request.storage, "Storage URL (file:PATH; empty for none)")?;
     let archive = ask(&request.archive, "Archive URL, where bundles go (file:PATH)")?

@@ -186,6 +186,6 @@ impl Copying<'_> {
             self.path.display(),
             self.options.max_lock.as_secs_f32()
         ))
-        .hint("Raise [database] max_lock, back up at a quieter time, or set `PRAGMA journal_mode = WAL` once: then nobody waits.")
+        .hint("Raise [database] max_lock_seconds, back up at a quieter time, or set `PRAGMA journal_mode = WAL` once: then nobody waits.")
     }
 }
