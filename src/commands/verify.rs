@@ -102,7 +102,7 @@ fn verify(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, request: &Req
                 candidate.fingerprint.short(),
                 header.keys.first().map_or("none", |k| k.short())
             ),
-            "Two texts may be one key; these two are not.",
+            "Give the key that was in use when the bundle was made, or leave out --key to try the sealed one.",
         ));
     }
     if request.deep

@@ -84,9 +84,6 @@ impl Plan {
         if let Some(database) = &self.database {
             lines.push(format!("  database: {}", database.target));
             lines.extend(database.steps.iter().map(|s| format!("    {s}")));
-            if let Some(kept) = &database.kept_as {
-                lines.push(format!("    the present database is kept as {kept}"));
-            }
         }
         if let Some(storage) = &self.storage {
             lines.push(format!(

@@ -121,7 +121,9 @@ impl<R: Read> SealedReader<R> {
     }
 
     fn damaged(&self, why: &str) -> io::Error {
-        Error::damaged(format!("{} is damaged: {why}", self.what)).into_io()
+        Error::damaged(format!("{} is damaged: {why}", self.what))
+            .hint("Take this object from another copy of the archive.")
+            .into_io()
     }
 
     /// Opens the next chunk into the buffer.
