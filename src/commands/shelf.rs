@@ -11,7 +11,7 @@ use crate::config::url::PlaceUrl;
 use crate::custody::card::Card;
 use crate::custody::{self, Identities};
 use crate::ground::names::{AppName, BundleId, ObjectName, SealingId, Sha256Hex, Uuid};
-use crate::ground::{Error, Result, durable};
+use crate::ground::{Error, Kind, Result, durable};
 use crate::ledger::{Ledger, Selector};
 use crate::sealing::SealingKey;
 use crate::signer::Trusted;
@@ -122,12 +122,18 @@ impl Shelf {
         identities: &Identities<'_>,
         bundle: Option<&Opened<'_>>,
     ) -> Result<SealingKey> {
-        match custody::open(self.archive.as_ref(), sealing, identities) {
-            Err(error) if error.kind() == crate::ground::Kind::NotFound => {
-                let Some(bytes) = bundle.and_then(|b| b.wrapped_identity().transpose()) else { return Err(error) };
-                custody::open_wrapped(&bytes?, sealing, identities, "identity.age of the bundle")
+        let error = match custody::open(self.archive.as_ref(), sealing, identities) {
+            Ok(key) => return Ok(key),
+            // A record that does not carry the key's MAC was forged: no copy makes up for that.
+            Err(error) if error.kind() == Kind::NotAuthentic => return Err(error),
+            Err(error) => error,
+        };
+        // The archive's copy may be gone, damaged or somebody else's; the bundle's stands in a signed list.
+        match bundle.map(Opened::wrapped_identity) {
+            Some(Ok(Some(bytes))) => {
+                custody::open_wrapped(&bytes, sealing, identities, "identity.age of the bundle").map_err(|_| error)
             }
-            other => other,
+            _ => Err(error),
         }
     }
 }
