@@ -116,9 +116,7 @@ impl Host {
     pub fn standing_problems(&self, key: Option<&KeyText>) -> Vec<Problem> {
         let mut problems = Vec::new();
         if let Some(key) = key {
-            for finding in lint::lint(self.scheme, key) {
-                problems.push(Problem::new(&format!("key-{}", finding.code), finding.message, finding.hint));
-            }
+            problems.extend(self.key_problems(key));
         }
         if self.config.recovery_identity.exists() {
             problems.push(Problem::new(
@@ -128,6 +126,14 @@ impl Host {
             ));
         }
         problems
+    }
+
+    /// What is to be said about a key's text.
+    pub fn key_problems(&self, key: &KeyText) -> Vec<Problem> {
+        lint::lint(self.scheme, key)
+            .into_iter()
+            .map(|found| Problem::new(&format!("key-{}", found.code), found.message, found.hint))
+            .collect()
     }
 
     /// Tells the result to whoever wants to know; a failure to tell is a problem of its own.
@@ -143,6 +149,15 @@ impl Host {
         child::run(argv, &self.config.environment(), input.as_bytes(), std::time::Duration::from_mins(1))
             .err()
             .map(|e| Problem::from_error(&e.context("the result was not told to [notify] on_result")))
+    }
+
+    /// Tells of a run that failed; what comes back is the error, with a hint when nobody could be told.
+    pub fn told(&self, verb: &str, error: Error) -> Error {
+        let result = serde_json::json!({ "error": Problem::from_error(&error), "exit": error.kind().exit_code() });
+        match self.notify(verb, &result) {
+            Some(problem) => error.hint(problem.message),
+            None => error,
+        }
     }
 }
 

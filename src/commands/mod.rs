@@ -96,6 +96,11 @@ impl Problem {
         Self { code: code.to_owned(), message: message.into(), hint: Some(hint.into()) }
     }
 
+    /// Whether it is advice, and no reason for a person to get up.
+    pub fn is_advice(&self) -> bool {
+        self.code.starts_with("key-") || self.code == "recovery-identity-here" || self.code == "missing-fetchable"
+    }
+
     /// An error that did not stop the work.
     pub fn from_error(error: &Error) -> Self {
         Self { code: error.kind().word().to_owned(), message: error.chain(), hint: error.hints().first().cloned() }

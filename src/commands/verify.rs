@@ -7,7 +7,7 @@ use serde_json::json;
 use super::host::{Host, read_key};
 use super::shelf::{self, Shelf};
 use super::{Desk, Outcome, Problem, proof};
-use crate::appkey::proof::{Proof, ProverOptions, Verdict, prove_with};
+use crate::appkey::proof::{Counts, Proof, ProverOptions, Verdict, prove_with};
 use crate::appkey::schemes::{self, Scheme};
 use crate::appkey::{EffectiveKey, KeyText, canary, fingerprint};
 use crate::bundle::{Header, Member, Opened, ProofReader, ProofSummary, Scope, extract};
@@ -55,6 +55,20 @@ impl Candidate {
 
 /// Verifies one bundle.
 pub fn run(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, request: &Request) -> Result<Outcome> {
+    let host = config.cloned().map(Host::new).transpose()?;
+    let result = verify(desk, shelf, config, request);
+    desk.progress.finish();
+    match (result, host) {
+        (Ok(mut outcome), Some(host)) => {
+            outcome.problems.extend(host.notify("verify", &outcome.json));
+            Ok(outcome)
+        }
+        (Err(error), Some(host)) => Err(host.told("verify", error)),
+        (result, None) => result,
+    }
+}
+
+fn verify(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, request: &Request) -> Result<Outcome> {
     let mut ledger = shelf.ledger()?;
     let opened = shelf.bundle(&ledger, &request.bundle)?;
     let header = opened.header().clone();
@@ -63,6 +77,10 @@ pub fn run(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, request: &Re
     let mut problems = Vec::new();
 
     opened.check(Scope::Only(&[Member::Proof, Member::Key]), desk.progress.as_ref())?;
+    // A bundle without a database has no credential: there is nothing that a key could be tried on.
+    if header.database.is_none() {
+        return storage_only(desk, config, request, &opened, &sealing, &mut ledger);
+    }
     let candidate = candidate(desk, shelf, &opened, &sealing, scheme, request.key.as_deref())?;
     let others = escrowed(desk, shelf, &sealing, scheme, &header, Some(&candidate.fingerprint))?;
     let others: Vec<_> = others.into_iter().map(|c| (c.fingerprint, c.effective)).collect();
@@ -74,10 +92,7 @@ pub fn run(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, request: &Re
     let profile = profile_of(config, &header)?;
     let (mut proved, summary) = quick(desk, &opened, &sealing, scheme, &candidate, &others, &profile)?;
     if request.deep {
-        if header.contains.iter().any(|c| c == "storage") {
-            let files = extract::verify_deep(&opened, &sealing, desk.progress.as_ref())?;
-            desk.progress.note(&format!("{} files match the list", files.files));
-        }
+        files(desk, &opened, &sealing)?;
         if let Some(member) = opened.database_member() {
             let deep = dumped(desk, &opened, &sealing, &member, scheme, &candidate, &others, &profile, &summary)?;
             proved = deep;
@@ -112,7 +127,7 @@ pub fn run(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, request: &Re
     if request.deep {
         text.push("  deep: every digest matches; the credentials were taken from the dump itself".to_owned());
     }
-    let outcome = Outcome {
+    Ok(Outcome {
         exit: proof::exit_of(verdict),
         json: json!({
             "bundle": header.id,
@@ -127,14 +142,60 @@ pub fn run(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, request: &Re
         line: format!("bundle {}: {}", header.id, proof::sentence(verdict, &proved.total)),
         text,
         problems,
-    };
-    if let Some(config) = config
-        && let Ok(host) = Host::new(config.clone())
-        && let Some(problem) = host.notify("verify", &outcome.json)
-    {
-        desk.ask.say(&problem.message);
+    })
+}
+
+/// Reads every file of the storage, where the bundle holds one.
+fn files(desk: &Desk<'_>, opened: &Opened<'_>, sealing: &SealingKey) -> Result<()> {
+    if opened.header().contains.iter().any(|c| c == "storage") {
+        let files = extract::verify_deep(opened, sealing, desk.progress.as_ref())?;
+        desk.progress.note(&format!("{} files match the list", files.files));
     }
-    Ok(outcome)
+    Ok(())
+}
+
+/// Verifies a bundle in which no key has anything to open.
+fn storage_only(
+    desk: &Desk<'_>,
+    config: Option<&Config>,
+    request: &Request,
+    opened: &Opened<'_>,
+    sealing: &SealingKey,
+    ledger: &mut crate::ledger::Ledger<'_>,
+) -> Result<Outcome> {
+    let header = opened.header();
+    summary(opened, sealing)?;
+    let mut problems = Vec::new();
+    if request.deep {
+        desk.progress.stage("check every digest", None, Unit::Bytes);
+        opened.check(Scope::Members, desk.progress.as_ref())?;
+        files(desk, opened, sealing)?;
+        problems.extend(sign_verification(config, ledger, header, opened.digest(), Verdict::Unproven));
+    }
+    desk.progress.finish();
+    let mut text = vec![
+        format!("bundle {}: authentic, signed by {}", header.id, header.signer),
+        "  it holds no database, so there is nothing to prove".to_owned(),
+    ];
+    if request.deep {
+        text.push("  deep: every digest matches".to_owned());
+    }
+    Ok(Outcome {
+        exit: if problems.is_empty() { 0 } else { super::ATTENTION },
+        json: json!({
+            "bundle": header.id,
+            "verdict": Verdict::Unproven,
+            "fingerprint": header.keys.first(),
+            "credentials": proof::counts_json(&Counts::default()),
+            "authentic": true,
+            "deep": request.deep,
+            "failures": [],
+            "problems": problems,
+        }),
+        line: problems.first().map(|p| p.message.clone()).unwrap_or_default(),
+        text,
+        problems,
+    })
 }
 
 /// The application's profile: the configured one if it is for this application.

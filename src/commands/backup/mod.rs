@@ -69,13 +69,7 @@ pub fn run(desk: &Desk<'_>, config: Config, request: &Request) -> Result<Outcome
             }
             Ok(outcome)
         }
-        Err(error) => {
-            let told = serde_json::json!({ "error": Problem::from_error(&error), "exit": error.kind().exit_code() });
-            match host.notify("backup", &told) {
-                Some(problem) => Err(error.hint(problem.message)),
-                None => Err(error),
-            }
-        }
+        Err(error) => Err(host.told("backup", error)),
     }
 }
 

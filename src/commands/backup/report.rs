@@ -57,18 +57,13 @@ pub(super) fn storage_problems(report: &StoreReport) -> Vec<Problem> {
     problems
 }
 
-/// Problems that are advice and no reason for a person to get up.
-fn only_advice(problem: &Problem) -> bool {
-    problem.code.starts_with("key-") || problem.code == "recovery-identity-here" || problem.code == "missing-fetchable"
-}
-
 /// The outcome: text, JSON and exit code.
 pub(super) fn outcome(facts: Facts<'_>) -> Outcome {
     let Facts { host, header, seq, counts, stored, missing, escrows, problems, proof_failures, tried_live } = facts;
     let verdict = header.verdict;
     // Without a database there is nothing that a proof could be about.
     let to_prove = tried_live && host.config.database.is_some();
-    let well = (!to_prove || verdict == Verdict::Proved) && problems.iter().all(only_advice);
+    let well = (!to_prove || verdict == Verdict::Proved) && problems.iter().all(Problem::is_advice);
     let mut text = vec![format!("bundle {} (ledger entry {seq})", header.id)];
     if to_prove {
         text.push(format!("  {}", proof::sentence(verdict, &counts)));
@@ -93,7 +88,7 @@ pub(super) fn outcome(facts: Facts<'_>) -> Outcome {
             format!(
                 "bundle {}: stored; {}",
                 header.id,
-                problems.iter().find(|p| !only_advice(p)).map_or("", |p| p.message.as_str())
+                problems.iter().find(|p| !p.is_advice()).map_or("", |p| p.message.as_str())
             )
         }
         _ => format!("bundle {}: stored; {}", header.id, proof::sentence(verdict, &counts)),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 use zeroize::Zeroizing;
 
+use super::host::Host;
 use super::{Desk, Outcome, Problem};
 use crate::appkey::source::Reference;
 use crate::archive;
@@ -132,9 +133,10 @@ pub fn run(desk: &Desk<'_>, request: &Request) -> Result<Outcome> {
             "Move it to where this host cannot read it, now; every backup reminds you until you do.",
         ));
     }
+    problems.extend(lint_key(desk, config));
     problems.extend(rehearse(desk, path));
     Ok(Outcome {
-        exit: if problems.iter().any(|p| p.code != "recovery-identity-here") { super::ATTENTION } else { 0 },
+        exit: if problems.iter().all(Problem::is_advice) { 0 } else { super::ATTENTION },
         json: json!({
             "config": path,
             "archive": id,
@@ -244,6 +246,13 @@ fn ask_passphrase(desk: &Desk<'_>) -> Result<Option<Zeroizing<String>>> {
 fn absolute(url: &str, place: &PlaceUrl) -> String {
     let PlaceUrl::File(path) = place;
     if path.is_absolute() { format!("file:{}", path.display()) } else { url.to_owned() }
+}
+
+/// What is to be said about the key itself; one that cannot be read is for the rehearsal to name.
+fn lint_key(desk: &Desk<'_>, config: Config) -> Vec<Problem> {
+    let Ok(host) = Host::new(config) else { return Vec::new() };
+    let Ok(key) = host.key_text(desk, None) else { return Vec::new() };
+    host.key_problems(&key)
 }
 
 /// Tries everything again as cron would: a bare environment, another folder, nobody to ask.
