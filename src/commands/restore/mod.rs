@@ -9,10 +9,11 @@ use std::path::PathBuf;
 use globset::GlobMatcher;
 use serde::Serialize;
 
+use super::host::Host;
 use super::shelf::{self, Shelf};
 use super::{Desk, Outcome, human_bytes};
 use crate::bundle::extract::ExtractPlan;
-use crate::bundle::{Opened, Scope};
+use crate::bundle::{Member, Opened, Scope};
 use crate::config::Config;
 use crate::database::DatabasePlan;
 use crate::ground::names::{BundleId, Fingerprint};
@@ -124,9 +125,11 @@ impl<'a> Source<'a> {
     /// Checks the digest of every object that the restore will use.
     fn authenticate(&self, desk: &Desk<'_>, request: &Request) -> Result<()> {
         desk.progress.stage("check every digest", None, Unit::Bytes);
-        self.opened.check(Scope::Members, desk.progress.as_ref())?;
+        let mut members = vec![Member::Proof, Member::Key];
+        members.extend(self.opened.database_member().filter(|_| request.database));
+        self.opened.check(Scope::Only(&members), desk.progress.as_ref())?;
         if request.storage && self.has_storage() {
-            self.files().check(Scope::Everything, desk.progress.as_ref())?;
+            self.files().check(Scope::Storage, desk.progress.as_ref())?;
         }
         Ok(())
     }
@@ -134,6 +137,16 @@ impl<'a> Source<'a> {
 
 /// Restores, or plans to.
 pub fn run(desk: &Desk<'_>, shelf: &Shelf, config: Option<Config>, request: &Request) -> Result<Outcome> {
+    let host = config.clone().map(Host::new).transpose()?;
+    let result = restore(desk, shelf, config, request);
+    desk.progress.finish();
+    match (result, host.filter(|_| !request.dry_run)) {
+        (Err(error), Some(host)) => Err(host.told("restore", error)),
+        (result, _) => result,
+    }
+}
+
+fn restore(desk: &Desk<'_>, shelf: &Shelf, config: Option<Config>, request: &Request) -> Result<Outcome> {
     let ledger = shelf.ledger()?;
     let opened = shelf.bundle(&ledger, &request.bundle)?;
     let storage = if request.storage { super::bundles::storage_bundle(shelf, &ledger, &opened)? } else { None };
@@ -144,17 +157,14 @@ pub fn run(desk: &Desk<'_>, shelf: &Shelf, config: Option<Config>, request: &Req
         return Err(Error::refused("the bundle and the storage that goes with it are sealed to different keys")
             .hint("Restore them one after the other: --only database, then --only storage with the other bundle."));
     }
-    let result = if let Some(folder) = &request.target {
-        plain::run(desk, shelf, config.as_ref(), &source, request, folder)
-    } else {
-        let config = config.ok_or_else(|| {
-            Error::usage("a restore over a live system needs its configuration")
-                .hint("Give --config FILE, or write plain files with --target DIR.")
-        })?;
-        live::run(desk, shelf, config, &source, request)
-    };
-    desk.progress.finish();
-    result
+    if let Some(folder) = &request.target {
+        return plain::run(desk, shelf, config.as_ref(), &source, request, folder);
+    }
+    let config = config.ok_or_else(|| {
+        Error::usage("a restore over a live system needs its configuration")
+            .hint("Give --config FILE, or write plain files with --target DIR.")
+    })?;
+    live::run(desk, shelf, config, &source, request)
 }
 
 /// Asks before anything is changed.
