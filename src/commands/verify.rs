@@ -8,7 +8,7 @@ use serde_json::json;
 use super::host::{Host, read_key};
 use super::shelf::{self, Shelf};
 use super::{Desk, Outcome, Problem, proof};
-use crate::appkey::proof::{Proof, ProverOptions, Verdict, prove_with};
+use crate::appkey::proof::{Counts, Proof, ProverOptions, Verdict, prove_with};
 use crate::appkey::schemes::{self, Scheme};
 use crate::appkey::{EffectiveKey, KeyText, canary, fingerprint};
 use crate::bundle::{Header, Member, Opened, ProofReader, ProofSummary, Scope, extract};
@@ -73,6 +73,10 @@ fn verify(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, request: &Req
     let mut problems = Vec::new();
 
     opened.check(Scope::Only(&[Member::Proof, Member::Key]), desk.progress.as_ref())?;
+    // A bundle without a database has no credential: there is nothing that a key could be tried on.
+    if header.database.is_none() {
+        return storage_only(desk, config, request, &opened, &sealing, &mut ledger);
+    }
     let candidate = candidate(desk, shelf, &opened, &sealing, scheme, request.key.as_deref())?;
     let others = escrowed(desk, shelf, &sealing, scheme, &header, Some(&candidate.fingerprint))?;
     let others: Vec<_> = others.into_iter().map(|c| (c.fingerprint, c.effective)).collect();
@@ -132,6 +136,47 @@ fn verify(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, request: &Req
             "problems": problems,
         }),
         line: format!("bundle {}: {}", header.id, proof::sentence(verdict, &proved.total)),
+        text,
+        problems,
+    })
+}
+
+/// Verifies a bundle in which no key has anything to open.
+fn storage_only(
+    desk: &Desk<'_>,
+    config: Option<&Config>,
+    request: &Request,
+    opened: &Opened<'_>,
+    sealing: &SealingKey,
+    ledger: &mut crate::ledger::Ledger<'_>,
+) -> Result<Outcome> {
+    let header = opened.header();
+    summary(opened, sealing)?;
+    let mut problems = Vec::new();
+    if request.deep {
+        everything(desk, opened, sealing)?;
+        problems.extend(sign_verification(config, ledger, header, opened.digest(), Verdict::Unproven));
+    }
+    let mut text = vec![
+        format!("bundle {}: authentic, signed by {}", header.id, header.signer),
+        "  it holds no database, so there is nothing to prove".to_owned(),
+    ];
+    if request.deep {
+        text.push("  deep: every digest matches".to_owned());
+    }
+    Ok(Outcome {
+        exit: if problems.is_empty() { 0 } else { super::ATTENTION },
+        json: json!({
+            "bundle": header.id,
+            "verdict": Verdict::Unproven,
+            "fingerprint": header.keys.first(),
+            "credentials": proof::counts_json(&Counts::default()),
+            "authentic": true,
+            "deep": request.deep,
+            "failures": [],
+            "problems": problems,
+        }),
+        line: problems.first().map(|p| p.message.clone()).unwrap_or_default(),
         text,
         problems,
     })
