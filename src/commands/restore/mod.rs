@@ -124,9 +124,13 @@ impl<'a> Source<'a> {
     /// Checks the digest of every object that the restore will use.
     fn authenticate(&self, desk: &Desk<'_>, request: &Request) -> Result<()> {
         desk.progress.stage("check every digest", None, Unit::Bytes);
-        self.opened.check(Scope::Members, desk.progress.as_ref())?;
-        if request.storage && self.has_storage() {
+        // What one bundle lists is read once, and the members of the other for themselves.
+        let everything = request.storage && self.has_storage();
+        if everything {
             self.files().check(Scope::Everything, desk.progress.as_ref())?;
+        }
+        if !everything || self.storage.is_some() {
+            self.opened.check(Scope::Members, desk.progress.as_ref())?;
         }
         Ok(())
     }
