@@ -64,6 +64,7 @@ pub fn run(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, request: &Re
 
     opened.check(Scope::Only(&[Member::Proof, Member::Key]), desk.progress.as_ref())?;
     let candidate = candidate(desk, shelf, &opened, &sealing, scheme, request.key.as_deref())?;
+    try_canary(desk, &opened, &sealing, scheme, &candidate)?;
     let others = escrowed(desk, shelf, &sealing, scheme, &header, Some(&candidate.fingerprint))?;
     let others: Vec<_> = others.into_iter().map(|c| (c.fingerprint, c.effective)).collect();
 
@@ -215,6 +216,34 @@ pub(super) fn escrowed(
     Ok(found)
 }
 
+/// Tells at once when a key is not the one that the backup was made with: naming other keys and counting come later.
+pub(super) fn try_canary(
+    desk: &Desk<'_>,
+    opened: &Opened<'_>,
+    sealing: &SealingKey,
+    scheme: &dyn Scheme,
+    candidate: &Candidate,
+) -> Result<()> {
+    let reader = ProofReader::begin(opened.read(&Member::Proof, sealing)?)?;
+    must_be_of(opened, &reader)?;
+    let head = reader.head();
+    if let Some(text) = &head.canary
+        && !canary::opens(scheme, &candidate.effective, &head.bundle, text)
+    {
+        desk.progress.note("the canary does not open: this is not the key that the backup was made with");
+    }
+    Ok(())
+}
+
+/// Fails when the proof is of another bundle.
+fn must_be_of<R: std::io::Read>(opened: &Opened<'_>, reader: &ProofReader<R>) -> Result<()> {
+    let (here, there) = (&opened.header().id, &reader.head().bundle);
+    if here == there {
+        return Ok(());
+    }
+    Err(Error::not_authentic(format!("the proof in bundle {here} is of {there}")))
+}
+
 /// Proves the credentials that the proof lists.
 pub(super) fn quick(
     desk: &Desk<'_>,
@@ -226,15 +255,7 @@ pub(super) fn quick(
     profile: &Profile,
 ) -> Result<(Proof, ProofSummary)> {
     let mut reader = ProofReader::begin(opened.read(&Member::Proof, sealing)?)?;
-    let head = reader.head().clone();
-    if head.bundle != opened.header().id {
-        return Err(Error::not_authentic(format!("the proof in bundle {} is of {}", opened.header().id, head.bundle)));
-    }
-    if let Some(text) = &head.canary
-        && !canary::opens(scheme, &candidate.effective, &head.bundle, text)
-    {
-        desk.progress.note("the canary does not open: this is not the key that the backup was made with");
-    }
+    must_be_of(opened, &reader)?;
     let (proved, ()) = prove_with(&options(desk, scheme, candidate, others, profile), |sink| {
         while let Some(credential) = reader.next_credential()? {
             sink(credential)?;
