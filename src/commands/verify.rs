@@ -78,6 +78,7 @@ fn verify(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, request: &Req
         return storage_only(desk, config, request, &opened, &sealing, &mut ledger);
     }
     let candidate = candidate(desk, shelf, &opened, &sealing, scheme, request.key.as_deref())?;
+    try_canary(desk, &opened, &sealing, scheme, &candidate)?;
     let others = escrowed(desk, shelf, &sealing, scheme, &header, Some(&candidate.fingerprint))?;
     let others: Vec<_> = others.into_iter().map(|c| (c.fingerprint, c.effective)).collect();
 
@@ -85,7 +86,7 @@ fn verify(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, request: &Req
     let trial = Trial { desk, scheme, candidate: &candidate, others: &others, profile: &profile };
     let proved = if let Some(member) = opened.database_member().filter(|_| request.deep) {
         // The credentials of the dump itself count, and each is decrypted once.
-        let summary = trial.summary(&opened, &sealing)?;
+        let summary = summary(&opened, &sealing)?;
         everything(desk, &opened, &sealing)?;
         trial.dumped(&opened, &sealing, &member, &summary)?
     } else {
@@ -285,12 +286,37 @@ fn everything(desk: &Desk<'_>, opened: &Opened<'_>, sealing: &SealingKey) -> Res
     Ok(())
 }
 
-/// Reads a proof to its end for its summary.
-pub(super) fn summary(opened: &Opened<'_>, sealing: &SealingKey) -> Result<ProofSummary> {
-    end_of(ProofReader::begin(opened.read(&Member::Proof, sealing)?)?)
+/// Begins to read a bundle's proof, which must be of that bundle.
+fn proof_of(opened: &Opened<'_>, sealing: &SealingKey) -> Result<ProofReader<Box<dyn Read + Send>>> {
+    let reader = ProofReader::begin(opened.read(&Member::Proof, sealing)?)?;
+    let (here, there) = (&opened.header().id, &reader.head().bundle);
+    if here == there {
+        return Ok(reader);
+    }
+    Err(Error::not_authentic(format!("the proof in bundle {here} is of {there}")))
 }
 
-fn end_of(mut reader: ProofReader<Box<dyn Read + Send>>) -> Result<ProofSummary> {
+/// Tells at once when a key is not the one that the backup was made with: naming other keys and counting come later.
+pub(super) fn try_canary(
+    desk: &Desk<'_>,
+    opened: &Opened<'_>,
+    sealing: &SealingKey,
+    scheme: &dyn Scheme,
+    candidate: &Candidate,
+) -> Result<()> {
+    let reader = proof_of(opened, sealing)?;
+    let head = reader.head();
+    if let Some(text) = &head.canary
+        && !canary::opens(scheme, &candidate.effective, &head.bundle, text)
+    {
+        desk.progress.note("the canary does not open: this is not the key that the backup was made with");
+    }
+    Ok(())
+}
+
+/// Reads a proof to its end for its summary.
+pub(super) fn summary(opened: &Opened<'_>, sealing: &SealingKey) -> Result<ProofSummary> {
+    let mut reader = proof_of(opened, sealing)?;
     while reader.next_credential()?.is_some() {}
     reader.finish()
 }
@@ -318,30 +344,9 @@ impl Trial<'_> {
         }
     }
 
-    /// Opens the proof, and tries the canary: a wrong key is known before anything large is read.
-    fn begin(&self, opened: &Opened<'_>, sealing: &SealingKey) -> Result<ProofReader<Box<dyn Read + Send>>> {
-        let reader = ProofReader::begin(opened.read(&Member::Proof, sealing)?)?;
-        let head = reader.head();
-        if head.bundle != opened.header().id {
-            let message = format!("the proof in bundle {} is of {}", opened.header().id, head.bundle);
-            return Err(Error::not_authentic(message));
-        }
-        if let Some(text) = &head.canary
-            && !canary::opens(self.scheme, &self.candidate.effective, &head.bundle, text)
-        {
-            let line = "the canary does not open: this is not the key that the backup was made with";
-            self.desk.progress.note(line);
-        }
-        Ok(reader)
-    }
-
-    fn summary(&self, opened: &Opened<'_>, sealing: &SealingKey) -> Result<ProofSummary> {
-        end_of(self.begin(opened, sealing)?)
-    }
-
     /// Proves the credentials that the proof lists.
     pub(super) fn quick(&self, opened: &Opened<'_>, sealing: &SealingKey) -> Result<(Proof, ProofSummary)> {
-        let mut reader = self.begin(opened, sealing)?;
+        let mut reader = proof_of(opened, sealing)?;
         let (proved, ()) = prove_with(&self.options(), |sink| {
             while let Some(credential) = reader.next_credential()? {
                 sink(credential)?;

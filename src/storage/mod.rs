@@ -188,7 +188,7 @@ pub trait Target: Send + Sync {
     /// Gives an entry that stands already its look: mode, owner, times.
     fn dress(&self, path: &[u8], look: &Look, owner: Owner) -> Result<()>;
 
-    /// Makes everything so far last.
+    /// Makes everything so far last; may be called beside the other calls, for what they have done by then.
     fn sync(&self) -> Result<()>;
 
     /// Hands out every path that stands in the target, in raw byte order.

@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use zeroize::Zeroizing;
 
-use super::{Outcome, Scheme};
+use super::{Outcome, Scheme, stretch};
 use crate::appkey::{EffectiveKey, KeyText};
 use crate::ground::names::random;
 use crate::ground::{Error, Result};
@@ -37,9 +37,7 @@ pub struct PackageBroker;
 
 /// The AES key of one value.
 fn derive(key: &EffectiveKey, salt: &[u8]) -> Zeroizing<[u8; 32]> {
-    let mut derived = Zeroizing::new([0; 32]);
-    pbkdf2::pbkdf2_hmac::<sha2::Sha256>(key.expose(), salt, ITERATIONS, derived.as_mut());
-    derived
+    stretch::pbkdf2(key.expose(), salt, ITERATIONS)
 }
 
 /// Decodes as `atob` does: ASCII white space left out, padding whole or missing, everything else refused.

@@ -166,20 +166,27 @@ impl Todo {
 
     /// Hands out what is to be done of one kind, by path; `backwards` from the last to the first.
     pub(super) fn each(&self, action: Action, backwards: bool, visit: Visit<'_>) -> Result<()> {
+        // Two statements, because `?2 IS NULL OR …` would walk from the beginning for every page.
         let (compare, order) = if backwards { ("<", "DESC") } else { (">", "ASC") };
+        let first = format!("SELECT path, line FROM todo WHERE action = ?1 ORDER BY path {order} LIMIT ?2");
+        let next = format!(
+            "SELECT path, line FROM todo WHERE action = ?1 AND path {compare} ?3 ORDER BY path {order} LIMIT ?2"
+        );
         let mut from: Option<Vec<u8>> = None;
         loop {
-            let page: Vec<(Vec<u8>, Option<Vec<u8>>)> = self
-                .connection()
-                .prepare_cached(&format!(
-                    "SELECT path, line FROM todo WHERE action = ?1 AND (?2 IS NULL OR path {compare} ?2)
-                     ORDER BY path {order} LIMIT ?3"
-                ))
-                .and_then(|mut s| {
-                    s.query_map(params![action as i64, from, PAGE], |row| Ok((row.get(0)?, row.get(1)?)))
-                        .and_then(Iterator::collect)
-                })
-                .map_err(|e| failed(&e))?;
+            let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+            let page: Vec<(Vec<u8>, Option<Vec<u8>>)> = {
+                let connection = self.connection();
+                match &from {
+                    None => connection
+                        .prepare_cached(&first)
+                        .and_then(|mut s| s.query_map(params![action as i64, PAGE], read).and_then(Iterator::collect)),
+                    Some(from) => connection.prepare_cached(&next).and_then(|mut s| {
+                        s.query_map(params![action as i64, PAGE, from], read).and_then(Iterator::collect)
+                    }),
+                }
+                .map_err(|e| failed(&e))?
+            };
             let Some(last) = page.last() else { return Ok(()) };
             from = Some(last.0.clone());
             for (path, line) in page {

@@ -50,6 +50,9 @@ pub(super) fn bundle(
         (None, Err(_)) if request.accept_unproved || header.database.is_none() => None,
         (None, Err(error)) => return Err(error.hint("--accept-unproved restores without a key.")),
     };
+    if let Some(candidate) = &candidate {
+        verify::try_canary(desk, &source.opened, &source.sealing, scheme, candidate)?;
+    }
     let others =
         verify::escrowed(desk, shelf, &source.sealing, scheme, header, candidate.as_ref().map(|c| &c.fingerprint))?;
     let others: Vec<(Fingerprint, EffectiveKey)> = others.into_iter().map(|c| (c.fingerprint, c.effective)).collect();
