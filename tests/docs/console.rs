@@ -58,6 +58,7 @@ pub(crate) fn run(document: &str) {
         if bless {
             let mut shown: Vec<String> = printed.iter().map(|line| bound.to_document(line)).collect();
             normal::same(&shown, &printed, &mut bound);
+            shown = normal::elided(&step.expected, shown);
             if exit != 0 {
                 shown.push(format!("(exit code {exit})"));
             }
