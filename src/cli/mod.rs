@@ -89,6 +89,16 @@ impl Global {
         Config::load(&self.config_path(), &desk.variables)
     }
 
+    /// The configuration of a verb that can do with flags instead.
+    fn config_of_the_shelf(&self, desk: &Desk<'_>) -> Result<Config> {
+        self.config(desk).map_err(|error| {
+            if self.config_path().exists() {
+                return error;
+            }
+            error.hint("On a machine without one: --card recovery-card.txt, or --archive URL and --signer RW….")
+        })
+    }
+
     /// The configuration if one is named or stands here; verbs that can do without use this.
     fn config_if_any(&self, desk: &Desk<'_>) -> Result<Option<Config>> {
         if self.config.is_none() && !Path::new(config::FILE_NAME).exists() {
@@ -113,7 +123,7 @@ fn elsewhere(place: &Place) -> bool {
 }
 
 fn dispatch(desk: &Desk<'_>, global: &Global, verb: Verb) -> Result<End> {
-    let shelf = |place: &Place| Shelf::open(desk, &flags(place), || global.config(desk));
+    let shelf = |place: &Place| Shelf::open(desk, &flags(place), || global.config_of_the_shelf(desk));
     let outcome = match verb {
         Verb::Prove(a) => {
             let _ = a.all;
@@ -223,7 +233,7 @@ fn restore_verb(desk: &Desk<'_>, global: &Global, a: args::Restore) -> Result<Ou
         return Err(Error::usage("a restore over a live system needs its configuration")
             .hint("Give --config FILE or --config-from-bundle, or write plain files with --target DIR."));
     }
-    let shelf = Shelf::open(desk, &flags(&a.place), || global.config(desk))?;
+    let shelf = Shelf::open(desk, &flags(&a.place), || global.config_of_the_shelf(desk))?;
     let include = a
         .include
         .iter()

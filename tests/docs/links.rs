@@ -80,3 +80,13 @@ fn every_link_leads_somewhere() {
     assert!(checked > 10, "only {checked} links were found");
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
+
+/// `console` blocks promise that they are run; only the documents that `guide.rs` runs may have some.
+#[test]
+fn only_documents_that_are_run_have_console_blocks() {
+    for document in documents() {
+        let run = document.ends_with("docs/guide.md") || document == root().join("README.md");
+        let text = std::fs::read_to_string(&document).expect("a document");
+        assert!(run || !text.lines().any(|l| l == "```console"), "{} is not run", document.display());
+    }
+}

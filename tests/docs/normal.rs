@@ -69,6 +69,21 @@ pub(crate) fn same(expected: &[String], printed: &[String], bound: &mut Bound) -
     same
 }
 
+/// New output of a command whose old one had lines left out: the same stretches are left out again, where they can be found.
+pub(crate) fn elided(old: &[String], mut new: Vec<String>) -> Vec<String> {
+    for at in (0..old.len()).filter(|at| old[*at].trim() == "…") {
+        let find = |line: &String, from: usize, new: &[String]| {
+            (from..new.len()).find(|i| same_line(line, &new[*i], &mut Bound::default()))
+        };
+        let from = if at == 0 { Some(0) } else { find(&old[at - 1], 0, &new).map(|i| i + 1) };
+        let to = |from: usize| old.get(at + 1).map_or(Some(new.len()), |line| find(line, from, &new));
+        if let Some((from, to)) = from.and_then(|from| Some((from, to(from)?))) {
+            new.splice(from..to, ["…".to_owned()]);
+        }
+    }
+    new
+}
+
 fn matches(expected: &[String], printed: &[String], bound: &mut Bound) -> bool {
     match expected.split_first() {
         None => printed.is_empty(),
@@ -218,6 +233,19 @@ mod tests {
             assert!(!says("6 files, 192.1 KiB; 10 B stored", wrong, &mut bound), "{wrong}");
         }
         assert!(!says("made 2026-11-23T02:00:00Z", "made yesterday", &mut bound));
+    }
+
+    #[test]
+    fn what_was_left_out_is_left_out_again() {
+        let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+        for (old, new, then) in [
+            ("a\n…\nz", "a\nb\nc\nz", "a\n…\nz"),
+            ("…\nz", "b\nz\ny", "…\nz\ny"),
+            ("a\n…", "x\na\nb", "x\na\n…"),
+            ("a\n…\nz", "b\nc", "b\nc"),
+        ] {
+            assert_eq!(elided(&lines(old), lines(new)), lines(then), "{old:?}");
+        }
     }
 
     #[test]
