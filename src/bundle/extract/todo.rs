@@ -149,17 +149,18 @@ impl Todo {
         // Two statements, because `?2 IS NULL OR …` would walk from the beginning for every page.
         let (compare, order) = if backwards { ("<", "DESC") } else { (">", "ASC") };
         let first = format!("SELECT path, line FROM todo WHERE action = ?1 ORDER BY path {order} LIMIT ?2");
-        let next =
-            format!("SELECT path, line FROM todo WHERE action = ?1 AND path {compare} ?3 ORDER BY path {order} LIMIT ?2");
+        let next = format!(
+            "SELECT path, line FROM todo WHERE action = ?1 AND path {compare} ?3 ORDER BY path {order} LIMIT ?2"
+        );
         let mut from: Option<Vec<u8>> = None;
         loop {
             let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
             let page: Vec<(Vec<u8>, Option<Vec<u8>>)> = {
                 let connection = self.connection();
                 match &from {
-                    None => connection.prepare_cached(&first).and_then(|mut s| {
-                        s.query_map(params![action as i64, PAGE], read).and_then(Iterator::collect)
-                    }),
+                    None => connection
+                        .prepare_cached(&first)
+                        .and_then(|mut s| s.query_map(params![action as i64, PAGE], read).and_then(Iterator::collect)),
                     Some(from) => connection.prepare_cached(&next).and_then(|mut s| {
                         s.query_map(params![action as i64, PAGE, from], read).and_then(Iterator::collect)
                     }),

@@ -199,7 +199,13 @@ mod tests {
             let sealed = sealed_here(&key, &content(size));
             let interesting = (0..sealed.len()).filter(|n| *n < 300 || n % 997 == 0 || *n + 40 > sealed.len());
             let payload = sealed.len() - (size + size.div_ceil(65536).max(1) * 16);
-            for cut in interesting.chain([payload, payload + 65552, payload + 4 * 65552, payload + 4 * 65552 + 1, sealed.len() - 16]) {
+            for cut in interesting.chain([
+                payload,
+                payload + 65552,
+                payload + 4 * 65552,
+                payload + 4 * 65552 + 1,
+                sealed.len() - 16,
+            ]) {
                 if cut < sealed.len() {
                     assert!(open_bytes(&key, &sealed[..cut], "it").is_err(), "{size} cut at {cut}");
                 }
