@@ -31,6 +31,8 @@ pub struct FrameReader<R> {
     consumed: u64,
     /// Where the current frame begins in the compressed stream.
     frame: u64,
+    /// Where the last byte that was given out stands.
+    last: Position,
     ended: bool,
 }
 
@@ -51,6 +53,7 @@ impl<R: Read> FrameReader<R> {
             ready: 0..0,
             consumed: 0,
             frame: 0,
+            last: Position::default(),
             ended: false,
         })
     }
@@ -74,6 +77,11 @@ impl<R: Read> FrameReader<R> {
             Some(skip) => Position { frame: self.frame, skip },
             None => Position { frame: self.consumed, skip: 0 },
         }
+    }
+
+    /// Where the byte stands that was given out last, in the frame that it belongs to: also when that frame ended with it.
+    pub fn last(&self) -> Position {
+        self.last
     }
 
     fn damaged(&self, why: &str) -> Error {
@@ -155,6 +163,7 @@ impl<R: Read> Read for FrameReader<R> {
             }
             self.content = (left > 0).then_some(content);
             if given > 0 {
+                self.last = Position { frame: self.frame, skip: content - 1 };
                 return Ok(given);
             }
             if left > 0 && taken == 0 && self.ended && self.ready.is_empty() {

@@ -60,8 +60,7 @@ impl<R: Read> PartReader<R> {
             self.ahead = Some(byte[0]);
         }
         let Inner::Compressed(frames) = &self.inner else { return Ok(None) };
-        let behind = frames.position();
-        Ok(Some(Position { frame: behind.frame, skip: behind.skip.saturating_sub(1) }))
+        Ok(Some(frames.last()))
     }
 
     /// Reads on to a place; what lies behind is an error ([`Kind::Damaged`]).
@@ -170,6 +169,84 @@ impl<R: Read> Read for PartReader<R> {
                 Ok(read)
             }
             Inner::Compressed(frames) => frames.read(out),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Cursor, Write as _};
+
+    use super::*;
+    use crate::bundle::frames::{FRAME, FrameWriter};
+    use crate::bundle::members::PartName;
+    use crate::bundle::part::tar::{padding, write_headers};
+    use crate::ground::clock;
+    use crate::ground::names::Ulid;
+    use crate::storage::{Entry, EntryKind, FileTime};
+
+    /// A part of members with these sizes, and the lines that name them.
+    fn part(key: &SealingKey, sizes: &[u64]) -> (Vec<u8>, Vec<FileLine>) {
+        let name = PartName { ulid: Ulid::new(clock::now()).expect("a name"), kind: PartKind::TarZst };
+        let mut out = FrameWriter::new(stream::seal(key.recipient(), Vec::new()).expect("begun")).expect("begun");
+        let mut lines = Vec::new();
+        for (number, size) in sizes.iter().enumerate() {
+            let entry = Entry {
+                path: format!("file-{number}").into_bytes(),
+                kind: EntryKind::File,
+                size: *size,
+                mtime: FileTime::default(),
+                ctime: FileTime::default(),
+                inode: 1,
+                mode: 0o644,
+                uid: 0,
+                gid: 0,
+                target: None,
+                hard_linked: false,
+                sparse: false,
+            };
+            let at = out.position();
+            let content = vec![u8::try_from(number).expect("few"); usize::try_from(*size).expect("small")];
+            write_headers(&mut out, &mut Vec::new(), &entry, None, None).expect("written");
+            out.write_all(&content).expect("written");
+            out.write_all(&[0; 512][..padding(*size)]).expect("written");
+            lines.push(FileLine {
+                path: entry.path,
+                kind: entry.kind,
+                size: *size,
+                mtime: entry.mtime,
+                mode: entry.mode,
+                uid: 0,
+                gid: 0,
+                user: None,
+                group: None,
+                target: None,
+                blake3: Some(*blake3::hash(&content).as_bytes()),
+                place: Some(Place { part: name.clone(), frame: at.frame, skip: at.skip }),
+            });
+        }
+        (out.finish().expect("finished").finish().expect("finished"), lines)
+    }
+
+    #[test]
+    fn members_are_found_wherever_frames_end() {
+        let key = SealingKey::generate();
+        // Headers take 512 bytes: content that ends with its frame, and up to a block before it; then one that fills a frame.
+        for short in [0, 1, 2, 511] {
+            let (bytes, lines) = part(&key, &[FRAME - 512 - short, 700, 3 * FRAME, 1, 0, FRAME - 1, 5]);
+            let begin =
+                || PartReader::begin(Cursor::new(bytes.as_slice()), PartKind::TarZst, &key, "it").expect("begun");
+            // All of them, every second one, and the last alone; forwards, and by jumping.
+            for step in [1, 2, lines.len() - 1] {
+                let (mut forwards, mut jumping) = (begin(), begin());
+                for line in lines.iter().step_by(step) {
+                    let place = line.place.as_ref().expect("a place");
+                    forwards.advance_to(place).expect("found");
+                    forwards.member(line, &mut |_| Ok(())).expect("the same content");
+                    jumping.enter(place).expect("found");
+                    jumping.member(line, &mut |_| Ok(())).expect("the same content");
+                }
+            }
         }
     }
 }
