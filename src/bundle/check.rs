@@ -38,10 +38,9 @@ impl Scope<'_> {
     /// Whether an object is to be checked.
     pub(super) fn takes(&self, listed: &Listed, name: &ObjectName, digest: &Sha256Hex) -> bool {
         match (self, listed) {
-            (Self::Everything, _) | (Self::Members, Listed::Member(_)) => true,
+            (Self::Everything, _) | (Self::Members, Listed::Member(_)) | (Self::Storage, Listed::Part(_)) => true,
             (Self::EverythingBut(seen), _) => !seen.contains(&(name.clone(), digest.clone())),
             (Self::Storage, Listed::Member(member)) => *member == Member::Files,
-            (Self::Storage, Listed::Part(_)) => true,
             (Self::Only(members), Listed::Member(member)) => members.contains(member),
             (Self::Members | Self::Only(_), Listed::Part(_)) => false,
         }
