@@ -82,7 +82,9 @@ impl State {
             connection.execute_batch(TABLES)?;
             connection.pragma_update(None, "user_version", LAYOUT)?;
             connection.execute("INSERT INTO facts VALUES ('owner', ?1)", [owner])?;
+            failpoint::pass("before the commit of a new state");
             connection.execute_batch("COMMIT")?;
+            failpoint::pass("after the commit of a new state");
             return Ok(Some(connection));
         }
         if layout != LAYOUT {

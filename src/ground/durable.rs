@@ -107,6 +107,7 @@ impl NewFile {
             .and_then(|()| file.sync_all())
             .map_err(|e| Error::io("make durable", &self.temporary, e))?;
         drop(file);
+        // Nothing lasting happens between a sync and the rename after it: one place is after the one and before the other.
         failpoint::pass(&format!("before rename {shown}"));
         let done = match existing {
             Existing::Replace => std::fs::rename(&self.temporary, &self.target)
@@ -118,7 +119,6 @@ impl NewFile {
         if done {
             self.temporary.clear();
             sync_folder_of(&self.target)?;
-            failpoint::pass(&format!("after fsync of the folder of {shown}"));
         }
         Ok(done)
     }
@@ -161,6 +161,7 @@ pub fn rename_new(from: &Path, to: &Path) -> Result<bool> {
         Err(rustix::io::Errno::EXIST) => Ok(false),
         Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => match std::fs::hard_link(from, to) {
             Ok(()) => {
+                failpoint::pass(&format!("after link and before unlink {}", to.display()));
                 std::fs::remove_file(from).map_err(|e| Error::io("remove", from, e))?;
                 Ok(true)
             }
@@ -182,7 +183,7 @@ pub fn sync_folder_of(path: &Path) -> Result<()> {
 
 /// Makes the names in a folder last.
 pub fn sync_folder(folder: &Path) -> Result<()> {
-    match File::open(folder) {
+    let done = match File::open(folder) {
         Ok(open) => open.sync_all().map_err(|e| Error::io("make durable", folder, e)),
         // A folder that one may write and not read cannot be opened; everything is made durable instead.
         Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
@@ -190,7 +191,9 @@ pub fn sync_folder(folder: &Path) -> Result<()> {
             Ok(())
         }
         Err(e) => Err(Error::io("make durable", folder, e)),
-    }
+    };
+    failpoint::pass(&format!("after fsync of the folder {}", folder.display()));
+    done
 }
 
 /// Makes a folder and those above it, each durable in its parent; one that exists already keeps its mode.
@@ -204,7 +207,10 @@ pub fn create_folders(folder: &Path, mode: u32) -> Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, mode);
     match builder.create(folder) {
-        Ok(()) => sync_folder_of(folder),
+        Ok(()) => {
+            failpoint::pass(&format!("before fsync of the new folder {}", folder.display()));
+            sync_folder_of(folder)
+        }
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
         Err(e) => Err(Error::io("create the folder", folder, e)),
     }

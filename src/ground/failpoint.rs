@@ -20,7 +20,8 @@ pub fn pass(what: &str) {
     if let Some(trace) = std::env::var_os("STRONGROOM_KILL_TRACE")
         && let Ok(mut file) = std::fs::OpenOptions::new().append(true).create(true).open(trace)
     {
-        let _ = writeln!(file, "{number} {what}");
+        // One write a line: other threads append too.
+        let _ = file.write_all(format!("{number} {what}\n").as_bytes());
     }
     let at: Option<u64> = std::env::var("STRONGROOM_KILL_AT").ok().and_then(|n| n.parse().ok());
     if at == Some(number) {

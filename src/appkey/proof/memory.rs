@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use sha2::{Digest as _, Sha256};
 
 use crate::ground::names::Fingerprint;
-use crate::ground::{Error, Result, durable};
+use crate::ground::{Error, Result, durable, failpoint};
 
 /// How long what is remembered is believed before everything is proved again, in seconds.
 const WEEK: i64 = 7 * 24 * 3600;
@@ -39,10 +39,13 @@ impl Memory {
         connection.execute_batch(
             "PRAGMA journal_mode = DELETE;
              PRAGMA synchronous = FULL;
+             BEGIN;
              CREATE TABLE IF NOT EXISTS proved (digest BLOB PRIMARY KEY, seen INTEGER NOT NULL) WITHOUT ROWID;
-             CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
-             BEGIN IMMEDIATE;",
+             CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value INTEGER NOT NULL);",
         )?;
+        failpoint::pass("before the commit of the memory's tables");
+        connection.execute_batch("COMMIT; BEGIN IMMEDIATE;")?;
+        failpoint::pass("after the commit of the memory's tables");
         Ok(connection)
     }
 
@@ -83,6 +86,7 @@ impl Memory {
     /// Makes lasting what this run proved; values that it did not meet are forgotten. `full`: everything was decrypted.
     pub fn commit(&self, full: Option<Timestamp>) -> Result<()> {
         let connection = self.connection();
+        failpoint::pass("before the commit of what was proved");
         let write = || -> rusqlite::Result<()> {
             connection.execute("DELETE FROM proved WHERE seen = 0", [])?;
             connection.execute("UPDATE proved SET seen = 0", [])?;
@@ -94,7 +98,9 @@ impl Memory {
             }
             connection.execute_batch("COMMIT; BEGIN IMMEDIATE")
         };
-        write().map_err(|e| failed(&e))
+        write().map_err(|e| failed(&e))?;
+        failpoint::pass("after the commit of what was proved");
+        Ok(())
     }
 }
 

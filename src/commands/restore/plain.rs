@@ -1,6 +1,8 @@
 //! `restore --target`: plain files and an importable dump in an empty folder, no live system touched.
 
+use std::ffi::OsStr;
 use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use serde_json::json;
@@ -14,7 +16,7 @@ use crate::database::DatabasePlan;
 use crate::ground::durable::{self, Existing, NewFile};
 use crate::ground::progress::Unit;
 use crate::ground::scratch::Scratch;
-use crate::ground::{Error, Kind, Result};
+use crate::ground::{Error, Kind, Result, failpoint};
 
 /// Says which bundle a folder is being filled from, so that a run that was killed can go on.
 const MARKER: &str = ".strongroom-restore";
@@ -70,6 +72,7 @@ pub(super) fn run(
     }
     source.authenticate(desk, request)?;
     durable::create_folders(folder, 0o700)?;
+    sweep(folder)?;
     durable::write_file(&folder.join(MARKER), header.id.as_str().as_bytes(), 0o600, Existing::Replace)?;
 
     if let Some(member) = &member {
@@ -96,7 +99,9 @@ pub(super) fn run(
         extract::run(source.files(), &source.sealing, target.as_ref(), storage, &options, desk.progress.as_ref())?;
     }
     let marker = folder.join(MARKER);
+    failpoint::pass("before the marker of a restore is removed");
     std::fs::remove_file(&marker).map_err(|e| Error::io("remove", &marker, e))?;
+    failpoint::pass("after the marker of a restore was removed");
     durable::sync_folder(folder)?;
 
     let mut text = vec![format!("bundle {} restored to {}", header.id, folder.display())];
@@ -124,6 +129,20 @@ fn sealed_or_given(
     crate::commands::verify::Candidate::new(text, scheme, header).map(Some)
 }
 
+/// Whether a name is one of a file that a killed run did not finish.
+fn is_temporary(name: &OsStr) -> bool {
+    name.as_bytes().starts_with(b".") && name.as_bytes().ends_with(durable::TEMPORARY.as_bytes())
+}
+
+/// Removes what a killed run did not finish.
+fn sweep(folder: &Path) -> Result<()> {
+    let listing = std::fs::read_dir(folder).map_err(|e| Error::io("list", folder, e))?;
+    for entry in listing.flatten().filter(|entry| is_temporary(&entry.file_name())) {
+        let _ = std::fs::remove_file(entry.path());
+    }
+    Ok(())
+}
+
 /// An empty or missing folder, or one that an earlier run began to fill from the same bundle.
 fn must_be_ours(folder: &Path, bundle: &str) -> Result<()> {
     let listing = match std::fs::read_dir(folder) {
@@ -132,7 +151,8 @@ fn must_be_ours(folder: &Path, bundle: &str) -> Result<()> {
         Err(e) => return Err(Error::io("list", folder, e)),
     };
     // `lost+found` is what an empty disk has.
-    let occupied = listing.flatten().any(|entry| entry.file_name() != "lost+found");
+    let occupied =
+        listing.flatten().any(|entry| entry.file_name() != "lost+found" && !is_temporary(&entry.file_name()));
     let begun = durable::read_file(&folder.join(MARKER), 1024).is_ok_and(|bytes| bytes == bundle.as_bytes());
     if occupied && !begun {
         return Err(Error::refused(format!("{} is not empty", folder.display()))

@@ -177,9 +177,7 @@ fn put_aside(live: &Path, kept: &Path) -> Result<()> {
         }
     }
     failpoint::pass(&format!("after link {shown}"));
-    durable::sync_folder_of(live)?;
-    failpoint::pass(&format!("after fsync of the folder of {shown}"));
-    Ok(())
+    durable::sync_folder_of(live)
 }
 
 fn rename(from: &Path, to: &Path) -> Result<()> {
@@ -190,9 +188,7 @@ fn rename(from: &Path, to: &Path) -> Result<()> {
         _ => Error::io("rename into place", to, e),
     })?;
     failpoint::pass(&format!("after rename {shown}"));
-    durable::sync_folder_of(to)?;
-    failpoint::pass(&format!("after fsync of the folder of {shown}"));
-    Ok(())
+    durable::sync_folder_of(to)
 }
 
 fn remove(path: &Path) -> Result<()> {

@@ -88,13 +88,18 @@ fn kept_time(live: &Path, plan: &DatabasePlan) -> Result<String> {
     if halfway::kept_path(live, &time).exists() { Err(changed().hint("Run the restore again.")) } else { Ok(time) }
 }
 
-/// Removes files that killed runs were building; one whose lock is held is somebody's.
+/// Removes files that killed runs were building, and their unfinished markers; one whose lock is held is somebody's.
 fn sweep(live: &Path) {
     let (Some(folder), Some(name)) = (live.parent(), live.file_name()) else { return };
     let prefix = [b".", name.as_bytes(), b".strongroom-"].concat();
+    let marker = [b"..", name.as_bytes(), b".strongroom-swap."].concat();
     let Ok(listing) = std::fs::read_dir(folder) else { return };
     for entry in listing.flatten() {
         let name = entry.file_name();
+        if name.as_bytes().starts_with(&marker) && name.as_bytes().ends_with(durable::TEMPORARY.as_bytes()) {
+            let _ = std::fs::remove_file(entry.path());
+            continue;
+        }
         let Some(random) = name.as_bytes().strip_prefix(&prefix[..]) else { continue };
         if random.len() != 12 || !random.iter().all(u8::is_ascii_hexdigit) {
             continue;

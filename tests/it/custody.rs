@@ -1,0 +1,154 @@
+//! `custody`, `config check`, `key`, and what is generated from the command line's definition.
+
+use crate::app::{CREDENTIALS, KEY, WRONG, secret_file};
+use crate::init::identity;
+use crate::world::{IDENTITY, INIT, World, codes, text};
+
+#[test]
+fn custody_lists_who_can_open_the_sealing_key() {
+    let (world, _) = World::backed_up();
+    let listed = world.json("custody list", 0);
+    assert_eq!(listed[0]["labels"], serde_json::json!(["recovery"]));
+    assert_eq!(listed[0]["threshold"], 1);
+    assert_eq!(listed[0]["generation"], 1);
+    assert_eq!(listed[0]["sealing"], world.json("list", 0)[0]["sealing"]);
+}
+
+#[test]
+fn a_custodians_identity_is_tested_and_the_test_is_recorded() {
+    let (world, _) = World::backed_up();
+    let json = world.json(&format!("custody test -i {IDENTITY}"), 0);
+    assert_eq!(json["opens"], true);
+    assert_eq!(json["seq"], 4);
+    assert!(world.path("archive/ledger/package-broker/0000000004.json").exists());
+    identity(&world, "eve.txt");
+    world.run("custody test -i eve.txt", 16);
+    world.run("custody test", 2);
+    world.run("check --all", 0);
+    assert!(!world.path("archive/ledger/package-broker/0000000005.json").exists(), "a failed test is no entry");
+}
+
+#[test]
+fn config_check_tries_everything_and_changes_nothing() {
+    let (world, _) = World::backed_up();
+    let before = world.state_of("archive");
+    let json = world.json("config check", 0);
+    assert_eq!(json["ok"], true);
+    for name in
+        ["configuration", "archive", "signer", "ledger", "custody", "escrow", "storage", "key", "database", "proof"]
+    {
+        let found = json["checks"].as_array().expect("checks").iter().find(|c| c["name"] == name);
+        assert_eq!(found.unwrap_or_else(|| panic!("no {name}"))["ok"], true, "{name}");
+    }
+    assert_eq!(world.state_of("archive"), before);
+}
+
+#[test]
+fn config_check_names_what_is_wrong() {
+    let world = World::ready();
+    world.app.set_key(WRONG);
+    world.run("config check", 12).says("wrong key");
+    world.app.set_key(KEY);
+    std::fs::rename(world.app.storage(), world.path("away")).expect("moved");
+    world.run("config check", 10).says("storage");
+    std::fs::rename(world.path("away"), world.app.storage()).expect("moved back");
+    world.configure("stop = [\"docker\", \"stop\", \"it\"]");
+    world.run("config check", 2).says("absolute");
+}
+
+#[test]
+fn a_misspelt_configuration_is_2_with_line_and_suggestion() {
+    let world = World::ready();
+    let path = world.path("strongroom.toml");
+    let text = std::fs::read_to_string(&path).expect("read");
+    secret_file(&path, &text.replace("recipient =", "recipiant ="));
+    world.run("config check", 2).says("line").says("Did you mean `recipient`?");
+    world.run("backup", 2);
+    secret_file(&path, "this is = not [toml");
+    world.run("list", 2);
+    world.run("backup --config gone.toml", 2).says("gone.toml");
+}
+
+#[test]
+fn a_variable_overrides_a_field() {
+    let (world, _) = World::backed_up();
+    world.call("list").env("STRONGROOM_ARCHIVE_URL", "file:nowhere").ends(10);
+    let ran = world.call("backup --json").env("STRONGROOM_KEY_SOURCE", "env:OTHER").env("OTHER", WRONG).ends(3);
+    assert_eq!(ran.json()["verdict"], "wrong-key");
+}
+
+#[test]
+fn a_fingerprint_names_the_effective_key() {
+    let (world, _) = World::backed_up();
+    let listed = world.json("list", 0);
+    let configured = world.json("key fingerprint", 0);
+    assert_eq!(configured["fingerprint"], listed[0]["fingerprint"]);
+    secret_file(&world.path("same"), &KEY[..32]);
+    assert_eq!(world.json("key fingerprint file:same", 0)["fingerprint"], configured["fingerprint"]);
+    secret_file(&world.path("wrong"), WRONG);
+    assert_ne!(world.json("key fingerprint file:wrong", 0)["fingerprint"], configured["fingerprint"]);
+    world.run("key fingerprint file:gone", 10);
+    let installation = text(&configured["installation"]);
+    let elsewhere = World::new();
+    secret_file(&elsewhere.path("key"), KEY);
+    let line = format!("key fingerprint file:key --installation {installation}");
+    assert_eq!(elsewhere.json(&line, 0)["fingerprint"], configured["fingerprint"]);
+    elsewhere.run("key fingerprint file:key", 2).says("installation");
+    elsewhere.run("key fingerprint", 2);
+}
+
+#[test]
+fn a_weak_key_is_described_and_never_shown() {
+    let world = World::new();
+    for (key, word) in
+        [("$(openssl rand -base64 32)", "$("), ("\"quoted\"", "quote"), ("short", "32"), ("password\n\n", "newline")]
+    {
+        secret_file(&world.path("key"), key);
+        let ran = world.run("key lint file:key", 3);
+        let said = format!("{}{}", ran.stdout, ran.stderr);
+        assert!(said.contains(word), "{key:?}: {said}");
+        assert!(!said.contains("short\n") && !said.contains("quoted\""), "{said}");
+    }
+    secret_file(&world.path("key"), KEY);
+    world.run("key lint file:key", 0);
+    world.run("key lint file:gone", 10);
+}
+
+#[test]
+fn a_weak_key_is_told_by_init_and_backup_and_is_no_reason_to_fail() {
+    let world = World::new();
+    world.app.execute("DELETE FROM repositories WHERE id <> 'manual'");
+    for n in 1..=CREDENTIALS {
+        world.app.add_credential(n, "short");
+    }
+    world.app.set_key("short");
+    let json = world.json(INIT, 0);
+    assert!(codes(&json).iter().any(|c| c.starts_with("key-")), "{json}");
+    let json = world.json("backup", 0);
+    assert_eq!(json["verdict"], "proved");
+    assert!(codes(&json).iter().any(|c| c.starts_with("key-")), "{json}");
+}
+
+#[test]
+fn completions_and_manual_pages_are_written() {
+    let world = World::new();
+    for shell in ["bash", "zsh", "fish"] {
+        world.run(&format!("completions {shell}"), 0).says("custody");
+    }
+    world.run("completions tcsh", 2);
+    world.run("man pages", 0);
+    for page in ["strongroom.1", "strongroom-backup.1", "strongroom-restore.1", "strongroom-key-lint.1"] {
+        let text = std::fs::read_to_string(world.path("pages").join(page)).unwrap_or_else(|e| panic!("{page}: {e}"));
+        assert!(text.contains(".TH"), "{page}");
+    }
+}
+
+#[test]
+fn help_names_the_exit_codes_of_each_verb() {
+    let world = World::new();
+    world.run("--version", 0).says(env!("CARGO_PKG_VERSION"));
+    world.run("backup -h", 0).says("  3  ").says(" 11  ");
+    world.run("verify --help", 0).says(" 12  ").says(" 16  ");
+    world.run("no-such-verb", 2);
+    world.run("", 2);
+}

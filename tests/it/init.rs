@@ -1,0 +1,217 @@
+//! `init`: what it writes, for whom, and what it refuses.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use age::secrecy::ExposeSecret as _;
+
+use crate::app::{KEY, secret_file};
+use crate::world::{Call, IDENTITY, INIT, PROGRAM, World, codes, text};
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())).permissions().mode() & 0o7777
+}
+
+/// A new age identity in a file of the world; its recipient.
+pub(crate) fn identity(world: &World, name: &str) -> String {
+    let identity = age::x25519::Identity::generate();
+    secret_file(&world.path(name), &format!("{}\n", identity.to_string().expose_secret()));
+    identity.to_public().to_string()
+}
+
+#[test]
+fn with_no_custodian_a_recovery_identity_is_made_and_must_leave() {
+    let world = World::new();
+    let json = world.json(INIT, 0);
+    assert_eq!(codes(&json), ["recovery-identity-here"]);
+    for secret in ["recovery-identity.txt", "strongroom-signing.key", "strongroom.toml"] {
+        assert_eq!(mode(&world.path(secret)), 0o600, "{secret}");
+    }
+    assert_eq!(mode(&world.path("archive")), 0o700);
+    assert!(world.path("strongroom-signing.pub").exists());
+    let card = std::fs::read_to_string(world.path("recovery-card.txt")).expect("a card");
+    assert!(card.contains(&text(&json["archive"])) && card.contains(&text(&json["sealing"])));
+    assert!(!card.contains("AGE-SECRET-KEY"));
+    let config = std::fs::read_to_string(world.path("strongroom.toml")).expect("a configuration");
+    assert!(!config.contains("AGE-SECRET-KEY") && !config.contains(KEY));
+    let reminded = world.json("backup", 0);
+    assert_eq!(codes(&reminded), ["recovery-identity-here"], "every backup says so again");
+}
+
+#[test]
+fn a_recovery_identity_is_in_no_file_but_its_own() {
+    let world = World::new();
+    world.run(INIT, 0);
+    let identity = std::fs::read_to_string(world.path("recovery-identity.txt")).expect("read");
+    let secret = identity.lines().find(|l| l.starts_with("AGE-SECRET-KEY-1")).expect("an identity").to_owned();
+    world.run("backup", 0);
+    for file in world.files("").iter().filter(|f| *f != "recovery-identity.txt") {
+        let bytes = std::fs::read(world.path(file)).expect("read");
+        assert!(!bytes.windows(secret.len()).any(|w| w == secret.as_bytes()), "{file} holds the identity");
+    }
+}
+
+#[test]
+fn modes_do_not_depend_on_the_umask() {
+    for umask in ["000", "077", "277"] {
+        let world = World::new();
+        let mut call = Call::new("/bin/sh", &world.path(""), "-c").arg(format!("umask {umask}; exec \"$@\"")).arg("sh");
+        call = call.arg(PROGRAM);
+        for word in INIT.split_whitespace() {
+            call = call.arg(word);
+        }
+        call.ends(0);
+        assert_eq!(mode(&world.path("recovery-identity.txt")), 0o600, "{umask}");
+        assert_eq!(mode(&world.path("strongroom-signing.key")), 0o600, "{umask}");
+        assert_eq!(mode(&world.path("archive")), 0o700, "{umask}");
+        assert_eq!(mode(&world.path("archive/strongroom.json")), 0o600, "{umask}");
+    }
+}
+
+#[test]
+fn each_of_several_custodians_opens_every_bundle_alone() {
+    let world = World::new();
+    let (anna, ben) = (identity(&world, "anna.txt"), identity(&world, "ben.txt"));
+    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/custody");
+    let ssh = std::fs::read_to_string(vectors.join("ed25519.pub")).expect("read");
+    secret_file(&world.path("ssh"), &std::fs::read_to_string(vectors.join("ed25519")).expect("read"));
+    let json = world
+        .call(&format!("{INIT} --json --custodian anna={anna} --custodian ben={ben}"))
+        .arg("--custodian")
+        .arg(format!("ssh={}", ssh.trim()))
+        .ends(0)
+        .json();
+    assert_eq!(codes(&json), Vec::<String>::new());
+    assert!(!world.path("recovery-identity.txt").exists());
+    world.backup(0);
+    for name in ["anna.txt", "ben.txt", "ssh"] {
+        assert_eq!(world.json(&format!("verify -i {name}"), 0)["verdict"], "proved", "{name}");
+    }
+    identity(&world, "eve.txt");
+    world.run("verify -i eve.txt", 16).says("eve.txt");
+    let listed = world.json("custody list", 0);
+    assert_eq!(listed[0]["labels"].as_array().map(Vec::len), Some(3), "{listed}");
+}
+
+#[test]
+fn a_sealing_key_that_was_made_elsewhere_never_meets_this_host() {
+    let world = World::new();
+    let recipient = identity(&world, "safe/sealing.txt");
+    let json = world.json(&format!("{INIT} --recipient {recipient}"), 0);
+    assert_eq!(json["recovery_identity"], serde_json::Value::Null);
+    assert!(!world.path("archive/custody").exists());
+    world.backup(0);
+    world.run("verify --deep -i safe/sealing.txt", 0);
+    identity(&world, "eve.txt");
+    world.run("verify -i eve.txt", 16);
+}
+
+#[test]
+fn a_second_init_overwrites_nothing() {
+    let (world, _) = World::backed_up();
+    let before = world.state_of("");
+    world.run(INIT, 15).says("exists already");
+    assert_eq!(world.state_of(""), before);
+}
+
+#[test]
+fn a_recovery_identity_that_stands_there_is_not_overwritten() {
+    let world = World::new();
+    secret_file(&world.path("recovery-identity.txt"), "precious\n");
+    world.run(INIT, 15);
+    assert_eq!(std::fs::read_to_string(world.path("recovery-identity.txt")).expect("read"), "precious\n");
+    assert!(!world.path("strongroom.toml").exists());
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_before_anything_is_written() {
+    let world = World::new();
+    let before = world.files("");
+    let recipient = identity(&world, "home/eve.txt");
+    for (bad, code) in [
+        ("--recipient age1nonsense".to_owned(), 2),
+        ("--recipient AGE-SECRET-KEY-1QQQQ".to_owned(), 2),
+        ("--custodian anna".to_owned(), 2),
+        ("--custodian anna=age1nonsense".to_owned(), 2),
+        (format!("--custodian Anna={recipient}"), 2),
+        (format!("--custodian a={recipient} --custodian a={recipient}"), 2),
+        (format!("--custodian a={recipient} --recipient {recipient}"), 2),
+        ("--app nobody-knows-it".to_owned(), 2),
+    ] {
+        let ran = world.call(&format!("{INIT} {bad}")).run();
+        assert_eq!(ran.code, Some(code), "{bad}: {}", ran.stderr);
+    }
+    for (from, to, code) in [
+        ("sqlite:app/database.sqlite", "sqlite:app/gone.sqlite", 10),
+        ("sqlite:app/database.sqlite", "mysql:x", 2),
+        ("file:app/storage", "file:app/gone", 10),
+        ("dotenv:app/.env#ENCRYPTION_KEY", "nonsense:x", 2),
+    ] {
+        world.run(&INIT.replace(from, to), code);
+    }
+    std::fs::remove_file(world.path("home/eve.txt")).expect("removed");
+    assert_eq!(world.files(""), before);
+}
+
+#[test]
+fn without_a_terminal_what_is_missing_is_a_usage_error() {
+    let world = World::new();
+    world.run("init --database sqlite:app/database.sqlite", 2).says("--archive");
+    world.run("init --archive file:archive", 2).says("--database");
+    assert!(!world.path("archive").exists());
+}
+
+#[test]
+fn paths_are_relative_to_the_configuration_and_it_works_from_anywhere() {
+    let world = World::new();
+    world.run(
+        &format!("{INIT} --config app/strongroom.toml")
+            .replace("app/database", "database")
+            .replace("file:app/storage", "file:storage")
+            .replace("dotenv:app/.env", "dotenv:.env")
+            .replace("file:archive", "file:../archive"),
+        0,
+    );
+    assert!(world.path("app/recovery-identity.txt").exists());
+    assert!(world.path("archive/strongroom.json").exists());
+    let config = world.path("app/strongroom.toml");
+    world.call("backup").cwd("/").arg("--config").arg(&config).ends(0);
+    world.call("list").cwd("/").env("STRONGROOM_CONFIG", &config).ends(0).says("proved");
+    let card = std::fs::read_to_string(world.path("app/recovery-card.txt")).expect("a card");
+    let url = card.lines().find_map(|l| l.strip_prefix("archive-url:")).expect("a url");
+    assert!(url.trim().starts_with("file:/"), "{url}");
+}
+
+#[test]
+fn a_key_that_cron_would_not_have_is_found_by_the_rehearsal() {
+    let world = World::new();
+    let line = INIT.replace("dotenv:app/.env#ENCRYPTION_KEY", "env:ENCRYPTION_KEY");
+    let ran = world.call(&format!("{line} --json")).env("ENCRYPTION_KEY", KEY).ends(3);
+    assert!(codes(&ran.json()).contains(&"rehearsal".to_owned()));
+    world.call("backup").env("ENCRYPTION_KEY", KEY).ends(0);
+}
+
+#[test]
+fn init_takes_a_wrong_key_and_says_so() {
+    let world = World::new();
+    world.app.set_key(crate::app::WRONG);
+    let json = world.json(INIT, 3);
+    assert!(json["problems"].to_string().contains("wrong key"), "{json}");
+}
+
+#[test]
+fn a_second_host_of_the_same_application_is_told_about_the_ledgers_signer() {
+    let world = World::ready();
+    let other = World::new();
+    let line = INIT.replace("file:archive", &format!("file:{}", world.path("archive").display()));
+    other.run(&line, 14).says("trusted");
+    assert!(!other.path("strongroom.toml").exists());
+    world.run("check --all", 0);
+    world.backup(0);
+}
+
+#[test]
+fn an_identity_in_the_environment_is_used() {
+    let (world, _) = World::backed_up();
+    world.call("verify").env("STRONGROOM_IDENTITY", world.path(IDENTITY)).ends(0);
+}

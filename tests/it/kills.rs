@@ -1,0 +1,305 @@
+//! The program is killed at every place before and after something becomes lasting; whatever was lasting stays whole.
+//!
+//! Each place is a world of its own: a copy of one that was prepared once. The numbers are those of one traced run.
+
+use std::collections::BTreeSet;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::app::{KEY, OBJECTS, number, object, zip};
+use crate::world::{IDENTITY, World, codes};
+
+/// Kills wait on the disk and on Argon2id; two at a time keep two cores busy.
+const THREADS: usize = 2;
+
+/// By how many places two runs of the same work may differ.
+const VARIES: usize = 8;
+
+/// An application that is as small as it can be, so that there is time for every place.
+fn small() -> World {
+    let world = World::ready();
+    world.app.execute("DELETE FROM repositories WHERE id NOT IN ('manual', 'repo-1')");
+    world
+}
+
+/// The names of the places that a run passes; it must end well.
+fn trace(template: &World, line: &str, code: i32) -> Vec<String> {
+    let world = template.copy();
+    let trace = world.path("trace");
+    world.call(line).env("STRONGROOM_KILL_TRACE", &trace).ends(code);
+    let names = std::fs::read_to_string(trace).expect("a trace: is the program built with the feature failpoints?");
+    let root = world.path("").display().to_string();
+    names.lines().map(|l| l.split_once(' ').expect("a number").1.replace(&root, "/")).collect()
+}
+
+/// Kills a run at each of these places, each in its own copy, and looks at what is left.
+fn at_each(template: &World, line: &str, places: &[(usize, &String)], look: &(dyn Fn(&World) + Sync)) {
+    let next = AtomicUsize::new(0);
+    let wrong = Mutex::new(Vec::new());
+    let last = places.last().map_or(0, |(place, _)| *place);
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                while let Some((place, name)) = places.get(next.fetch_add(1, Ordering::SeqCst)) {
+                    let one = || {
+                        let world = template.copy();
+                        let mut call = world.call(line).env("STRONGROOM_KILL_AT", place.to_string());
+                        let output = call.command().output().expect("started");
+                        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+                        // Two lanes may both find that a folder is missing, so the last few numbers are not always reached.
+                        let survived = output.status.success() && place + VARIES > last;
+                        assert!(survived || output.status.signal() == Some(9), "{:?}: {said}", output.status);
+                        look(&world);
+                    };
+                    if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(one)) {
+                        let why = panic.downcast_ref::<String>().cloned().unwrap_or_default();
+                        wrong.lock().expect("the list").push(format!("killed at {place} ({name}): {why}"));
+                    }
+                }
+            });
+        }
+    });
+    let wrong = wrong.into_inner().expect("the list");
+    assert!(wrong.is_empty(), "{} of {} places:\n{}", wrong.len(), places.len(), wrong.join("\n"));
+}
+
+fn numbered(names: &[String]) -> Vec<(usize, &String)> {
+    names.iter().enumerate().map(|(n, name)| (n + 1, name)).collect()
+}
+
+/// Insists that a trace has a place of each of these kinds.
+fn covers(names: &[String], kinds: &[&str]) {
+    for kind in kinds {
+        assert!(names.iter().any(|n| n.contains(kind)), "no place {kind:?} in\n{}", names.join("\n"));
+    }
+}
+
+/// The next backup, after one that was killed: proved, and at most it stores again what it could not know of.
+fn next_backup(world: &World) {
+    let ran = world.call("backup --json").run();
+    let json = ran.json();
+    let expected: &[&[&str]] = &[&[], &["state-lost"]];
+    assert!(expected.contains(&codes(&json).iter().map(String::as_str).collect::<Vec<_>>().as_slice()), "{json}");
+    assert_eq!(ran.code, Some(if codes(&json).is_empty() { 0 } else { 3 }), "{json}");
+    assert_eq!(json["verdict"], "proved");
+}
+
+/// Every file of the storage, and the rows of the database, are in the newest bundle.
+fn newest_is_whole(world: &World) {
+    world.run(&format!("restore latest --target whole -i {IDENTITY}"), 0);
+    let files = world.files("app/storage");
+    assert_eq!(world.files("whole/storage"), files);
+    for file in files {
+        let bytes = std::fs::read(world.path("whole/storage").join(&file)).expect("read");
+        assert!(bytes == world.app.stored(&file), "{file} is another one in the bundle");
+    }
+    let count = "SELECT count(*) FROM repositories";
+    assert_eq!(number(&world.path("whole/database.sqlite"), count), world.app.number(count));
+}
+
+#[test]
+fn a_first_backup_killed_anywhere_is_followed_by_a_whole_one() {
+    let template = small();
+    let names = trace(&template, "backup", 0);
+    covers(
+        &names,
+        &[
+            "before fsync /archive/parts/",
+            "before rename /archive/parts/",
+            "after rename /archive/parts/",
+            "after fsync of the folder /archive/parts/",
+            "before fsync of the new folder",
+            "after rename /archive/keys/",
+            "before rename /archive/bundles/",
+            "database.sqlite.zst.age",
+            "SHA256SUMS.minisig",
+            "before rename /archive/ledger/",
+            "before the ledger entry",
+            "after the ledger entry",
+            "before the commit of a new state",
+            "before the commit of the state",
+            "after the commit of the state",
+            "before the commit of what was proved",
+            "after the commit of what was proved",
+        ],
+    );
+    at_each(&template, "backup", &numbered(&names), &|world| {
+        world.run("check --all", 0);
+        next_backup(world);
+        newest_is_whole(world);
+    });
+}
+
+#[test]
+fn a_later_backup_killed_anywhere_hurts_no_earlier_bundle() {
+    let template = small();
+    let first = template.backup(0);
+    template.app.store("private/manual/acme/new/1.0.0.zip", &zip("new", 40));
+    template.app.store(&object("manual", "acme/tools", "1.1.0"), &zip("changed", 70));
+    std::fs::remove_file(template.app.storage().join(object("repo-1", "acme/lib", "2.0.0"))).expect("removed");
+    template.app.execute("DELETE FROM artifacts WHERE repo_id = 'repo-1'");
+    template.app.add_credential(60, KEY);
+    let names = trace(&template, "backup", 0);
+    covers(&names, &["before the commit of the state", "after the ledger entry", "before rename /archive/parts/"]);
+    at_each(&template, "backup", &numbered(&names), &|world| {
+        world.run("check --all", 0);
+        next_backup(world);
+        world.run(&format!("verify {first} --deep -i {IDENTITY}"), 0);
+        newest_is_whole(world);
+    });
+}
+
+/// One proved bundle, then a disaster: credentials gone, a package lost, another changed, one more beside them.
+fn disaster() -> (World, String) {
+    let world = small();
+    let id = world.backup(0);
+    world.app.execute("DELETE FROM repositories WHERE id = 'manual'");
+    std::fs::remove_file(world.app.storage().join(lost())).expect("removed");
+    world.app.store(&changed(), b"not what it was");
+    world.app.store("private/new.zip", b"made since");
+    (world, id)
+}
+
+fn lost() -> String {
+    let (repo, package, version) = OBJECTS[0];
+    object(repo, package, version)
+}
+
+fn changed() -> String {
+    let (repo, package, version) = OBJECTS[1];
+    object(repo, package, version)
+}
+
+/// The rows of the live database: 1 before the restore, 2 after it, nothing between.
+fn rows(world: &World) -> i64 {
+    let rows = world.app.number("SELECT count(*) FROM repositories");
+    assert!([1, 2].contains(&rows), "{rows} rows");
+    rows
+}
+
+/// The same restore run again ends well, and nothing of the killed one is in the way or lost.
+fn next_restore(world: &World, id: &str, line: &str) {
+    rows(world);
+    world.run(line, 0);
+    assert_eq!(rows(world), 2);
+    let intact = World::files(world, "app/storage");
+    assert!(intact.contains(&lost()), "{intact:?}");
+    assert!(world.app.stored(&lost()) == zip(&lost(), 64));
+    assert!(world.app.stored(&changed()) == zip(&changed(), 64));
+    assert_eq!(world.app.stored("private/new.zip"), b"made since");
+    let kept = world.app.stored(&format!(".strongroom/rollback-{id}/{}", changed()));
+    assert_eq!(kept, b"not what it was", "what was replaced is kept");
+    let beside = world.files("app");
+    assert!(
+        !beside.iter().any(|f| f.contains("strongroom-tmp") || f.contains(".database.sqlite.strongroom")),
+        "{beside:?}"
+    );
+    let before = beside.iter().filter(|f| f.starts_with("database.sqlite.before-"));
+    let count = "SELECT count(*) FROM repositories";
+    let old = before.filter(|f| number(&world.path("app").join(f), count) == 1).count();
+    assert_eq!(old, 1, "the replaced database is kept: {beside:?}");
+    world.run("prove", 0);
+}
+
+#[test]
+fn a_restore_killed_anywhere_leaves_the_old_or_the_new_and_can_be_run_again() {
+    let (template, id) = disaster();
+    let line = format!("restore --yes -i {IDENTITY}");
+    let names = trace(&template, &line, 0);
+    covers(
+        &names,
+        &[
+            "before fsync /app/.database.sqlite",
+            "before link /app/database.sqlite.before-",
+            "after link /app/database.sqlite.before-",
+            "before rename /app/database.sqlite",
+            "after rename /app/database.sqlite",
+            "after fsync of the folder /app",
+            "before the rename of a restored file",
+            "after the rename of a restored file",
+            "before a replaced file is moved away",
+            "after a replaced file was moved away",
+            "before the first sync of restored files",
+            "after the last sync of restored files",
+        ],
+    );
+    at_each(&template, &line, &numbered(&names), &|world| next_restore(world, &id, &line));
+}
+
+#[test]
+fn a_restore_killed_while_it_is_undone_can_be_run_again() {
+    let (template, id) = disaster();
+    let line = format!("restore --yes -i {IDENTITY}");
+    let forwards = trace(&template, &line, 0).len();
+    // Nobody listens there, so the restore is undone.
+    template.configure("health = { url = \"http://127.0.0.1:9/\", within_seconds = 0 }");
+    let names = trace(&template, &line, 20);
+    covers(
+        &names[forwards..],
+        &["before a replaced file is put back", "before what a restore made is removed", "rename"],
+    );
+    let places = numbered(&names);
+    let again = format!("{line} --no-hooks");
+    at_each(&template, &line, &places[forwards..], &|world| next_restore(world, &id, &again));
+}
+
+#[test]
+fn a_restore_to_a_folder_killed_anywhere_can_be_run_again() {
+    let template = small();
+    template.backup(0);
+    let line = format!("restore --target whole -i {IDENTITY}");
+    let names = trace(&template, &line, 0);
+    covers(&names, &["before rename whole/database.sqlite", "before the marker of a restore is removed"]);
+    at_each(&template, &line, &numbered(&names), &|world| {
+        // Once everything is there and its marker gone, the folder is the person's and no longer ours.
+        if world.path("whole/database.sqlite").exists() && !world.path("whole/.strongroom-restore").exists() {
+            world.run(&line, 15);
+            std::fs::remove_dir_all(world.path("whole")).expect("removed");
+        }
+        newest_is_whole(world);
+        assert!(!world.files("whole").iter().any(|f| f.contains("strongroom")), "{:?}", world.files("whole"));
+    });
+}
+
+/// Steps that make something lasting, and files where none of them is one.
+const LASTING: [&str; 8] =
+    ["sync_all()", "fs::rename(", "renameat(", "renameat_with(", "hard_link(", "syncfs(", "\"COMMIT", "remove_file("];
+const NOT_LASTING: [(&str, &str); 9] = [
+    ("src/commands/demo.rs", "a sample that nobody keeps"),
+    ("src/database/sqlite/copy.rs", "ends a read transaction on the live database"),
+    ("src/database/sqlite/holders.rs", "takes a lock and writes nothing"),
+    ("src/database/dump/script.rs", "words in a dump"),
+    ("src/bundle/extract/todo.rs", "a private file that is unlinked"),
+    ("src/ground/scratch.rs", "plaintext that is unlinked"),
+    ("src/storage/filesystem/target.rs", "the places stand around each call; syncfs has them in bundle/extract/run.rs"),
+    ("src/escrow/file.rs", "repair only"),
+    ("src/appkey/proof/memory.rs", "the places stand around the transaction"),
+];
+
+#[test]
+fn every_lasting_step_of_the_source_has_a_place_near_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut wrong = BTreeSet::new();
+    crate::architecture::each_file(&root.join("src"), &mut |path| {
+        let shown = path.strip_prefix(root).expect("below").display().to_string();
+        if NOT_LASTING.iter().any(|(file, _)| *file == shown) || shown.contains("test") || shown.contains("conformance")
+        {
+            return;
+        }
+        let text = std::fs::read_to_string(path).expect("read");
+        let body = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        let lines: Vec<&str> = body.lines().collect();
+        for (n, line) in lines.iter().enumerate() {
+            let lasting = LASTING.iter().any(|step| line.contains(step));
+            let near = &lines[n.saturating_sub(8)..(n + 9).min(lines.len())];
+            // What is thrown away with `let _ =` is tidying: losing it is losing nothing.
+            let tidying = line.contains("let _ =") || line.trim_start().starts_with("//");
+            if lasting && !tidying && !near.iter().any(|l| l.contains("failpoint::pass")) {
+                wrong.insert(format!("{shown}:{}: {}", n + 1, line.trim()));
+            }
+        }
+    });
+    assert!(wrong.is_empty(), "{}", wrong.into_iter().collect::<Vec<_>>().join("\n"));
+}

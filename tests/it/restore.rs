@@ -1,0 +1,192 @@
+//! `restore --target`, and what every restore refuses before it touches anything.
+
+use std::os::unix::fs::MetadataExt as _;
+
+use crate::app::{CREDENTIALS, KEY, OBJECTS, WRONG, number, object, secret_file};
+use crate::world::{IDENTITY, World, flip};
+
+#[test]
+fn plain_files_and_an_importable_dump_go_to_an_empty_folder() {
+    let (world, id) = World::backed_up();
+    let before = world.state_of("app");
+    let json = world.json(&format!("restore --target out -i {IDENTITY}"), 0);
+    assert_eq!(json["bundle"], id.as_str());
+    assert_eq!(json["verdict"], "proved");
+    assert_eq!(world.files("out").len(), OBJECTS.len() * 2 + 1);
+    for (repo, package, version) in OBJECTS {
+        let name = object(repo, package, version);
+        assert!(std::fs::read(world.path("out/storage").join(&name)).expect("read") == world.app.stored(&name));
+    }
+    let rows = number(&world.path("out/database.sqlite"), "SELECT count(*) FROM repositories");
+    assert_eq!(rows, i64::try_from(CREDENTIALS + 1).expect("few"));
+    assert_eq!(world.state_of("app"), before, "no live system is touched");
+    secret_file(&world.path("key"), KEY);
+    world.run("prove out/database.sqlite --key file:key", 0);
+}
+
+#[test]
+fn a_target_that_is_not_empty_is_15() {
+    let (world, _) = World::backed_up();
+    std::fs::create_dir(world.path("out")).expect("made");
+    world.run(&format!("restore --target out --dry-run -i {IDENTITY}"), 0);
+    std::fs::write(world.path("out/precious"), b"x").expect("written");
+    world.run(&format!("restore --target out -i {IDENTITY}"), 15).says("not empty");
+    assert_eq!(world.files("out"), ["precious"]);
+}
+
+#[test]
+fn a_dry_run_to_a_target_makes_not_even_the_folder() {
+    let (world, _) = World::backed_up();
+    let before = world.state_of("");
+    let plan = world.json(&format!("restore --target out --dry-run -i {IDENTITY}"), 0);
+    assert!(!world.path("out").exists());
+    assert_eq!(world.state_of(""), before);
+    assert_eq!(plan["storage"]["files"], OBJECTS.len() * 2);
+    assert_eq!(plan["storage"]["write"], OBJECTS.len() * 2);
+}
+
+#[test]
+fn only_and_include_choose_what_is_written() {
+    let (world, _) = World::backed_up();
+    world.run(&format!("restore --target a --only database -i {IDENTITY}"), 0);
+    assert_eq!(world.files("a"), ["database.sqlite"]);
+    world.run(&format!("restore --target b --only storage -i {IDENTITY}"), 0);
+    assert_eq!(world.files("b").len(), OBJECTS.len() * 2);
+    world.run(&format!("restore --target c --include private/manual/** -i {IDENTITY}"), 0);
+    assert!(world.files("c").iter().all(|f| f.starts_with("storage/private/manual/")), "{:?}", world.files("c"));
+    assert_eq!(world.files("c").len(), 4);
+    world.run(&format!("restore --target d --include *.readme.md --include **/1.0.0.zip -i {IDENTITY}"), 0);
+    assert_eq!(world.files("d").len(), OBJECTS.len() + 1);
+    world.run(&format!("restore --target e --include [ -i {IDENTITY}"), 2);
+}
+
+#[test]
+fn an_include_that_matches_nothing_is_not_a_quiet_success() {
+    let (world, _) = World::backed_up();
+    world.run(&format!("restore --target out --include no/such/** -i {IDENTITY}"), 10);
+}
+
+#[test]
+fn modes_and_times_come_back_and_the_owner_is_chosen() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let world = World::ready();
+    let name = object("manual", "acme/tools", "1.0.0");
+    let live = world.app.storage().join(&name);
+    std::fs::set_permissions(&live, std::fs::Permissions::from_mode(0o640)).expect("set");
+    let time = std::time::UNIX_EPOCH + std::time::Duration::new(1_700_000_000, 123_456_789);
+    std::fs::File::options().write(true).open(&live).and_then(|f| f.set_modified(time)).expect("set");
+    world.backup(0);
+    let root = rustix::process::geteuid().is_root();
+    let me = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let other = if root { (1234, 4321) } else { me };
+    world.run(&format!("restore --target out --owner {}:{} -i {IDENTITY}", other.0, other.1), 0);
+    let meta = std::fs::metadata(world.path("out/storage").join(&name)).expect("there");
+    assert_eq!((meta.uid(), meta.gid()), other);
+    assert_eq!(meta.mode() & 0o7777, 0o640);
+    assert_eq!((meta.mtime(), meta.mtime_nsec()), (1_700_000_000, 123_456_789));
+    world.run(&format!("restore --target keep --owner keep -i {IDENTITY}"), 0);
+    let meta = std::fs::metadata(world.path("keep/storage").join(&name)).expect("there");
+    assert_eq!((meta.uid(), meta.gid()), me);
+    world.run(&format!("restore --target bad --owner nobody -i {IDENTITY}"), 2);
+}
+
+#[test]
+fn a_bundle_of_the_wrong_key_needs_an_explicit_word() {
+    let world = World::ready();
+    world.app.set_key(WRONG);
+    world.backup(3);
+    world.run(&format!("restore --target out -i {IDENTITY}"), 12).says("--accept-unproved");
+    assert!(!world.path("out").exists());
+    world.run(&format!("restore --target out --accept-unproved -i {IDENTITY}"), 3);
+    assert!(world.path("out/database.sqlite").exists());
+    secret_file(&world.path("key"), KEY);
+    world.run(&format!("restore --target right --key file:key -i {IDENTITY}"), 0);
+}
+
+#[test]
+fn damage_is_found_before_anything_is_written() {
+    let (world, id) = World::backed_up();
+    let part = world.files("archive/parts").into_iter().find(|p| p.ends_with(".tar.age")).expect("a part");
+    for path in [world.path("archive/parts").join(part), world.bundle(&id).join("database.sqlite.zst.age")] {
+        flip(&path);
+        let before = world.state_of("app");
+        world.run(&format!("restore --target out -i {IDENTITY}"), 13);
+        assert!(!world.path("out").exists());
+        world.run(&format!("restore --yes -i {IDENTITY}"), 13);
+        assert_eq!(world.state_of("app"), before);
+        flip(&path);
+    }
+}
+
+#[test]
+fn damage_in_what_is_not_wanted_does_not_keep_the_rest_from_being_restored() {
+    let (world, id) = World::backed_up();
+    let part = world.files("archive/parts").into_iter().find(|p| p.ends_with(".tar.age")).expect("a part");
+    let path = world.path("archive/parts").join(part);
+    flip(&path);
+    world.run(&format!("restore --target a --only database -i {IDENTITY}"), 0);
+    flip(&path);
+    flip(&world.bundle(&id).join("database.sqlite.zst.age"));
+    world.run(&format!("restore --target b --only storage -i {IDENTITY}"), 0);
+}
+
+#[test]
+fn a_database_bundle_takes_its_storage_from_the_one_it_names() {
+    let (world, first) = World::backed_up();
+    world.run("backup --only database", 0);
+    let json = world.json(&format!("restore --target out -i {IDENTITY}"), 0);
+    assert_eq!(json["plan"]["storage_from"], first.as_str());
+    assert_eq!(world.files("out").len(), OBJECTS.len() * 2 + 1);
+}
+
+#[test]
+fn a_storage_bundle_is_restored_without_a_proof() {
+    let world = World::ready();
+    world.run("backup --only storage", 0);
+    world.run(&format!("restore --target out -i {IDENTITY}"), 0);
+    assert_eq!(world.files("out").len(), OBJECTS.len() * 2);
+    let name = object("manual", "acme/tools", "1.0.0");
+    let bytes = world.app.stored(&name);
+    world.app.store(&name, b"broken");
+    world.run(&format!("restore --yes -i {IDENTITY}"), 0);
+    assert!(world.app.stored(&name) == bytes);
+}
+
+#[test]
+fn on_an_empty_machine_archive_identity_and_card_are_enough() {
+    let (world, id) = World::backed_up();
+    let machine = tempfile::tempdir().expect("a folder");
+    for name in ["home", "tmp"] {
+        std::fs::create_dir(machine.path().join(name)).expect("made");
+    }
+    for (from, to) in [(IDENTITY, "identity"), ("safe/recovery-card.txt", "card"), ("archive", "archive")] {
+        std::fs::rename(world.path(from), machine.path().join(to)).expect("moved");
+    }
+    let run = |line: &str, code: i32| crate::world::Call::new(crate::world::PROGRAM, machine.path(), line).ends(code);
+    // The disk is mounted elsewhere here, so the card's URL does not hold and the flag wins.
+    let place = "--card card --archive file:archive";
+    run("list --card card", 10);
+    run(&format!("list {place}"), 0).says("proved");
+    run(&format!("check --all {place}"), 0);
+    run(&format!("show {place} -i identity"), 0).says(&id);
+    run(&format!("verify --deep {place} -i identity"), 0);
+    run(&format!("custody test {place} -i identity"), 0);
+    let name = object("repo-1", "acme/lib", "2.0.0");
+    assert!(run(&format!("cat latest {name} {place} -i identity"), 0).out == world.app.stored(&name));
+    run(&format!("restore {place} -i identity"), 2).says("--target");
+    run(&format!("restore {place} -i identity --target back"), 0);
+    assert!(std::fs::read(machine.path().join("back/storage").join(&name)).expect("read") == world.app.stored(&name));
+    assert_eq!(std::fs::read_dir(machine.path().join("home")).expect("listed").count(), 0, "HOME stays empty");
+    assert_eq!(std::fs::read_dir(machine.path().join("tmp")).expect("listed").count(), 0, "nothing is left in TMPDIR");
+}
+
+#[test]
+fn a_card_of_another_archive_is_not_believed() {
+    let (world, _) = World::backed_up();
+    let (other, _) = World::backed_up();
+    let card = other.path("safe/recovery-card.txt");
+    let line = format!("--archive file:archive --card {}", card.display());
+    world.run(&format!("list {line}"), 14);
+    world.run(&format!("restore {line} --target out -i {IDENTITY}"), 14);
+    assert!(!world.path("out").exists());
+}
