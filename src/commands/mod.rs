@@ -5,6 +5,7 @@ pub mod bundles;
 pub mod config;
 pub mod custody;
 pub mod demo;
+mod deposits;
 pub mod guard;
 pub mod host;
 pub mod init;

@@ -2,12 +2,12 @@
 //!
 //! A wrong or unreadable key never stops the dump; it only keeps the bundle from being called proved.
 
-mod escrow;
 mod prove;
 mod report;
 
 use std::io::Write as _;
 
+use super::deposits::{self, Depositor, Origin};
 use super::host::{Host, NamedKey};
 use super::{Desk, Outcome, Problem};
 use crate::appkey::proof::{Counts, Memory, Verdict};
@@ -133,14 +133,15 @@ fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Outcome> {
 
     let escrows = match &key {
         Some(key) if only.key() => {
-            let (names, missed) = escrow::deposit(desk, host, &shelf, &signer, &mut ledger, key)?;
-            problems.extend(missed);
-            names
+            let depositor = Depositor { desk, host, shelf: &shelf, signer: &signer };
+            let held = depositor.make(&mut ledger, key, &Origin::default(), false)?;
+            problems.extend(held.problems);
+            held.places
         }
         _ => Vec::new(),
     };
     if let Some(key) = key.as_ref().filter(|_| host.config.key_in_bundle && only.key()) {
-        draft.put(Member::Key, &escrow::record_lines(host, key)?)?;
+        draft.put(Member::Key, &deposits::record_lines(host, key)?)?;
     }
     if let Some(wrapped) = custody::wrapped(shelf.archive.as_ref(), host.config.recipient.id())? {
         draft.put_raw(Member::Identity, &wrapped)?;

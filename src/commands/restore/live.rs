@@ -8,9 +8,8 @@ use super::{Plan, Request, Source, confirm, prove};
 use crate::appkey::proof::Verdict;
 use crate::bundle::Opened;
 use crate::bundle::extract::{self, ExtractOptions};
-use crate::commands::host::{Host, read_key};
+use crate::commands::host::{Host, NamedKey, read_key};
 use crate::commands::shelf::Shelf;
-use crate::commands::verify::Candidate;
 use crate::commands::{Desk, Outcome, proof};
 use crate::config::url::{DatabaseUrl, PlaceUrl};
 use crate::config::{Config, Health};
@@ -105,7 +104,7 @@ pub(super) fn run(
 }
 
 /// The key that the application will be started with; it must be the one that the bundle names.
-fn start_key(desk: &Desk<'_>, host: &Host, source: &Source<'_>, request: &Request) -> Result<Option<Candidate>> {
+fn start_key(desk: &Desk<'_>, host: &Host, source: &Source<'_>, request: &Request) -> Result<Option<NamedKey>> {
     let header = source.opened.header();
     let text = match &request.key {
         Some(reference) => read_key(desk, reference),
@@ -123,7 +122,7 @@ fn start_key(desk: &Desk<'_>, host: &Host, source: &Source<'_>, request: &Reques
                 .hint("Name it with --key REF."));
         }
     };
-    Candidate::new(text, host.scheme, header).map(Some)
+    NamedKey::new(text, host.scheme, &header.installation).map(Some)
 }
 
 fn database(desk: &Desk<'_>, host: &Host, source: &Source<'_>, request: &Request) -> Result<Option<Box<dyn Database>>> {
