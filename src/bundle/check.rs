@@ -28,6 +28,8 @@ pub enum Scope<'a> {
     EverythingBut(&'a mut HashSet<(ObjectName, Sha256Hex)>),
     /// The bundle's own objects, without parts and segments.
     Members,
+    /// The file list, its segments, and the parts: what a storage takes.
+    Storage,
     /// These members, as far as they are listed.
     Only(&'a [Member]),
 }
@@ -36,8 +38,9 @@ impl Scope<'_> {
     /// Whether an object is to be checked.
     pub(super) fn takes(&self, listed: &Listed, name: &ObjectName, digest: &Sha256Hex) -> bool {
         match (self, listed) {
-            (Self::Everything, _) | (Self::Members, Listed::Member(_)) => true,
+            (Self::Everything, _) | (Self::Members, Listed::Member(_)) | (Self::Storage, Listed::Part(_)) => true,
             (Self::EverythingBut(seen), _) => !seen.contains(&(name.clone(), digest.clone())),
+            (Self::Storage, Listed::Member(member)) => *member == Member::Files,
             (Self::Only(members), Listed::Member(member)) => members.contains(member),
             (Self::Members | Self::Only(_), Listed::Part(_)) => false,
         }

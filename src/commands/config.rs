@@ -22,7 +22,13 @@ pub fn check(desk: &Desk<'_>, config: Config) -> Result<Outcome> {
     let shelf = tried.value("archive", host.shelf(desk), |s| s.archive.describe());
     tried.step("signer", host.signer().map(|s| s.public().to_string()));
     if let Some(shelf) = &shelf {
-        tried.step("ledger", shelf.ledger().map(|l| format!("{} entries", l.entries().len())));
+        tried.step(
+            "ledger",
+            shelf.ledger().map(|l| match l.entries().len() {
+                1 => "1 entry".to_owned(),
+                n => format!("{n} entries"),
+            }),
+        );
         tried.step("custody", custody_of(&host, shelf.archive.as_ref()));
         for place in &host.config.escrows {
             let escrow = desk.systems.escrow(place, shelf.archive.as_ref());

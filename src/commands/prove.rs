@@ -58,7 +58,8 @@ pub fn run(desk: &Desk<'_>, request: &Request, config: Option<Config>) -> Result
     let mut text = vec![format!("{what}: {}", proof::sentence(verdict, &proved.total))];
     text.extend(proof::failure_lines(&proved));
     if proved.total.plaintext > 0 {
-        text.push(format!("  {} more are stored as plaintext by the application itself", proved.total.plaintext));
+        let is = if proved.total.plaintext == 1 { "is" } else { "are" };
+        text.push(format!("  {} more {is} stored as plaintext by the application itself", proved.total.plaintext));
     }
     let tried = proved.total.proved + proved.total.plausible + proved.total.failed + proved.total.plaintext;
     if tried < total {

@@ -11,7 +11,7 @@ use crate::config::{Config, EscrowPlace};
 use crate::custody::card::Card;
 use crate::custody::{self, Identities};
 use crate::ground::names::{AppName, BundleId, ObjectName, SealingId, Sha256Hex, Uuid};
-use crate::ground::{Error, Result, durable};
+use crate::ground::{Error, Kind, Result, durable};
 use crate::ledger::{Ledger, Selector};
 use crate::sealing::SealingKey;
 use crate::signer::Trusted;
@@ -129,12 +129,19 @@ impl Shelf {
         identities: &Identities<'_>,
         bundle: Option<&Opened<'_>>,
     ) -> Result<SealingKey> {
-        match custody::open(self.archive.as_ref(), sealing, identities) {
-            Err(error) if error.kind() == crate::ground::Kind::NotFound => {
-                let Some(bytes) = bundle.and_then(|b| b.wrapped_identity().transpose()) else { return Err(error) };
-                custody::open_wrapped(&bytes?, sealing, identities, "identity.age of the bundle")
-            }
-            other => other,
+        let error = match custody::open(self.archive.as_ref(), sealing, identities) {
+            Ok(key) => return Ok(key),
+            Err(error) => error,
+        };
+        // Whoever can write to the archive can take the archive's copy away or spoil it; the bundle's own is signed.
+        if !matches!(error.kind(), Kind::NotFound | Kind::Damaged | Kind::Sealed) {
+            return Err(error);
+        }
+        let Some(bytes) = bundle.and_then(|b| b.wrapped_identity().transpose()) else { return Err(error) };
+        match custody::open_wrapped(&bytes?, sealing, identities, "identity.age of the bundle") {
+            Ok(key) => Ok(key),
+            Err(second) if error.kind() == Kind::NotFound => Err(second),
+            Err(_) => Err(error),
         }
     }
 }

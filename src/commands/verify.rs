@@ -8,7 +8,7 @@ use serde_json::json;
 use super::host::{Host, NamedKey, read_key};
 use super::shelf::{self, Shelf};
 use super::{Desk, Outcome, Problem, proof};
-use crate::appkey::proof::{Proof, ProverOptions, Verdict, prove_with};
+use crate::appkey::proof::{Counts, Proof, ProverOptions, Verdict, prove_with};
 use crate::appkey::schemes::{self, Scheme};
 use crate::appkey::{EffectiveKey, KeyText, canary};
 use crate::bundle::{Header, Member, Opened, ProofReader, ProofSummary, Scope, extract};
@@ -54,7 +54,12 @@ fn verify(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, request: &Req
     let mut problems = Vec::new();
 
     opened.check(Scope::Only(&[Member::Proof, Member::Key]), desk.progress.as_ref())?;
+    // A bundle without a database has no credential: there is nothing that a key could be tried on.
+    if header.database.is_none() {
+        return storage_only(desk, config, request, &opened, &sealing, &mut ledger);
+    }
     let candidate = candidate(desk, shelf, &opened, &sealing, scheme, request.key.as_deref())?;
+    try_canary(desk, &opened, &sealing, scheme, &candidate)?;
     let others = escrowed(desk, shelf, &sealing, scheme, &header.installation, Some(&candidate.fingerprint))?;
     let others: Vec<_> = others.into_iter().map(|c| (c.fingerprint, c.effective)).collect();
 
@@ -62,7 +67,7 @@ fn verify(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, request: &Req
     let trial = Trial { desk, scheme, candidate: &candidate, others: &others, profile: &profile };
     let proved = if let Some(member) = opened.database_member().filter(|_| request.deep) {
         // The credentials of the dump itself count, and each is decrypted once.
-        let summary = trial.summary(&opened, &sealing)?;
+        let summary = summary(&opened, &sealing)?;
         everything(desk, &opened, &sealing)?;
         trial.dumped(&opened, &sealing, &member, &summary)?
     } else {
@@ -83,7 +88,7 @@ fn verify(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, request: &Req
                 candidate.fingerprint.short(),
                 header.keys.first().map_or("none", |k| k.short())
             ),
-            "Two texts may be one key; these two are not.",
+            "Give the key that was in use when the bundle was made, or leave out --key to try the sealed one.",
         ));
     }
     if request.deep
@@ -113,6 +118,47 @@ fn verify(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, request: &Req
             "problems": problems,
         }),
         line: format!("bundle {}: {}", header.id, proof::sentence(verdict, &proved.total)),
+        text,
+        problems,
+    })
+}
+
+/// Verifies a bundle in which no key has anything to open.
+fn storage_only(
+    desk: &Desk<'_>,
+    config: Option<&Config>,
+    request: &Request,
+    opened: &Opened<'_>,
+    sealing: &SealingKey,
+    ledger: &mut crate::ledger::Ledger<'_>,
+) -> Result<Outcome> {
+    let header = opened.header();
+    summary(opened, sealing)?;
+    let mut problems = Vec::new();
+    if request.deep {
+        everything(desk, opened, sealing)?;
+        problems.extend(sign_verification(config, ledger, header, opened.digest(), Verdict::Unproven));
+    }
+    let mut text = vec![
+        format!("bundle {}: authentic, signed by {}", header.id, header.signer),
+        "  it holds no database, so there is nothing to prove".to_owned(),
+    ];
+    if request.deep {
+        text.push("  deep: every digest matches".to_owned());
+    }
+    Ok(Outcome {
+        exit: if problems.is_empty() { 0 } else { super::ATTENTION },
+        json: json!({
+            "bundle": header.id,
+            "verdict": Verdict::Unproven,
+            "fingerprint": header.keys.first(),
+            "credentials": proof::counts_json(&Counts::default()),
+            "authentic": true,
+            "deep": request.deep,
+            "failures": [],
+            "problems": problems,
+        }),
+        line: problems.first().map(|p| p.message.clone()).unwrap_or_default(),
         text,
         problems,
     })
@@ -221,12 +267,37 @@ fn everything(desk: &Desk<'_>, opened: &Opened<'_>, sealing: &SealingKey) -> Res
     Ok(())
 }
 
-/// Reads a proof to its end for its summary.
-pub(super) fn summary(opened: &Opened<'_>, sealing: &SealingKey) -> Result<ProofSummary> {
-    end_of(ProofReader::begin(opened.read(&Member::Proof, sealing)?)?)
+/// Begins to read a bundle's proof, which must be of that bundle.
+fn proof_of(opened: &Opened<'_>, sealing: &SealingKey) -> Result<ProofReader<Box<dyn Read + Send>>> {
+    let reader = ProofReader::begin(opened.read(&Member::Proof, sealing)?)?;
+    let (here, there) = (&opened.header().id, &reader.head().bundle);
+    if here == there {
+        return Ok(reader);
+    }
+    Err(Error::not_authentic(format!("the proof in bundle {here} is of {there}")))
 }
 
-fn end_of(mut reader: ProofReader<Box<dyn Read + Send>>) -> Result<ProofSummary> {
+/// Tells at once when a key is not the one that the backup was made with: naming other keys and counting come later.
+pub(super) fn try_canary(
+    desk: &Desk<'_>,
+    opened: &Opened<'_>,
+    sealing: &SealingKey,
+    scheme: &dyn Scheme,
+    candidate: &NamedKey,
+) -> Result<()> {
+    let reader = proof_of(opened, sealing)?;
+    let head = reader.head();
+    if let Some(text) = &head.canary
+        && !canary::opens(scheme, &candidate.effective, &head.bundle, text)
+    {
+        desk.progress.note("the canary does not open: this is not the key that the backup was made with");
+    }
+    Ok(())
+}
+
+/// Reads a proof to its end for its summary.
+pub(super) fn summary(opened: &Opened<'_>, sealing: &SealingKey) -> Result<ProofSummary> {
+    let mut reader = proof_of(opened, sealing)?;
     while reader.next_credential()?.is_some() {}
     reader.finish()
 }
@@ -254,30 +325,9 @@ impl Trial<'_> {
         }
     }
 
-    /// Opens the proof, and tries the canary: a wrong key is known before anything large is read.
-    fn begin(&self, opened: &Opened<'_>, sealing: &SealingKey) -> Result<ProofReader<Box<dyn Read + Send>>> {
-        let reader = ProofReader::begin(opened.read(&Member::Proof, sealing)?)?;
-        let head = reader.head();
-        if head.bundle != opened.header().id {
-            let message = format!("the proof in bundle {} is of {}", opened.header().id, head.bundle);
-            return Err(Error::not_authentic(message));
-        }
-        if let Some(text) = &head.canary
-            && !canary::opens(self.scheme, &self.candidate.effective, &head.bundle, text)
-        {
-            let line = "the canary does not open: this is not the key that the backup was made with";
-            self.desk.progress.note(line);
-        }
-        Ok(reader)
-    }
-
-    fn summary(&self, opened: &Opened<'_>, sealing: &SealingKey) -> Result<ProofSummary> {
-        end_of(self.begin(opened, sealing)?)
-    }
-
     /// Proves the credentials that the proof lists.
     pub(super) fn quick(&self, opened: &Opened<'_>, sealing: &SealingKey) -> Result<(Proof, ProofSummary)> {
-        let mut reader = self.begin(opened, sealing)?;
+        let mut reader = proof_of(opened, sealing)?;
         let (proved, ()) = prove_with(&self.options(), |sink| {
             while let Some(credential) = reader.next_credential()? {
                 sink(credential)?;

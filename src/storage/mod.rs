@@ -188,13 +188,16 @@ pub trait Target: Send + Sync {
     /// Gives an entry that stands already its look: mode, owner, times.
     fn dress(&self, path: &[u8], look: &Look, owner: Owner) -> Result<()>;
 
-    /// Makes everything so far last.
+    /// Makes everything so far last; may be called beside the other calls, for what they have done by then.
     fn sync(&self) -> Result<()>;
 
     /// Hands out every path that stands in the target, in raw byte order.
     fn walk(&self, visit: &mut dyn FnMut(&[u8], EntryKind) -> Result<()>) -> Result<()>;
 
-    /// Puts back what was moved to `rollback`, newest last; new files stay where nothing was before.
+    /// Removes a file or a link, or a folder with nothing in it; nothing there, or a folder in use, is no error.
+    fn discard(&self, path: &[u8]) -> Result<()>;
+
+    /// Puts back what was moved to `rollback`, newest last.
     fn roll_back(&self, rollback: &str) -> Result<()>;
 
     /// Fails when the target has less room than this many bytes.

@@ -4,6 +4,7 @@
 //! that "decrypts here" means "decrypts there"; it never panics on a value, and wipes what it decrypted.
 
 pub mod package_broker;
+mod stretch;
 
 use zeroize::Zeroizing;
 

@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use zeroize::Zeroizing;
 
-use super::{Outcome, Scheme};
+use super::{Outcome, Scheme, stretch};
 use crate::appkey::{EffectiveKey, KeyText};
 use crate::ground::names::random;
 use crate::ground::{Error, Result};
@@ -37,9 +37,7 @@ pub struct PackageBroker;
 
 /// The AES key of one value.
 fn derive(key: &EffectiveKey, salt: &[u8]) -> Zeroizing<[u8; 32]> {
-    let mut derived = Zeroizing::new([0; 32]);
-    pbkdf2::pbkdf2_hmac::<sha2::Sha256>(key.expose(), salt, ITERATIONS, derived.as_mut());
-    derived
+    stretch::pbkdf2(key.expose(), salt, ITERATIONS)
 }
 
 /// Decodes as `atob` does: ASCII white space left out, padding whole or missing, everything else refused.
@@ -90,7 +88,15 @@ impl Scheme for PackageBroker {
 
     fn looks_like(&self, value: &[u8]) -> bool {
         // A short random text can be base64 too; the shortest ciphertext, of `{}`, has 46 bytes.
-        value.len() >= 60 && atob(value).is_some_and(|bytes| bytes.len() >= SALT + IV + TAG + 2)
+        if value.len() < 60 || !value.len().is_multiple_of(4) || value.iter().any(u8::is_ascii_whitespace) {
+            return false;
+        }
+        // Digests in hex and words are base64 as well. Of random bytes, not one in 100,000 lacks any of these three kinds.
+        let has = |kind: fn(&u8) -> bool| value.iter().any(kind);
+        has(|b| (b'G'..=b'Z').contains(b))
+            && has(|b| (b'g'..=b'z').contains(b))
+            && has(|b| b.is_ascii_digit() || b"+/".contains(b))
+            && atob(value).is_some_and(|bytes| bytes.len() >= SALT + IV + TAG + 2)
     }
 
     fn decrypt(&self, key: &EffectiveKey, value: &[u8]) -> Outcome {
@@ -125,6 +131,19 @@ impl Scheme for PackageBroker {
 mod tests {
     use super::*;
     use crate::ground::names::hex;
+
+    #[test]
+    fn digests_words_and_ids_do_not_look_like_ciphertext() {
+        let key = PackageBroker.effective_key(&KeyText::new(Zeroizing::new(b"some key".to_vec()))).expect("a key");
+        for plaintext in [b"{}".as_slice(), br#"{"username":"a","password":"b"}"#, &[7; 300]] {
+            assert!(PackageBroker.looks_like(&PackageBroker.encrypt(&key, plaintext).expect("encrypted")));
+        }
+        let digest = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+        let words = "some words ".repeat(20);
+        for text in [digest, &digest.to_uppercase(), &digest.repeat(2), &words, &words.replace(' ', ""), "short"] {
+            assert!(!PackageBroker.looks_like(text.as_bytes()), "{text}");
+        }
+    }
 
     const VECTORS: &str = include_str!("../../../tests/vectors/package-broker-vectors.json");
 

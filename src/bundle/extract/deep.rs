@@ -31,7 +31,7 @@ pub fn verify_deep(opened: &Opened<'_>, key: &SealingKey, progress: &dyn Progres
             return Ok(());
         }
         total = total.saturating_add(line.size);
-        todo.add(Action::Write, &line)
+        todo.add(Action::Write, &line, false)
     })?;
     todo.seal()?;
     progress.stage("verify files", Some(total), Unit::Bytes);

@@ -156,7 +156,8 @@ pub fn cat(opened: &Opened<'_>, key: &SealingKey, path: &[u8], out: &mut dyn Wri
     })
 }
 
-/// Puts back what a restore of this bundle replaced.
-pub fn undo(target: &dyn Target, bundle: &BundleId) -> Result<()> {
+/// Undoes a restore: what it made where nothing stood is removed, and what it replaced is put back.
+pub fn undo(target: &dyn Target, bundle: &BundleId, plan: &ExtractPlan) -> Result<()> {
+    plan.todo.each_fresh(&mut |path| target.discard(path))?;
     target.roll_back(&rollback_name(bundle))
 }

@@ -37,6 +37,9 @@ pub struct ExtractPlan {
     pub extra_count: u64,
     /// It is moved away, too.
     pub delete_extra: bool,
+    /// Entries of the bundle that were asked for, links and folders too.
+    #[serde(skip)]
+    matched: u64,
     #[serde(skip)]
     pub(super) todo: Todo,
 }
@@ -61,13 +64,18 @@ pub fn plan(
         extra: Vec::new(),
         extra_count: 0,
         delete_extra: options.delete_extra,
+        matched: 0,
         todo,
     };
     for_each_line(opened, key, &mut |line| {
         interrupt::check()?;
         progress.advance(1);
         plan.todo.list(&line.path)?;
-        if options.wants(&line) { one(&mut plan, target, &line) } else { Ok(()) }
+        if !options.wants(&line) {
+            return Ok(());
+        }
+        plan.matched += 1;
+        one(&mut plan, target, &line)
     })?;
     if options.include.is_empty() {
         target.walk(&mut |path, kind| {
@@ -85,31 +93,36 @@ pub fn plan(
         })?;
     }
     plan.todo.seal()?;
+    if !options.include.is_empty() && plan.matched == 0 {
+        return Err(Error::not_found(format!("bundle {} has no file that was asked for", opened.header().id))
+            .hint("A pattern is matched against the whole path: `**/1.0.0.zip`. `strongroom show --files -i FILE` lists them."));
+    }
     Ok(plan)
 }
 
 fn one(plan: &mut ExtractPlan, target: &dyn Target, line: &FileLine) -> Result<()> {
     let standing = target.standing(&line.path)?;
+    let fresh = standing == Standing::Nothing;
     match line.kind {
-        EntryKind::Dir => plan.todo.add(Action::Folder, line),
+        EntryKind::Dir => plan.todo.add(Action::Folder, line, fresh),
         EntryKind::Symlink => {
             if standing == Standing::Symlink && Some(target.read_link(&line.path)?) == line.target {
                 return Ok(());
             }
-            plan.replaced += u64::from(standing != Standing::Nothing);
-            plan.todo.add(Action::Link, line)
+            plan.replaced += u64::from(!fresh);
+            plan.todo.add(Action::Link, line, fresh)
         }
         EntryKind::File => {
             plan.files += 1;
             plan.bytes = plan.bytes.saturating_add(line.size);
             if standing == Standing::File(line.size) && is_right(target, line)? {
                 plan.already_right += 1;
-                return plan.todo.add(Action::Dress, line);
+                return plan.todo.add(Action::Dress, line, false);
             }
             plan.write += 1;
             plan.write_bytes = plan.write_bytes.saturating_add(line.size);
-            plan.replaced += u64::from(standing != Standing::Nothing);
-            plan.todo.add(Action::Write, line)
+            plan.replaced += u64::from(!fresh);
+            plan.todo.add(Action::Write, line, fresh)
         }
     }
 }

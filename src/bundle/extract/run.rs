@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use crossbeam_channel::{Sender, bounded};
 use serde::Serialize;
 
 use super::todo::{Action, Todo};
@@ -14,6 +15,9 @@ use crate::ground::progress::{Progress, Unit};
 use crate::ground::{Error, Kind, Result, failpoint};
 use crate::sealing::SealingKey;
 use crate::storage::{Look, Target};
+
+/// So many bytes are made to last while more are written, so that the disk works from the beginning.
+const STRETCH: u64 = 64 << 20;
 
 /// What was restored.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -84,7 +88,8 @@ fn write_parts(
 ) -> Result<ExtractReport> {
     let parts = todo.parts()?;
     let (written, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
-    each_part(&parts, |part| {
+    let (ask, asked) = bounded::<()>(1);
+    let one = |part: &PartName, ask: &Sender<()>| {
         let what = part.object(opened.app())?.to_string();
         let mut reader = PartReader::begin(opened.open_part(part)?, part.kind, key, &what)?;
         todo.of_part(part, &mut |line| {
@@ -92,6 +97,11 @@ fn write_parts(
             reader.enter(place)?;
             let mut file = target.create(&line.path, line.size)?;
             reader.member(&line, &mut |chunk| {
+                let before = bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+                if before / STRETCH != (before + chunk.len() as u64) / STRETCH {
+                    // Full: it is at it already. Ended: its error is the answer.
+                    let _ = ask.try_send(());
+                }
                 progress.advance(chunk.len() as u64);
                 file.write_all(chunk).map_err(|e| {
                     Error::from_io(
@@ -103,9 +113,15 @@ fn write_parts(
             })?;
             file.close(&look(&line), options.owner)?;
             written.fetch_add(1, Ordering::Relaxed);
-            bytes.fetch_add(line.size, Ordering::Relaxed);
             Ok(())
         })
+    };
+    std::thread::scope(|scope| {
+        let settling = scope.spawn(|| asked.iter().try_for_each(|()| target.sync()));
+        let result = each_part(&parts, |part| one(part, &ask));
+        drop(ask);
+        let settled = settling.join().unwrap_or_else(|_| Err(Error::failed("a thread that syncs has panicked")));
+        result.and(settled)
     })?;
     Ok(ExtractReport { written: written.into_inner(), bytes: bytes.into_inner() })
 }

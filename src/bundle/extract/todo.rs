@@ -41,7 +41,7 @@ impl Todo {
             .execute_batch(
                 "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -8192;
                  CREATE TABLE todo (path BLOB PRIMARY KEY, action INTEGER NOT NULL, part TEXT, frame INTEGER, skip INTEGER,
-                                    line BLOB) WITHOUT ROWID;
+                                    line BLOB, fresh INTEGER NOT NULL) WITHOUT ROWID;
                  CREATE TABLE listed (path BLOB PRIMARY KEY) WITHOUT ROWID;
                  BEGIN;",
             )
@@ -70,11 +70,11 @@ impl Todo {
             .map_err(|e| failed(&e))
     }
 
-    /// Adds something to do.
-    pub(super) fn add(&self, action: Action, line: &FileLine) -> Result<()> {
+    /// Adds something to do; `fresh` where nothing stands yet, so that undoing it is removing it.
+    pub(super) fn add(&self, action: Action, line: &FileLine, fresh: bool) -> Result<()> {
         let place = line.place.as_ref().filter(|_| action == Action::Write);
         self.connection()
-            .prepare_cached("INSERT OR REPLACE INTO todo VALUES (?1, ?2, ?3, ?4, ?5, ?6)")
+            .prepare_cached("INSERT OR REPLACE INTO todo VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")
             .and_then(|mut s| {
                 s.execute(params![
                     line.path,
@@ -83,6 +83,7 @@ impl Todo {
                     place.map(|p| p.frame.cast_signed()),
                     place.map(|p| p.skip.cast_signed()),
                     line.to_line().ok(),
+                    fresh,
                 ])
             })
             .map(drop)
@@ -92,7 +93,7 @@ impl Todo {
     /// Adds something to move away.
     pub(super) fn put_away(&self, path: &[u8]) -> Result<()> {
         self.connection()
-            .prepare_cached("INSERT OR REPLACE INTO todo VALUES (?1, ?2, NULL, NULL, NULL, NULL)")
+            .prepare_cached("INSERT OR REPLACE INTO todo VALUES (?1, ?2, NULL, NULL, NULL, NULL, 0)")
             .and_then(|mut s| s.execute(params![path, Action::PutAway as i64]))
             .map(drop)
             .map_err(|e| failed(&e))
@@ -144,22 +145,48 @@ impl Todo {
         }
     }
 
+    /// Hands out every path at which nothing stood when this was planned, what is in a folder before the folder.
+    pub(super) fn each_fresh(&self, visit: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let mut before: Option<Vec<u8>> = None;
+        loop {
+            let page: Vec<Vec<u8>> = self
+                .connection()
+                .prepare_cached(
+                    "SELECT path FROM todo WHERE fresh AND (?1 IS NULL OR path < ?1) ORDER BY path DESC LIMIT ?2",
+                )
+                .and_then(|mut s| s.query_map(params![before, PAGE], |row| row.get(0)).and_then(Iterator::collect))
+                .map_err(|e| failed(&e))?;
+            let Some(last) = page.last() else { return Ok(()) };
+            before = Some(last.clone());
+            for path in page {
+                visit(&path)?;
+            }
+        }
+    }
+
     /// Hands out what is to be done of one kind, by path; `backwards` from the last to the first.
     pub(super) fn each(&self, action: Action, backwards: bool, visit: Visit<'_>) -> Result<()> {
+        // Two statements, because `?2 IS NULL OR …` would walk from the beginning for every page.
         let (compare, order) = if backwards { ("<", "DESC") } else { (">", "ASC") };
+        let first = format!("SELECT path, line FROM todo WHERE action = ?1 ORDER BY path {order} LIMIT ?2");
+        let next = format!(
+            "SELECT path, line FROM todo WHERE action = ?1 AND path {compare} ?3 ORDER BY path {order} LIMIT ?2"
+        );
         let mut from: Option<Vec<u8>> = None;
         loop {
-            let page: Vec<(Vec<u8>, Option<Vec<u8>>)> = self
-                .connection()
-                .prepare_cached(&format!(
-                    "SELECT path, line FROM todo WHERE action = ?1 AND (?2 IS NULL OR path {compare} ?2)
-                     ORDER BY path {order} LIMIT ?3"
-                ))
-                .and_then(|mut s| {
-                    s.query_map(params![action as i64, from, PAGE], |row| Ok((row.get(0)?, row.get(1)?)))
-                        .and_then(Iterator::collect)
-                })
-                .map_err(|e| failed(&e))?;
+            let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+            let page: Vec<(Vec<u8>, Option<Vec<u8>>)> = {
+                let connection = self.connection();
+                match &from {
+                    None => connection
+                        .prepare_cached(&first)
+                        .and_then(|mut s| s.query_map(params![action as i64, PAGE], read).and_then(Iterator::collect)),
+                    Some(from) => connection.prepare_cached(&next).and_then(|mut s| {
+                        s.query_map(params![action as i64, PAGE, from], read).and_then(Iterator::collect)
+                    }),
+                }
+                .map_err(|e| failed(&e))?
+            };
             let Some(last) = page.last() else { return Ok(()) };
             from = Some(last.0.clone());
             for (path, line) in page {

@@ -100,13 +100,14 @@ impl<R: Read> PartReader<R> {
             while left > 0 {
                 interrupt::check()?;
                 let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
-                let read = self.read(&mut buffer[..most]).map_err(|e| self.damaged(e))?;
-                if read == 0 {
-                    return Err(Error::damaged(format!("{what} is cut")));
-                }
-                hash.update(&buffer[..read]);
-                out(&buffer[..read])?;
-                left -= read as u64;
+                // Full buffers, so that whoever writes them does so in few calls.
+                self.read_exact(&mut buffer[..most]).map_err(|e| match e.kind() {
+                    io::ErrorKind::UnexpectedEof => Error::damaged(format!("{what} is cut")),
+                    _ => self.damaged(e),
+                })?;
+                hash.update(&buffer[..most]);
+                out(&buffer[..most])?;
+                left -= most as u64;
             }
             Ok(())
         })();

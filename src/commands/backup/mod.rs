@@ -166,7 +166,7 @@ fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Outcome> {
         keys: key.iter().map(|k| k.fingerprint.clone()).collect(),
         verdict: proved.verdict,
         storage_from,
-        contains: contains(only, host, stored.is_some()),
+        contains: contains(only, host, stored.is_some(), key.is_some()),
         database: proved.database.clone(),
         bytes: draft.bytes(),
         generator: concat!("strongroom ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -213,7 +213,7 @@ fn commit(ledger: &mut Ledger<'_>, signer: &Signer, header: &Header, sums: Sha25
     Ok(seq)
 }
 
-fn contains(only: Only, host: &Host, storage: bool) -> Vec<String> {
+fn contains(only: Only, host: &Host, storage: bool, key: bool) -> Vec<String> {
     let mut contains = Vec::new();
     if only.database() && host.config.database.is_some() {
         contains.push("database".to_owned());
@@ -221,7 +221,7 @@ fn contains(only: Only, host: &Host, storage: bool) -> Vec<String> {
     if storage {
         contains.push("storage".to_owned());
     }
-    if only.key() && host.config.key_in_bundle {
+    if key && only.key() && host.config.key_in_bundle {
         contains.push("key".to_owned());
     }
     contains

@@ -59,8 +59,18 @@ pub(super) fn storage_problems(report: &StoreReport) -> Vec<Problem> {
 
 /// The outcome: text, JSON and exit code.
 pub(super) fn outcome(facts: Facts<'_>) -> Outcome {
-    let Facts { host, header, seq, counts, stored, missing, escrows, problems, proof_failures, tried_live } = facts;
+    let Facts { host, header, seq, counts, stored, missing, escrows, mut problems, proof_failures, tried_live } = facts;
     let verdict = header.verdict;
+    if matches!(verdict, Verdict::WrongKey | Verdict::Mixed) {
+        problems.insert(
+            0,
+            Problem::new(
+                "wrong-key",
+                "the application's key does not open its database",
+                "Look for the key that was in use when these rows were written: `strongroom verify -i IDENTITY` names it when an escrow has it.",
+            ),
+        );
+    }
     // Without a database there is nothing that a proof could be about.
     let to_prove = tried_live && host.config.database.is_some();
     let well = (!to_prove || verdict == Verdict::Proved) && problems.iter().all(Problem::is_advice);

@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::{Plan, Request, Source, confirm, prove};
-use crate::appkey::proof::Verdict;
 use crate::bundle::Opened;
-use crate::bundle::extract::{self, ExtractOptions};
+use crate::bundle::extract::{self, ExtractOptions, ExtractPlan};
 use crate::commands::host::{Host, NamedKey, read_key};
 use crate::commands::shelf::Shelf;
 use crate::commands::{Desk, Outcome, proof};
@@ -89,7 +88,7 @@ pub(super) fn run(
         text.push(format!("  replaced files are kept in .strongroom/rollback-{} of the storage", header.id));
     }
     Ok(Outcome {
-        exit: if proved.verdict == Verdict::Proved { 0 } else { crate::commands::ATTENTION },
+        exit: proved.exit(header),
         json: json!({
             "bundle": header.id,
             "verdict": proved.verdict,
@@ -106,6 +105,9 @@ pub(super) fn run(
 /// The key that the application will be started with; it must be the one that the bundle names.
 fn start_key(desk: &Desk<'_>, host: &Host, source: &Source<'_>, request: &Request) -> Result<Option<NamedKey>> {
     let header = source.opened.header();
+    if header.database.is_none() {
+        return Ok(None);
+    }
     let text = match &request.key {
         Some(reference) => read_key(desk, reference),
         None => host.key_text(desk, None),
@@ -205,7 +207,7 @@ fn plan(
 struct Undo<'a> {
     desk: &'a Desk<'a>,
     database: Option<Box<dyn Replacement>>,
-    storage: Option<&'a dyn Target>,
+    storage: Option<(&'a dyn Target, &'a ExtractPlan)>,
     bundle: &'a Opened<'a>,
 }
 
@@ -213,7 +215,7 @@ impl Undo<'_> {
     fn everything(&mut self) -> Result<()> {
         self.desk.ask.say("putting everything back");
         let storage = match self.storage {
-            Some(target) => extract::undo(target, &self.bundle.header().id),
+            Some((target, plan)) => extract::undo(target, &self.bundle.header().id, plan),
             None => Ok(()),
         };
         let database = match self.database.as_mut() {
@@ -228,7 +230,7 @@ impl Undo<'_> {
 fn replace<'a>(
     desk: &Desk<'_>,
     source: &'a Source<'_>,
-    plan: &Plan,
+    plan: &'a Plan,
     database: Option<&dyn Database>,
     proved: &prove::Proved,
     target: Option<&'a dyn Target>,
@@ -248,7 +250,7 @@ fn replace<'a>(
         replacement.swap()?;
     }
     if let (Some(target), Some(planned)) = (target, &plan.storage) {
-        undo.storage = Some(target);
+        undo.storage = Some((target, planned));
         extract::run(source.files(), &source.sealing, target, planned, options, desk.progress.as_ref())?;
     }
     Ok(())

@@ -84,9 +84,6 @@ impl Plan {
         if let Some(database) = &self.database {
             lines.push(format!("  database: {}", database.target));
             lines.extend(database.steps.iter().map(|s| format!("    {s}")));
-            if let Some(kept) = &database.kept_as {
-                lines.push(format!("    the present database is kept as {kept}"));
-            }
         }
         if let Some(storage) = &self.storage {
             lines.push(format!(
@@ -127,9 +124,11 @@ impl<'a> Source<'a> {
     /// Checks the digest of every object that the restore will use.
     fn authenticate(&self, desk: &Desk<'_>, request: &Request) -> Result<()> {
         desk.progress.stage("check every digest", None, Unit::Bytes);
-        self.opened.check(Scope::Members, desk.progress.as_ref())?;
+        let mut members = vec![Member::Proof, Member::Key];
+        members.extend(self.opened.database_member().filter(|_| request.database));
+        self.opened.check(Scope::Only(&members), desk.progress.as_ref())?;
         if request.storage && self.has_storage() {
-            self.files().check(Scope::Everything, desk.progress.as_ref())?;
+            self.files().check(Scope::Storage, desk.progress.as_ref())?;
         }
         Ok(())
     }

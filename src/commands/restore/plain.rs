@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::database::DatabasePlan;
 use crate::ground::durable::{self, Existing, NewFile};
 use crate::ground::progress::Unit;
+use crate::ground::scratch::Scratch;
 use crate::ground::{Error, Kind, Result};
 
 /// Says which bundle a folder is being filled from, so that a run that was killed can go on.
@@ -33,14 +34,6 @@ pub(super) fn run(
     let storage_folder = folder.join("storage");
     let with_storage = request.storage && source.has_storage();
 
-    if !request.dry_run {
-        source.authenticate(desk, request)?;
-        durable::create_folders(folder, 0o700)?;
-        durable::write_file(&folder.join(MARKER), header.id.as_str().as_bytes(), 0o600, Existing::Replace)?;
-        if with_storage {
-            durable::create_folders(&storage_folder, 0o755)?;
-        }
-    }
     let options = ExtractOptions {
         include: request.include.clone(),
         owner: request.owner,
@@ -48,12 +41,14 @@ pub(super) fn run(
         bundle: header.id.clone(),
         rollback: false,
     };
-    let target = if with_storage { Some(desk.systems.folder(&storage_folder)?) } else { None };
-    let storage = match &target {
-        Some(target) => {
-            Some(extract::plan(source.files(), &source.sealing, target.as_ref(), &options, desk.progress.as_ref())?)
-        }
-        None => None,
+    let storage = if with_storage {
+        // Planning makes nothing: where there is no folder yet, an empty one stands for it.
+        let empty = Scratch::temporary()?;
+        let there = if storage_folder.is_dir() { storage_folder.as_path() } else { empty.folder() };
+        let target = desk.systems.folder(there)?;
+        Some(extract::plan(source.files(), &source.sealing, target.as_ref(), &options, desk.progress.as_ref())?)
+    } else {
+        None
     };
     let plan = Plan {
         bundle: header.id.clone(),
@@ -73,6 +68,9 @@ pub(super) fn run(
     if request.dry_run {
         return Outcome::done(&plan, plan.lines());
     }
+    source.authenticate(desk, request)?;
+    durable::create_folders(folder, 0o700)?;
+    durable::write_file(&folder.join(MARKER), header.id.as_str().as_bytes(), 0o600, Existing::Replace)?;
 
     if let Some(member) = &member {
         desk.progress.stage("write the database", Some(proved.summary.facts.bytes), Unit::Bytes);
@@ -92,7 +90,9 @@ pub(super) fn run(
         }
         file.commit(Existing::Replace)?;
     }
-    if let (Some(target), Some(storage)) = (&target, &plan.storage) {
+    if let Some(storage) = &plan.storage {
+        durable::create_folders(&storage_folder, 0o755)?;
+        let target = desk.systems.folder(&storage_folder)?;
         extract::run(source.files(), &source.sealing, target.as_ref(), storage, &options, desk.progress.as_ref())?;
     }
     let marker = folder.join(MARKER);
@@ -103,7 +103,7 @@ pub(super) fn run(
     text.push(format!("  {}", proof::sentence(proved.verdict, &proved.counts)));
     text.push("  the application needs the key that was proved".to_owned());
     Ok(Outcome {
-        exit: if proved.verdict == crate::appkey::proof::Verdict::Proved { 0 } else { crate::commands::ATTENTION },
+        exit: proved.exit(header),
         json: json!({ "bundle": header.id, "target": folder, "verdict": proved.verdict, "credentials": proof::counts_json(&proved.counts), "plan": plan }),
         line: text[0].clone(),
         text,

@@ -24,6 +24,13 @@ pub(super) struct Proved {
     pub(super) summary: crate::bundle::ProofSummary,
 }
 
+impl Proved {
+    /// The exit code of a restore that is done.
+    pub(super) fn exit(&self, header: &crate::bundle::Header) -> u8 {
+        if self.verdict == Verdict::Proved || header.database.is_none() { 0 } else { crate::commands::ATTENTION }
+    }
+}
+
 /// Proves the bundle's credentials; an error unless they are proved or the person accepts that they are not.
 pub(super) fn bundle(
     desk: &Desk<'_>,
@@ -41,9 +48,12 @@ pub(super) fn bundle(
         // The key that the application will use is the one to prove; the sealed one only says what it should be.
         (Some(live), _) => Some(live),
         (None, Ok(sealed)) => Some(sealed),
-        (None, Err(_)) if request.accept_unproved => None,
+        (None, Err(_)) if request.accept_unproved || header.database.is_none() => None,
         (None, Err(error)) => return Err(error.hint("--accept-unproved restores without a key.")),
     };
+    if let Some(candidate) = &candidate {
+        verify::try_canary(desk, &source.opened, &source.sealing, scheme, candidate)?;
+    }
     let others = verify::escrowed(
         desk,
         shelf,
@@ -59,7 +69,7 @@ pub(super) fn bundle(
             scheme,
             profile,
             candidate: None,
-            verdict: Verdict::NoKey,
+            verdict: if header.database.is_none() { Verdict::Unproven } else { Verdict::NoKey },
             counts: Counts::default(),
             summary,
         });
@@ -67,7 +77,8 @@ pub(super) fn bundle(
     let trial = Trial { desk, scheme, candidate: &candidate, others: &others, profile: &profile };
     let (proved, summary) = trial.quick(&source.opened, &source.sealing)?;
     let verdict = proved.verdict();
-    if verdict != Verdict::Proved && !request.accept_unproved {
+    // Without a database there is no credential, and no key that could be the wrong one.
+    if verdict != Verdict::Proved && !request.accept_unproved && header.database.is_some() {
         for line in proof::failure_lines(&proved) {
             desk.ask.say(&line);
         }

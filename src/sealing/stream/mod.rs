@@ -194,11 +194,18 @@ mod tests {
     #[test]
     fn every_cut_is_noticed() {
         let key = SealingKey::generate();
-        for size in [0, 1, 65536, 70000, 131_072] {
+        // A batch of four chunks, and what crosses it.
+        for size in [0, 1, 65536, 70000, 131_072, 262_144, 300_000] {
             let sealed = sealed_here(&key, &content(size));
             let interesting = (0..sealed.len()).filter(|n| *n < 300 || n % 997 == 0 || *n + 40 > sealed.len());
             let payload = sealed.len() - (size + size.div_ceil(65536).max(1) * 16);
-            for cut in interesting.chain([payload, payload + 65552, sealed.len() - 16]) {
+            for cut in interesting.chain([
+                payload,
+                payload + 65552,
+                payload + 4 * 65552,
+                payload + 4 * 65552 + 1,
+                sealed.len() - 16,
+            ]) {
                 if cut < sealed.len() {
                     assert!(open_bytes(&key, &sealed[..cut], "it").is_err(), "{size} cut at {cut}");
                 }
@@ -238,14 +245,14 @@ mod tests {
     #[test]
     fn a_stream_can_be_entered_anywhere() {
         let key = SealingKey::generate();
-        let plain = content(200_000);
+        let plain = content(700_000);
         let mut reader = open(&key, Cursor::new(sealed_here(&key, &plain)), "it").expect("opened");
-        for at in [0_usize, 1, 65535, 65536, 131_072, 199_999, 200_000] {
+        for at in [0_usize, 1, 65535, 65536, 131_072, 262_143, 262_144, 600_001, 699_999, 700_000] {
             reader.seek(SeekFrom::Start(at as u64)).expect("sought");
             let mut rest = Vec::new();
             reader.read_to_end(&mut rest).expect("read");
             assert_eq!(rest, &plain[at..], "{at}");
         }
-        assert!(reader.seek(SeekFrom::Start(200_001)).is_err());
+        assert!(reader.seek(SeekFrom::Start(700_001)).is_err());
     }
 }

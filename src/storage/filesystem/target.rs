@@ -328,6 +328,20 @@ impl Target for FilesystemTarget {
         .map(drop)
     }
 
+    fn discard(&self, path: &[u8]) -> Result<()> {
+        let flags = match self.standing(path)? {
+            Standing::Nothing => return Ok(()),
+            Standing::Dir => AtFlags::REMOVEDIR,
+            _ => AtFlags::empty(),
+        };
+        let (folder, name) = split(path);
+        failpoint::pass("before what a restore made is removed");
+        match self.open_dir(folder).and_then(|fd| unlinkat(&fd, as_path(name), flags)) {
+            Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => Ok(()),
+            Err(e) => Err(self.error("remove", path, e)),
+        }
+    }
+
     fn roll_back(&self, rollback: &str) -> Result<()> {
         let kept = [OWN_FOLDER, b"/", rollback.as_bytes()].concat();
         let folder = match self.open_dir(&kept) {
@@ -419,6 +433,19 @@ mod tests {
         assert_eq!(std::fs::read(at("d/f")).expect("read"), b"old");
         assert_eq!(std::fs::read(at("extra")).expect("read"), b"extra");
         assert!(!at(".strongroom").exists());
+    }
+
+    #[test]
+    fn what_was_made_is_discarded_and_a_folder_in_use_is_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let target = FilesystemTarget::new(folder.path()).expect("a target");
+        write(&target, b"a/f", b"x", None).expect("written");
+        target.discard(b"a").expect("in use");
+        assert!(folder.path().join("a/f").exists());
+        for path in [b"a/f".as_slice(), b"a", b"a", b"b/c"] {
+            target.discard(path).expect("discarded");
+        }
+        assert!(!folder.path().join("a").exists());
     }
 
     #[test]

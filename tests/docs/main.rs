@@ -1,0 +1,17 @@
+//! The documents are true: their commands run, their links resolve, what is generated is the program's own.
+//!
+//! One binary, `cargo test --features failpoints --test docs`. How a `console` block is read stands in `console.rs`, what counts as
+//! equal output in `normal.rs`. `STRONGROOM_BLESS=1` writes what commands really print into the documents, to be read before
+//! it is committed.
+
+mod by_hand;
+mod claims;
+mod configuration;
+mod console;
+mod format;
+mod guide;
+mod json;
+mod links;
+mod normal;
+mod reference;
+mod stage;
