@@ -343,6 +343,33 @@ pub(super) enum ConfigVerb {
     Check,
 }
 
+#[derive(Args)]
+#[expect(clippy::struct_excessive_bools, reason = "one a flag")]
+pub(super) struct Rotate {
+    // Not a doc comment: a lint takes file:PATH there for an address.
+    #[arg(
+        long,
+        value_name = "REF",
+        help = "The new key: env:NAME, file:PATH, dotenv:PATH#NAME or prompt: [default: a random one]"
+    )]
+    pub(super) new: Option<String>,
+    /// Why, for the ledger
+    #[arg(long, value_name = "TEXT")]
+    pub(super) reason: Option<String>,
+    /// Print the plan and change nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Go on with a rotation that did not end
+    #[arg(long, conflicts_with_all = ["new", "reason", "dry_run"])]
+    pub(super) resume: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub(super) yes: bool,
+    /// Run no stop, `set_key`, start and health hooks
+    #[arg(long)]
+    pub(super) no_hooks: bool,
+}
+
 /// A key with copies in escrow, and who opens them.
 #[derive(Args)]
 pub(super) struct WhichKey {
@@ -420,6 +447,8 @@ pub(super) enum KeyVerb {
         #[command(flatten)]
         unseal: Unseal,
     },
+    /// Put every credential under a new key, which is escrowed first
+    Rotate(Rotate),
     /// Enter that a key is in use no more; its copies stay
     Retire {
         /// The beginning of its fingerprint

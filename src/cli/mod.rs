@@ -237,6 +237,17 @@ fn key_verb(desk: &Desk<'_>, global: &Global, verb: KeyVerb) -> Result<End> {
             return key::exec(desk, &shelf, config.as_ref(), &copy_request(&which), command).map(End::Become);
         }
         KeyVerb::Doctor { unseal } => key::doctor(desk, global.config(desk)?, &unseal.identity),
+        KeyVerb::Rotate(a) => {
+            let request = key::RotateRequest {
+                new: a.new,
+                reason: a.reason,
+                dry_run: a.dry_run,
+                resume: a.resume,
+                yes: a.yes,
+                hooks: !a.no_hooks,
+            };
+            key::rotate(desk, global.config(desk)?, &request)
+        }
         KeyVerb::Retire { key, reason } => key::retire(desk, global.config(desk)?, &key, reason.as_deref()),
     };
     outcome.map(End::Outcome)

@@ -19,7 +19,7 @@ pub(super) struct Origin {
 }
 
 /// The record of a key, as it is sealed.
-fn record(host: &Host, key: &NamedKey, origin: &Origin) -> Record {
+pub(super) fn record(host: &Host, key: &NamedKey, origin: &Origin) -> Record {
     Record {
         key: Zeroizing::new(key.text.expose().to_vec()),
         scheme: host.scheme.name().to_owned(),

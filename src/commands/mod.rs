@@ -7,6 +7,7 @@ pub mod custody;
 pub mod demo;
 mod deposits;
 pub mod guard;
+mod hooks;
 pub mod host;
 pub mod init;
 pub mod key;

@@ -59,7 +59,7 @@ pub struct Request {
 /// Makes one bundle.
 pub fn run(desk: &Desk<'_>, config: Config, request: &Request) -> Result<Outcome> {
     let host = Host::new(config)?;
-    let result = make(desk, &host, request);
+    let result = host.lock().and_then(|_lock| make(desk, &host, request));
     desk.progress.finish();
     host.told("backup", result)
 }
@@ -71,9 +71,9 @@ struct KeyState {
 }
 
 #[expect(clippy::too_many_lines, reason = "one backup from start to end, in the order that its promises need")]
-fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Outcome> {
+/// Makes one bundle; whoever calls this holds the host's lock.
+pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Outcome> {
     let only = request.only;
-    let _lock = host.lock()?;
     let signer = host.signer()?;
     if !host.config.trusted.contains(signer.public()) {
         return Err(Error::usage(format!("this host's signer {} is not among [signing] trusted", signer.public()))

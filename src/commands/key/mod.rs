@@ -3,11 +3,13 @@
 mod copies;
 mod doctor;
 mod history;
+mod rotate;
 mod text;
 
 pub use copies::{CopyRequest, escrow, exec, fetch, verify};
 pub use doctor::doctor;
 pub use history::{history, needed, retire, status};
+pub use rotate::{RotateRequest, rotate};
 pub use text::{fingerprint, lint};
 
 use crate::appkey::KeyText;
