@@ -53,7 +53,12 @@ pub fn check(desk: &Desk<'_>, config: Config) -> Result<Outcome> {
         Err(error) => tried.step("database", Err(error)),
     }
     let hooks = &host.config.hooks;
-    for (name, argv) in [("stop", &hooks.stop), ("start", &hooks.start), ("on_result", &host.config.on_result)] {
+    for (name, argv) in [
+        ("stop", &hooks.stop),
+        ("start", &hooks.start),
+        ("set_key", &hooks.set_key),
+        ("on_result", &host.config.on_result),
+    ] {
         if let Some(argv) = argv {
             tried.step(name, program(argv));
         }

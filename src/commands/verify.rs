@@ -5,18 +5,18 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::host::{Host, read_key};
+use super::host::{Host, NamedKey, read_key};
 use super::shelf::{self, Shelf};
 use super::{Desk, Outcome, Problem, proof};
 use crate::appkey::proof::{Counts, Proof, ProverOptions, Verdict, prove_with};
 use crate::appkey::schemes::{self, Scheme};
-use crate::appkey::{EffectiveKey, KeyText, canary, fingerprint};
+use crate::appkey::{EffectiveKey, KeyText, canary};
 use crate::bundle::{Header, Member, Opened, ProofReader, ProofSummary, Scope, extract};
 use crate::config::Config;
 use crate::config::profile::Profile;
 use crate::database;
 use crate::escrow::{self, Record};
-use crate::ground::names::{Fingerprint, Sha256Hex};
+use crate::ground::names::{Fingerprint, Sha256Hex, Uuid};
 use crate::ground::progress::Unit;
 use crate::ground::scratch::Scratch;
 use crate::ground::{Error, Kind, Result, clock};
@@ -33,25 +33,6 @@ pub struct Request {
     pub deep: bool,
     /// Try this key instead of the sealed one.
     pub key: Option<String>,
-}
-
-/// A key to try on a bundle, by its name in that installation.
-pub struct Candidate {
-    /// What the application uses.
-    pub effective: EffectiveKey,
-    /// Its exact text.
-    pub text: KeyText,
-    /// Its name.
-    pub fingerprint: Fingerprint,
-}
-
-impl Candidate {
-    /// Names a key text for the installation of a bundle.
-    pub fn new(text: KeyText, scheme: &dyn Scheme, header: &Header) -> Result<Self> {
-        let effective = scheme.effective_key(&text)?;
-        let fingerprint = fingerprint::of(scheme, &header.installation, &effective)?;
-        Ok(Self { effective, text, fingerprint })
-    }
 }
 
 /// Verifies one bundle.
@@ -79,7 +60,7 @@ fn verify(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, request: &Req
     }
     let candidate = candidate(desk, shelf, &opened, &sealing, scheme, request.key.as_deref())?;
     try_canary(desk, &opened, &sealing, scheme, &candidate)?;
-    let others = escrowed(desk, shelf, &sealing, scheme, &header, Some(&candidate.fingerprint))?;
+    let others = escrowed(desk, shelf, &sealing, scheme, &header.installation, Some(&candidate.fingerprint))?;
     let others: Vec<_> = others.into_iter().map(|c| (c.fingerprint, c.effective)).collect();
 
     let profile = profile_of(config, &header)?;
@@ -199,14 +180,14 @@ pub(super) fn candidate(
     sealing: &SealingKey,
     scheme: &dyn Scheme,
     reference: Option<&str>,
-) -> Result<Candidate> {
+) -> Result<NamedKey> {
     let header = opened.header();
     if let Some(reference) = reference {
-        return Candidate::new(read_key(desk, reference)?, scheme, header);
+        return NamedKey::new(read_key(desk, reference)?, scheme, &header.installation);
     }
     if let Some(record) = sealed_records(opened, sealing)?.into_iter().next() {
         let named = record.fingerprint.clone();
-        let found = Candidate::new(KeyText::new(record.key), scheme, header)?;
+        let found = NamedKey::new(KeyText::new(record.key), scheme, &header.installation)?;
         if found.fingerprint != named || !header.keys.contains(&named) {
             return Err(Error::not_authentic(format!(
                 "the sealed key of bundle {} is {}, and its record says {}",
@@ -217,7 +198,7 @@ pub(super) fn candidate(
         }
         return Ok(found);
     }
-    escrowed(desk, shelf, sealing, scheme, header, None)?
+    escrowed(desk, shelf, sealing, scheme, &header.installation, None)?
         .into_iter()
         .find(|c| header.keys.contains(&c.fingerprint))
         .ok_or_else(|| {
@@ -227,7 +208,7 @@ pub(super) fn candidate(
 }
 
 /// The records that the bundle's own `key.age` holds; none when policy left it out.
-fn sealed_records(opened: &Opened<'_>, sealing: &SealingKey) -> Result<Vec<Record>> {
+pub(super) fn sealed_records(opened: &Opened<'_>, sealing: &SealingKey) -> Result<Vec<Record>> {
     if !opened.has(&Member::Key) {
         return Ok(Vec::new());
     }
@@ -241,10 +222,10 @@ pub(super) fn escrowed(
     shelf: &Shelf,
     sealing: &SealingKey,
     scheme: &dyn Scheme,
-    header: &Header,
+    installation: &Uuid,
     except: Option<&Fingerprint>,
-) -> Result<Vec<Candidate>> {
-    let mut found: Vec<Candidate> = Vec::new();
+) -> Result<Vec<NamedKey>> {
+    let mut found: Vec<NamedKey> = Vec::new();
     for place in &shelf.escrows {
         let searched = desk.systems.escrow(place, shelf.archive.as_ref()).and_then(|escrow| {
             let deposits = escrow.list(&shelf.app)?;
@@ -266,7 +247,7 @@ pub(super) fn escrowed(
             // A record that nobody we believe has signed is somebody's, not ours: it is left alone.
             let Ok(sealed) = escrow.fetch_signed(&shelf.app, &fingerprint, &id, &shelf.trusted) else { continue };
             let record = escrow::open_record(sealing, &sealed)?;
-            let candidate = Candidate::new(KeyText::new(record.key), scheme, header)?;
+            let candidate = NamedKey::new(KeyText::new(record.key), scheme, installation)?;
             if candidate.fingerprint == fingerprint {
                 found.push(candidate);
             }
@@ -302,7 +283,7 @@ pub(super) fn try_canary(
     opened: &Opened<'_>,
     sealing: &SealingKey,
     scheme: &dyn Scheme,
-    candidate: &Candidate,
+    candidate: &NamedKey,
 ) -> Result<()> {
     let reader = proof_of(opened, sealing)?;
     let head = reader.head();
@@ -328,7 +309,7 @@ pub(super) struct Trial<'a> {
     /// How the application encrypts.
     pub(super) scheme: &'a dyn Scheme,
     /// The key.
-    pub(super) candidate: &'a Candidate,
+    pub(super) candidate: &'a NamedKey,
     /// Other keys, for what it does not open.
     pub(super) others: &'a [(Fingerprint, EffectiveKey)],
     /// Where credentials are.

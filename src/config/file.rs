@@ -58,7 +58,8 @@ impl App {
         match self {
             Self::Name(name) => (name, HookTable::default()),
             Self::Table(table) => {
-                (table.name, HookTable { stop: table.stop, start: table.start, health: table.health })
+                let AppTable { name, stop, start, health, set_key } = table;
+                (name, HookTable { stop, start, health, set_key })
             }
         }
     }
@@ -71,6 +72,7 @@ pub(super) struct AppTable {
     stop: Option<Vec<String>>,
     start: Option<Vec<String>>,
     health: Option<Health>,
+    set_key: Option<Vec<String>>,
 }
 
 /// How to stop, start and ask the application.
@@ -82,6 +84,8 @@ pub struct HookTable {
     pub start: Option<Vec<String>>,
     /// How to ask whether it is well.
     pub health: Option<Health>,
+    /// The program that puts a new key, read from standard input, into the application's configuration.
+    pub set_key: Option<Vec<String>>,
 }
 
 /// A health check that looks at what the answer says.

@@ -56,6 +56,14 @@ pub struct StorageObjects {
 const EMBEDDED: [(&str, &str); 1] = [("package-broker", include_str!("../../policies/apps/package-broker.toml"))];
 
 impl Profile {
+    /// Whether the application itself stores this value unencrypted.
+    pub fn is_plaintext(&self, table: &str, column: &str, value: &[u8]) -> bool {
+        self.credentials
+            .iter()
+            .filter(|c| c.table == table && c.column == column)
+            .any(|c| c.plaintext.iter().any(|p| p.as_bytes() == value))
+    }
+
     /// Reads a profile's text.
     pub fn parse(text: &str, origin: &str) -> Result<Self> {
         let profile: Self = toml::from_str(text)

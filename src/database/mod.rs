@@ -125,6 +125,12 @@ pub trait Replacement: Send {
     fn keep(self: Box<Self>) -> Result<Option<PathBuf>>;
 }
 
+/// Puts a new value in the place of a credential that was read.
+pub type Put<'a> = &'a mut dyn FnMut(&Credential, &[u8]) -> Result<()>;
+
+/// Changes credentials: gets all of them, and puts new values.
+pub type Change<'a> = &'a mut dyn FnMut(Vec<Credential>, Put<'_>) -> Result<()>;
+
 /// A database of an application.
 pub trait Database: Send + Sync {
     /// Its URL without secrets, for messages.
@@ -135,6 +141,13 @@ pub trait Database: Send + Sync {
 
     /// A short look at the live database, for sampling credentials: read only, no copy.
     fn look(&self) -> Result<Box<dyn Snapshot>>;
+
+    /// Replaces credentials in the live database: all in one transaction, or none.
+    ///
+    /// `change` gets every credential that is not NULL, and puts new values; while it works nobody else writes. When it ends
+    /// without an error, and no credential has come or gone, the new values are committed durably.
+    /// [`crate::ground::Kind::Refused`] while another program has the database open, where that can be seen.
+    fn rewrite(&self, profile: &Profile, change: Change<'_>) -> Result<()>;
 
     /// Plans a restore over this database from a bundle's facts; refuses now what would fail later.
     fn plan(&self, facts: &Facts) -> Result<DatabasePlan>;

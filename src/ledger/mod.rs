@@ -13,6 +13,7 @@
 mod append;
 mod entry;
 mod event;
+mod keys;
 mod read;
 mod select;
 
@@ -21,6 +22,7 @@ pub use event::{
     BundleEvent, CustodyEvent, CustodyTestEvent, DrillEvent, EscrowEvent, Event, KeyEvent, PruneEvent,
     VerificationEvent,
 };
+pub use keys::{Deposited, KeyFacts, KeyState};
 pub use select::{Committed, Selector};
 
 use std::collections::{BTreeMap, BTreeSet};

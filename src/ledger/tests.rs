@@ -1,3 +1,4 @@
+mod keys;
 mod selecting;
 mod writing;
 

@@ -127,12 +127,7 @@ fn work(options: &ProverOptions<'_>, receiver: &Receiver<Credential>, early: &Ea
 
 fn one(options: &ProverOptions<'_>, credential: Credential, early: &Early, share: &mut Share) -> Result<()> {
     let Credential { table, column, id, ciphertext } = credential;
-    let plaintext = options
-        .profile
-        .credentials
-        .iter()
-        .filter(|c| c.table == table && c.column == column)
-        .any(|c| c.plaintext.iter().any(|p| p.as_bytes() == ciphertext));
+    let plaintext = options.profile.is_plaintext(&table, &column, &ciphertext);
     let mut counts = Counts::default();
     let mut failed = None;
     if plaintext {

@@ -38,6 +38,28 @@ pub trait Scheme: Send + Sync {
     /// Encrypts one value as the application would.
     fn encrypt(&self, key: &EffectiveKey, plaintext: &[u8]) -> Result<Vec<u8>>;
 
+    /// Encrypts a value under another key, and decrypts what came of it; `None` when the value does not decrypt with `from`.
+    ///
+    /// Nothing comes out that was not seen to decrypt with `to` to the same plaintext.
+    fn reencrypt(&self, from: &EffectiveKey, to: &EffectiveKey, value: &[u8]) -> Result<Option<Vec<u8>>> {
+        let (Outcome::Proved(plaintext) | Outcome::Plausible(plaintext)) = self.decrypt(from, value) else {
+            return Ok(None);
+        };
+        let new = self.encrypt(to, &plaintext)?;
+        match self.decrypt(to, &new) {
+            Outcome::Proved(again) | Outcome::Plausible(again) if again == plaintext => Ok(Some(new)),
+            _ => Err(Error::failed("a value that was encrypted under the new key does not decrypt with it")),
+        }
+    }
+
+    /// A new random key in the form that the application asks for.
+    fn new_key(&self) -> Result<KeyText> {
+        use base64::Engine as _;
+        let random = Zeroizing::new(crate::ground::names::random::<32>()?);
+        let text = base64::engine::general_purpose::STANDARD.encode(&random[..self.recommended_bytes().min(32)]);
+        Ok(KeyText::new(Zeroizing::new(text.into_bytes())))
+    }
+
     /// How many characters of a key text count, where the application cuts it.
     fn key_characters(&self) -> Option<usize>;
 

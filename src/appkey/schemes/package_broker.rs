@@ -67,6 +67,16 @@ fn split(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     Some((salt, iv, sealed))
 }
 
+/// A new stored value, and the cipher that opens it.
+fn seal(key: &EffectiveKey, plaintext: &[u8]) -> Result<(Vec<u8>, Aes256Gcm)> {
+    let (salt, iv) = (random::<SALT>()?, random::<IV>()?);
+    let failed = || Error::failed("cannot encrypt a credential");
+    let cipher = Aes256Gcm::new_from_slice(derive(key, &salt).as_ref()).map_err(|_| failed())?;
+    let sealed = cipher.encrypt(Nonce::from_slice(&iv), plaintext).map_err(|_| failed())?;
+    let whole = [salt.as_slice(), &iv, &sealed].concat();
+    Ok((base64::engine::general_purpose::STANDARD.encode(whole).into_bytes(), cipher))
+}
+
 impl Scheme for PackageBroker {
     fn name(&self) -> &'static str {
         NAME
@@ -110,12 +120,22 @@ impl Scheme for PackageBroker {
     }
 
     fn encrypt(&self, key: &EffectiveKey, plaintext: &[u8]) -> Result<Vec<u8>> {
-        let (salt, iv) = (random::<SALT>()?, random::<IV>()?);
-        let failed = || Error::failed("cannot encrypt a credential");
-        let cipher = Aes256Gcm::new_from_slice(derive(key, &salt).as_ref()).map_err(|_| failed())?;
-        let sealed = cipher.encrypt(Nonce::from_slice(&iv), plaintext).map_err(|_| failed())?;
-        let whole = [salt.as_slice(), &iv, &sealed].concat();
-        Ok(base64::engine::general_purpose::STANDARD.encode(whole).into_bytes())
+        seal(key, plaintext).map(|(value, _)| value)
+    }
+
+    /// As the contract says, with two derivations instead of three: the derived key serves the look back too.
+    fn reencrypt(&self, from: &EffectiveKey, to: &EffectiveKey, value: &[u8]) -> Result<Option<Vec<u8>>> {
+        let Outcome::Proved(plaintext) = self.decrypt(from, value) else { return Ok(None) };
+        let (new, cipher) = seal(to, &plaintext)?;
+        let bytes = atob(&new);
+        let again = bytes
+            .as_deref()
+            .and_then(split)
+            .and_then(|(_, iv, sealed)| cipher.decrypt(Nonce::from_slice(iv), sealed).map(Zeroizing::new).ok());
+        if again.as_ref() == Some(&plaintext) {
+            return Ok(Some(new));
+        }
+        Err(Error::failed("a value that was encrypted under the new key does not decrypt with it"))
     }
 
     fn key_characters(&self) -> Option<usize> {
@@ -184,6 +204,17 @@ mod tests {
         assert!(PackageBroker.looks_like(&value));
         assert!(matches!(PackageBroker.decrypt(&key("a"), &value), Outcome::Proved(p) if *p == b"{}"));
         assert!(matches!(PackageBroker.decrypt(&key("b"), &value), Outcome::Failed));
+    }
+
+    #[test]
+    fn a_value_goes_from_one_key_to_another_or_stays() {
+        let (old, new) =
+            (key("old"), PackageBroker.effective_key(&PackageBroker.new_key().expect("made")).expect("one"));
+        let value = PackageBroker.encrypt(&old, b"secret").expect("encrypted");
+        let moved = PackageBroker.reencrypt(&old, &new, &value).expect("no fault").expect("decrypts");
+        assert!(matches!(PackageBroker.decrypt(&new, &moved), Outcome::Proved(p) if *p == b"secret"));
+        assert!(matches!(PackageBroker.decrypt(&old, &moved), Outcome::Failed));
+        assert!(PackageBroker.reencrypt(&new, &old, &value).expect("no fault").is_none());
     }
 
     #[test]

@@ -2,12 +2,12 @@
 //!
 //! A wrong or unreadable key never stops the dump; it only keeps the bundle from being called proved.
 
-mod escrow;
 mod prove;
 mod report;
 
 use std::io::Write as _;
 
+use super::deposits::{self, Depositor, Origin};
 use super::host::{Host, NamedKey};
 use super::{Desk, Outcome, Problem};
 use crate::appkey::proof::{Counts, Memory, Verdict};
@@ -59,7 +59,7 @@ pub struct Request {
 /// Makes one bundle.
 pub fn run(desk: &Desk<'_>, config: Config, request: &Request) -> Result<Outcome> {
     let host = Host::new(config)?;
-    let result = make(desk, &host, request);
+    let result = host.lock().and_then(|_lock| make(desk, &host, request));
     desk.progress.finish();
     host.told("backup", result)
 }
@@ -71,9 +71,9 @@ struct KeyState {
 }
 
 #[expect(clippy::too_many_lines, reason = "one backup from start to end, in the order that its promises need")]
-fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Outcome> {
+/// Makes one bundle; whoever calls this holds the host's lock.
+pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Outcome> {
     let only = request.only;
-    let _lock = host.lock()?;
     let signer = host.signer()?;
     if !host.config.trusted.contains(signer.public()) {
         return Err(Error::usage(format!("this host's signer {} is not among [signing] trusted", signer.public()))
@@ -133,14 +133,15 @@ fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Outcome> {
 
     let escrows = match &key {
         Some(key) if only.key() => {
-            let (names, missed) = escrow::deposit(desk, host, &shelf, &signer, &mut ledger, key)?;
-            problems.extend(missed);
-            names
+            let depositor = Depositor { desk, host, shelf: &shelf, signer: &signer };
+            let held = depositor.make(&mut ledger, key, &Origin::default(), false)?;
+            problems.extend(held.problems);
+            held.places
         }
         _ => Vec::new(),
     };
     if let Some(key) = key.as_ref().filter(|_| host.config.key_in_bundle && only.key()) {
-        draft.put(Member::Key, &escrow::record_lines(host, key)?)?;
+        draft.put(Member::Key, &deposits::record_lines(host, key)?)?;
     }
     if let Some(wrapped) = custody::wrapped(shelf.archive.as_ref(), host.config.recipient.id())? {
         draft.put_raw(Member::Identity, &wrapped)?;

@@ -1,21 +1,19 @@
 //! A restore over the live system: stop, build beside, prove, swap, storage, start, health, or everything back.
 
-use std::time::{Duration, Instant};
-
 use serde_json::json;
 
 use super::{Plan, Request, Source, confirm, prove};
 use crate::bundle::Opened;
 use crate::bundle::extract::{self, ExtractOptions, ExtractPlan};
-use crate::commands::host::{Host, read_key};
+use crate::commands::hooks::Hooks;
+use crate::commands::host::{Host, NamedKey, read_key};
 use crate::commands::shelf::Shelf;
-use crate::commands::verify::Candidate;
 use crate::commands::{Desk, Outcome, proof};
+use crate::config::Config;
 use crate::config::url::{DatabaseUrl, PlaceUrl};
-use crate::config::{Config, Health};
 use crate::database::{Database, Facts, Replacement};
 use crate::ground::progress::Unit;
-use crate::ground::{Error, Result, child, failpoint, interrupt};
+use crate::ground::{Error, Result, failpoint};
 use crate::storage::Target;
 
 pub(super) fn run(
@@ -55,22 +53,17 @@ pub(super) fn run(
     confirm(desk, request, &plan)?;
     source.authenticate(desk, request)?;
 
-    let hooks = request.hooks;
-    hook(desk, &host, "stop", host.config.hooks.stop.as_ref().filter(|_| hooks))?;
+    let hooks = Hooks { desk, host: &host, on: request.hooks };
+    hooks.stop()?;
     failpoint::pass("after the stop hook");
     let mut undo = Undo { desk, database: None, storage: None, bundle: source.files() };
     let result = replace(desk, source, &plan, database.as_deref(), &proved, target.as_deref(), &options, &mut undo)
-        .and_then(|()| hook(desk, &host, "start", host.config.hooks.start.as_ref().filter(|_| hooks)))
-        .and_then(|()| match host.config.hooks.health.as_ref().filter(|_| hooks) {
-            Some(health) => well(desk, health),
-            None => Ok(()),
-        });
+        .and_then(|()| hooks.start())
+        .and_then(|()| hooks.well());
     if let Err(error) = result {
         // The application may be running on what is about to go away again.
-        let stopped = hook(desk, &host, "stop", host.config.hooks.stop.as_ref().filter(|_| hooks));
-        let back = stopped.and_then(|()| undo.everything());
-        let started = hook(desk, &host, "start", host.config.hooks.start.as_ref().filter(|_| hooks));
-        return Err(match back.and(started) {
+        let back = hooks.stop().and_then(|()| undo.everything());
+        return Err(match back.and(hooks.start()) {
             Ok(()) => error.hint("Everything was put back as it was before, and the application was started again."),
             Err(second) => error.hint(format!("Putting everything back failed too: {}", second.chain())),
         });
@@ -104,7 +97,7 @@ pub(super) fn run(
 }
 
 /// The key that the application will be started with; it must be the one that the bundle names.
-fn start_key(desk: &Desk<'_>, host: &Host, source: &Source<'_>, request: &Request) -> Result<Option<Candidate>> {
+fn start_key(desk: &Desk<'_>, host: &Host, source: &Source<'_>, request: &Request) -> Result<Option<NamedKey>> {
     let header = source.opened.header();
     if header.database.is_none() {
         return Ok(None);
@@ -125,7 +118,7 @@ fn start_key(desk: &Desk<'_>, host: &Host, source: &Source<'_>, request: &Reques
                 .hint("Name it with --key REF."));
         }
     };
-    Candidate::new(text, host.scheme, header).map(Some)
+    NamedKey::new(text, host.scheme, &header.installation).map(Some)
 }
 
 fn database(desk: &Desk<'_>, host: &Host, source: &Source<'_>, request: &Request) -> Result<Option<Box<dyn Database>>> {
@@ -253,56 +246,6 @@ fn replace<'a>(
     if let (Some(target), Some(planned)) = (target, &plan.storage) {
         undo.storage = Some((target, planned));
         extract::run(source.files(), &source.sealing, target, planned, options, desk.progress.as_ref())?;
-    }
-    Ok(())
-}
-
-fn hook(desk: &Desk<'_>, host: &Host, name: &str, argv: Option<&Vec<String>>) -> Result<()> {
-    let Some(argv) = argv else { return Ok(()) };
-    desk.ask.say(&format!("{name}: {}", argv.join(" ")));
-    child::run(argv, &host.config.environment(), b"", Duration::from_mins(5))
-        .map(drop)
-        .map_err(|e| e.context(format!("the {name} hook failed")))
-}
-
-/// Waits until the application says that it is well, by what its answer says and not only by its status.
-fn well(desk: &Desk<'_>, health: &Health) -> Result<()> {
-    desk.ask.say(&format!("health: {}", health.url));
-    let begun = Instant::now();
-    loop {
-        match ask_health(health) {
-            Ok(()) => return Ok(()),
-            Err(error) if begun.elapsed() > Duration::from_secs(health.within_seconds) => {
-                return Err(error.context("the application does not become well"));
-            }
-            Err(_) => {
-                interrupt::check()?;
-                std::thread::sleep(Duration::from_millis(500));
-            }
-        }
-    }
-}
-
-fn ask_health(health: &Health) -> Result<()> {
-    let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(10))).build().into();
-    let unreachable = |e: ureq::Error| Error::unreachable(format!("{} does not answer well", health.url)).because(e);
-    let mut answer = agent.get(&health.url).call().map_err(unreachable)?;
-    let body = answer.body_mut().with_config().limit(1 << 20).read_to_vec().map_err(unreachable)?;
-    if health.expect.is_empty() {
-        return Ok(());
-    }
-    let value: serde_json::Value = serde_json::from_slice(&body)
-        .map_err(|_| Error::unreachable(format!("{} does not answer with JSON", health.url)))?;
-    for (path, expected) in &health.expect {
-        let found = path.split('.').try_fold(&value, |v, key| v.get(key));
-        let said = match found {
-            Some(serde_json::Value::String(text)) => text.clone(),
-            Some(other) => other.to_string(),
-            None => "nothing".to_owned(),
-        };
-        if said != *expected {
-            return Err(Error::unreachable(format!("{}: {path} is {said}, not {expected:?}", health.url)));
-        }
     }
     Ok(())
 }

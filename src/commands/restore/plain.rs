@@ -121,12 +121,12 @@ fn sealed_or_given(
     desk: &Desk<'_>,
     source: &Source<'_>,
     request: &Request,
-) -> Result<Option<crate::commands::verify::Candidate>> {
+) -> Result<Option<crate::commands::host::NamedKey>> {
     let Some(reference) = &request.key else { return Ok(None) };
     let header = source.opened.header();
     let scheme = crate::appkey::schemes::by_name(&header.scheme)?;
     let text = crate::commands::host::read_key(desk, reference)?;
-    crate::commands::verify::Candidate::new(text, scheme, header).map(Some)
+    crate::commands::host::NamedKey::new(text, scheme, &header.installation).map(Some)
 }
 
 /// Whether a name is one of a file that a killed run did not finish.

@@ -4,8 +4,9 @@ use super::{Request, Source};
 use crate::appkey::EffectiveKey;
 use crate::appkey::proof::{Counts, ProverOptions, Verdict, prove_with};
 use crate::appkey::schemes::{self, Scheme};
+use crate::commands::host::NamedKey;
 use crate::commands::shelf::Shelf;
-use crate::commands::verify::{self, Candidate, Trial};
+use crate::commands::verify::{self, Trial};
 use crate::commands::{Desk, proof};
 use crate::config::Config;
 use crate::config::profile::Profile;
@@ -17,7 +18,7 @@ use crate::ground::{Error, Result};
 pub(super) struct Proved {
     pub(super) scheme: &'static dyn Scheme,
     pub(super) profile: Profile,
-    pub(super) candidate: Option<Candidate>,
+    pub(super) candidate: Option<NamedKey>,
     pub(super) verdict: Verdict,
     pub(super) counts: Counts,
     pub(super) summary: crate::bundle::ProofSummary,
@@ -37,7 +38,7 @@ pub(super) fn bundle(
     config: Option<&Config>,
     source: &Source<'_>,
     request: &Request,
-    live_key: Option<Candidate>,
+    live_key: Option<NamedKey>,
 ) -> Result<Proved> {
     let header = source.opened.header();
     let scheme = schemes::by_name(&header.scheme)?;
@@ -53,8 +54,14 @@ pub(super) fn bundle(
     if let Some(candidate) = &candidate {
         verify::try_canary(desk, &source.opened, &source.sealing, scheme, candidate)?;
     }
-    let others =
-        verify::escrowed(desk, shelf, &source.sealing, scheme, header, candidate.as_ref().map(|c| &c.fingerprint))?;
+    let others = verify::escrowed(
+        desk,
+        shelf,
+        &source.sealing,
+        scheme,
+        &header.installation,
+        candidate.as_ref().map(|c| &c.fingerprint),
+    )?;
     let others: Vec<(Fingerprint, EffectiveKey)> = others.into_iter().map(|c| (c.fingerprint, c.effective)).collect();
     let Some(candidate) = candidate else {
         let summary = verify::summary(&source.opened, &source.sealing)?;

@@ -12,6 +12,7 @@ mod read_tests;
 mod replace;
 #[cfg(test)]
 mod restore_tests;
+mod rewrite;
 pub(crate) mod snapshot;
 pub(crate) mod spread;
 #[cfg(test)]
@@ -26,7 +27,8 @@ use std::time::Duration;
 
 use self::open::{Access, Peeked};
 use self::snapshot::SqliteSnapshot;
-use super::{Database, DatabasePlan, Facts, Replacement, Snapshot};
+use super::{Change, Database, DatabasePlan, Facts, Replacement, Snapshot};
+use crate::config::profile::Profile;
 use crate::ground::Result;
 use crate::ground::progress::Progress;
 use crate::ground::scratch::Scratch;
@@ -125,6 +127,12 @@ impl Database for Sqlite {
     fn look(&self) -> Result<Box<dyn Snapshot>> {
         let (path, peeked) = self.peek()?;
         Ok(Box::new(look_at(&path, peeked, self.options.busy.min(Duration::from_secs(5)))?))
+    }
+
+    fn rewrite(&self, profile: &Profile, change: Change<'_>) -> Result<()> {
+        let (path, _) = self.peek()?;
+        *self.peeked.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        rewrite::all(&path, self.options.busy, profile, change)
     }
 
     fn plan(&self, facts: &Facts) -> Result<DatabasePlan> {

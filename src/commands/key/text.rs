@@ -4,10 +4,10 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::host::{Host, read_key};
-use super::{Desk, Outcome, Problem};
 use crate::appkey::schemes::{self, Scheme};
 use crate::appkey::{KeyText, fingerprint, lint};
+use crate::commands::host::{Host, read_key};
+use crate::commands::{ATTENTION, Desk, Outcome, Problem};
 use crate::config::Config;
 use crate::config::profile::Profile;
 use crate::ground::names::Uuid;
@@ -66,7 +66,7 @@ pub fn lint(desk: &Desk<'_>, config: Option<Config>, reference: Option<&str>, ap
         findings.into_iter().map(|f| Problem::new(&format!("key-{}", f.code), f.message, f.hint)).collect();
     let text = if problems.is_empty() { vec!["nothing to say against this key".to_owned()] } else { Vec::new() };
     Ok(Outcome {
-        exit: if problems.is_empty() { 0 } else { super::ATTENTION },
+        exit: if problems.is_empty() { 0 } else { ATTENTION },
         json: json!({ "scheme": scheme.name(), "problems": problems }),
         line: problems.first().map(|p| p.message.clone()).unwrap_or_default(),
         text,

@@ -1,0 +1,117 @@
+//! Deposits of the application key: sealed into every escrow that lacks it, and into the bundle.
+
+use zeroize::Zeroizing;
+
+use super::host::{Host, NamedKey};
+use super::shelf::Shelf;
+use super::{Desk, Problem};
+use crate::escrow::{self, Prepared, Record};
+use crate::ground::names::Fingerprint;
+use crate::ground::{Kind, Result, clock};
+use crate::ledger::{EscrowEvent, Event, Ledger};
+use crate::signer::Signer;
+
+/// Why a key took the place of another one.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Origin {
+    pub(super) predecessor: Option<Fingerprint>,
+    pub(super) reason: Option<String>,
+}
+
+/// The record of a key, as it is sealed.
+pub(super) fn record(host: &Host, key: &NamedKey, origin: &Origin) -> Record {
+    Record {
+        key: Zeroizing::new(key.text.expose().to_vec()),
+        scheme: host.scheme.name().to_owned(),
+        fingerprint: key.fingerprint.clone(),
+        app: host.config.app.clone(),
+        created: clock::now(),
+        source: host.config.key.to_string(),
+        predecessor: origin.predecessor.clone(),
+        reason: origin.reason.clone(),
+    }
+}
+
+/// The lines that a bundle's `key.age` holds.
+pub(super) fn record_lines(host: &Host, key: &NamedKey) -> Result<Zeroizing<Vec<u8>>> {
+    escrow::to_lines([&record(host, key, &Origin::default())])
+}
+
+/// What became of a key's deposits.
+#[derive(Default)]
+pub(super) struct Held {
+    /// The escrows that have it.
+    pub(super) places: Vec<String>,
+    /// What went wrong.
+    pub(super) problems: Vec<Problem>,
+}
+
+/// Who makes deposits, and where.
+pub(super) struct Depositor<'a> {
+    pub(super) desk: &'a Desk<'a>,
+    pub(super) host: &'a Host,
+    pub(super) shelf: &'a Shelf,
+    pub(super) signer: &'a Signer,
+}
+
+impl Depositor<'_> {
+    /// Makes sure that every escrow has the key.
+    ///
+    /// With `repair` a deposit that is damaged or that nobody trusted signed is replaced, which takes more than write-only rights.
+    pub(super) fn make(&self, ledger: &mut Ledger<'_>, key: &NamedKey, origin: &Origin, repair: bool) -> Result<Held> {
+        let Self { desk, host, shelf, signer } = self;
+        let recipient = &host.config.recipient;
+        let mut held = Held::default();
+        for place in &host.config.escrows {
+            let attempt = || -> Result<(String, Option<Prepared>)> {
+                let escrow = desk.systems.escrow(place, shelf.archive.as_ref())?;
+                let prepare = || escrow::prepare(&record(host, key, origin), recipient, signer);
+                match escrow.has(&host.config.app, &key.fingerprint, recipient.id(), &shelf.trusted) {
+                    Ok(Some(_)) => Ok((escrow.describe(), None)),
+                    Ok(None) => {
+                        let new = prepare()?;
+                        escrow.deposit(&new.sealed, &new.public, &new.minisig, &shelf.trusted)?;
+                        Ok((escrow.describe(), Some(new)))
+                    }
+                    Err(error) if repair && matches!(error.kind(), Kind::Damaged | Kind::NotAuthentic) => {
+                        let new = prepare()?;
+                        escrow.repair(&new.sealed, &new.public, &new.minisig, &shelf.trusted)?;
+                        Ok((escrow.describe(), Some(new)))
+                    }
+                    Err(error) => Err(error),
+                }
+            };
+            match attempt() {
+                Ok((name, new)) => {
+                    if let Some(new) = new {
+                        let event = Event::Escrow(EscrowEvent {
+                            fingerprint: key.fingerprint.clone(),
+                            sealing: recipient.id().clone(),
+                            place: name.clone(),
+                            sha256: new.public.sha256,
+                        });
+                        ledger.append(signer, event, clock::now())?;
+                    }
+                    held.places.push(name);
+                }
+                Err(error) => {
+                    let mut problem = Problem::from_error(&error);
+                    "escrow-missed".clone_into(&mut problem.code);
+                    held.problems.push(problem);
+                }
+            }
+        }
+        if held.places.len() < host.config.escrow_min_copies {
+            held.problems.push(Problem::new(
+                "escrow-too-few",
+                format!(
+                    "{} escrows hold the key, and [rules] escrow_min_copies asks for {}",
+                    held.places.len(),
+                    host.config.escrow_min_copies
+                ),
+                "See the escrow that failed above; the next backup tries again.",
+            ));
+        }
+        Ok(held)
+    }
+}

@@ -1,0 +1,94 @@
+//! The application's own hooks: how it is stopped, started, asked whether it is well, and given a new key.
+
+use std::time::{Duration, Instant};
+
+use super::Desk;
+use super::host::Host;
+use crate::config::Health;
+use crate::ground::{Error, Result, child, interrupt};
+
+/// How long a hook may take.
+const LIMIT: Duration = Duration::from_mins(5);
+
+/// The hooks of a host; none of them runs when they are switched off.
+pub(super) struct Hooks<'a> {
+    pub(super) desk: &'a Desk<'a>,
+    pub(super) host: &'a Host,
+    pub(super) on: bool,
+}
+
+impl Hooks<'_> {
+    /// Stops the application.
+    pub(super) fn stop(&self) -> Result<()> {
+        self.run("stop", self.host.config.hooks.stop.as_ref(), b"")
+    }
+
+    /// Starts the application.
+    pub(super) fn start(&self) -> Result<()> {
+        self.run("start", self.host.config.hooks.start.as_ref(), b"")
+    }
+
+    /// Waits until the application is well, where there is a way to ask.
+    pub(super) fn well(&self) -> Result<()> {
+        match self.host.config.hooks.health.as_ref().filter(|_| self.on) {
+            Some(health) => well(self.desk, health),
+            None => Ok(()),
+        }
+    }
+
+    /// Gives the application's configuration a new key, on the hook's standard input and nowhere else; `false` without such a hook.
+    pub(super) fn set_key(&self, key: &[u8]) -> Result<bool> {
+        let argv = self.host.config.hooks.set_key.as_ref();
+        self.run("set_key", argv, key).map(|()| self.on && argv.is_some())
+    }
+
+    fn run(&self, name: &str, argv: Option<&Vec<String>>, input: &[u8]) -> Result<()> {
+        let Some(argv) = argv.filter(|_| self.on) else { return Ok(()) };
+        self.desk.ask.say(&format!("{name}: {}", argv.join(" ")));
+        child::run(argv, &self.host.config.environment(), input, LIMIT)
+            .map(drop)
+            .map_err(|e| e.context(format!("the {name} hook failed")))
+    }
+}
+
+/// Waits until the application says that it is well, by what its answer says and not only by its status.
+fn well(desk: &Desk<'_>, health: &Health) -> Result<()> {
+    desk.ask.say(&format!("health: {}", health.url));
+    let begun = Instant::now();
+    loop {
+        match ask_health(health) {
+            Ok(()) => return Ok(()),
+            Err(error) if begun.elapsed() > Duration::from_secs(health.within_seconds) => {
+                return Err(error.context("the application does not become well"));
+            }
+            Err(_) => {
+                interrupt::check()?;
+                std::thread::sleep(Duration::from_millis(500));
+            }
+        }
+    }
+}
+
+fn ask_health(health: &Health) -> Result<()> {
+    let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(10))).build().into();
+    let unreachable = |e: ureq::Error| Error::unreachable(format!("{} does not answer well", health.url)).because(e);
+    let mut answer = agent.get(&health.url).call().map_err(unreachable)?;
+    let body = answer.body_mut().with_config().limit(1 << 20).read_to_vec().map_err(unreachable)?;
+    if health.expect.is_empty() {
+        return Ok(());
+    }
+    let value: serde_json::Value = serde_json::from_slice(&body)
+        .map_err(|_| Error::unreachable(format!("{} does not answer with JSON", health.url)))?;
+    for (path, expected) in &health.expect {
+        let found = path.split('.').try_fold(&value, |v, key| v.get(key));
+        let said = match found {
+            Some(serde_json::Value::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+            None => "nothing".to_owned(),
+        };
+        if said != *expected {
+            return Err(Error::unreachable(format!("{}: {path} is {said}, not {expected:?}", health.url)));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,188 @@
+//! `key status`, `key needed`, `key history`, `key retire`: what the signed ledger says of keys.
+
+use serde_json::json;
+
+use super::named;
+use crate::commands::host::Host;
+use crate::commands::shelf::Shelf;
+use crate::commands::{ATTENTION, Desk, Outcome, Problem, to_json};
+use crate::config::Config;
+use crate::ground::names::{Fingerprint, SealingId};
+use crate::ground::{Error, Result, clock};
+use crate::ledger::{Event, KeyEvent, KeyFacts, KeyState, Ledger};
+
+/// The escrows that hold a key now, by asking each; what could not be asked is a problem.
+fn holding(
+    desk: &Desk<'_>,
+    shelf: &Shelf,
+    fingerprint: &Fingerprint,
+    sealing: &SealingId,
+    problems: &mut Vec<Problem>,
+) -> Vec<String> {
+    let mut places = Vec::new();
+    for place in &shelf.escrows {
+        let asked = desk.systems.escrow(place, shelf.archive.as_ref()).and_then(|escrow| {
+            Ok(escrow.has(&shelf.app, fingerprint, sealing, &shelf.trusted)?.map(|_| escrow.describe()))
+        });
+        match asked {
+            Ok(found) => places.extend(found),
+            Err(error) => problems.push(Problem::from_error(&error)),
+        }
+    }
+    places
+}
+
+/// The sealing keys that anything of a key is sealed to.
+fn sealings(key: &KeyFacts, ledger: &Ledger<'_>) -> Vec<SealingId> {
+    let mut ids: Vec<SealingId> = key.deposits.iter().map(|d| d.sealing.clone()).collect();
+    ids.extend(ledger.bundles().filter(|b| b.keys.contains(&key.fingerprint)).map(|b| b.sealing.clone()));
+    ids.sort();
+    ids.dedup();
+    ids
+}
+
+/// Every key: its state, when it was first seen and last proved, which escrows hold it, how many bundles need it.
+pub fn status(desk: &Desk<'_>, shelf: &Shelf) -> Result<Outcome> {
+    let ledger = shelf.ledger()?;
+    let keys = ledger.keys();
+    let (mut rows, mut problems) = (Vec::new(), Vec::new());
+    let mut text = vec![format!(
+        "{:<12}  {:<9}  {:<20}  {:<20}  {:>7}  {}",
+        "KEY", "STATE", "FIRST SEEN", "LAST PROVED", "BUNDLES", "ESCROWS"
+    )];
+    for key in &keys {
+        let mut places = Vec::new();
+        for sealing in sealings(key, &ledger) {
+            places.extend(holding(desk, shelf, &key.fingerprint, &sealing, &mut problems));
+        }
+        places.sort();
+        places.dedup();
+        if places.is_empty() && key.state != KeyState::Destroyed {
+            problems.push(Problem::new(
+                "no-escrow",
+                format!("no escrow holds key {}", key.fingerprint.short()),
+                "`strongroom key escrow` puts the configured key into every escrow; bundles may hold it too.",
+            ));
+        }
+        text.push(format!(
+            "{:<12}  {:<9}  {:<20}  {:<20}  {:>7}  {}",
+            key.fingerprint.short(),
+            key.state.as_str(),
+            clock::rfc3339(key.first_seen),
+            key.last_proved.map_or_else(|| "never".to_owned(), clock::rfc3339),
+            key.bundles.len(),
+            if places.is_empty() { "none".to_owned() } else { places.join(", ") }
+        ));
+        let mut row = to_json(key)?;
+        row["escrows"] = json!(places);
+        rows.push(row);
+    }
+    Ok(Outcome {
+        exit: if problems.is_empty() { 0 } else { ATTENTION },
+        json: rows.into(),
+        line: problems.first().map(|p| p.message.clone()).unwrap_or_default(),
+        text: if keys.is_empty() { vec![format!("the ledger of {} names no key yet", shelf.app)] } else { text },
+        problems,
+    })
+}
+
+/// Which key each bundle needs, and where a copy of it is.
+pub fn needed(desk: &Desk<'_>, shelf: &Shelf, bundle: Option<&str>) -> Result<Outcome> {
+    let ledger = shelf.ledger()?;
+    let one = bundle.map(|selector| shelf.find(&ledger, selector)).transpose()?.map(|(id, _)| id);
+    let (mut rows, mut problems) = (Vec::new(), Vec::new());
+    let mut text = vec![format!("{:<25}  {:<10}  {:<12}  {}", "BUNDLE", "VERDICT", "KEY", "COPIES")];
+    let mut asked = std::collections::BTreeMap::new();
+    for bundle in ledger.bundles().filter(|b| one.as_ref().is_none_or(|id| *id == b.bundle)) {
+        for fingerprint in &bundle.keys {
+            let known = asked.entry((fingerprint.clone(), bundle.sealing.clone()));
+            let places =
+                known.or_insert_with(|| holding(desk, shelf, fingerprint, &bundle.sealing, &mut problems)).clone();
+            let inside = bundle.contains.iter().any(|c| c == "key");
+            let copies: Vec<String> = inside.then(|| "the bundle".to_owned()).into_iter().chain(places).collect();
+            text.push(format!(
+                "{:<25}  {:<10}  {:<12}  {}",
+                bundle.bundle,
+                bundle.verdict,
+                fingerprint.short(),
+                if copies.is_empty() { "none".to_owned() } else { copies.join(", ") }
+            ));
+            rows.push(json!({
+                "bundle": bundle.bundle, "verdict": bundle.verdict, "fingerprint": fingerprint, "copies": copies,
+            }));
+        }
+        if bundle.keys.is_empty() && bundle.verdict == "no-key" {
+            text.push(format!(
+                "{:<25}  {:<10}  {:<12}  the key could not be read",
+                bundle.bundle, bundle.verdict, "unknown"
+            ));
+            rows.push(json!({ "bundle": bundle.bundle, "verdict": bundle.verdict, "fingerprint": null, "copies": [] }));
+        }
+    }
+    Ok(Outcome {
+        exit: if problems.is_empty() { 0 } else { ATTENTION },
+        json: rows.into(),
+        line: problems.first().map(|p| p.message.clone()).unwrap_or_default(),
+        text,
+        problems,
+    })
+}
+
+/// Everything that the ledger says happened to keys, oldest first.
+pub fn history(shelf: &Shelf) -> Result<Outcome> {
+    let ledger = shelf.ledger()?;
+    let (mut rows, mut text) = (Vec::new(), Vec::new());
+    let mut used: Option<Vec<Fingerprint>> = None;
+    for entry in ledger.entries() {
+        let line = match &entry.event {
+            Event::Escrow(e) => format!("key {} put into {}", e.fingerprint.short(), e.place),
+            Event::Key(e) => {
+                let after = e.predecessor.as_ref().map_or_else(String::new, |p| format!(" after {}", p.short()));
+                let why = e.reason.as_ref().map_or_else(String::new, |r| format!(": {}", r.escape_debug()));
+                format!("key {} {}{after}{why}", e.fingerprint.short(), e.action.escape_debug())
+            }
+            // Night after night the same key is no news.
+            Event::Bundle(b) if !b.keys.is_empty() && used.as_ref() != Some(&b.keys) => {
+                used = Some(b.keys.clone());
+                let names: Vec<&str> = b.keys.iter().map(Fingerprint::short).collect();
+                format!("key {} used from bundle {} on, {}", names.join(", "), b.bundle, b.verdict)
+            }
+            _ => continue,
+        };
+        text.push(format!("{}  {:>5}  {line}", clock::rfc3339(entry.time), entry.seq));
+        rows.push(to_json(entry)?);
+    }
+    Outcome::done(rows, text)
+}
+
+/// Enters that a key is in use no more; its copies stay, because bundles need them.
+pub fn retire(desk: &Desk<'_>, config: Config, key: &str, reason: Option<&str>) -> Result<Outcome> {
+    let host = Host::new(config)?;
+    let signer = host.signer()?;
+    let shelf = host.shelf(desk)?;
+    let mut ledger = shelf.ledger()?;
+    let facts = named(&ledger, Some(key))?;
+    let short = facts.fingerprint.short().to_owned();
+    match facts.state {
+        KeyState::InUse => {
+            return Err(Error::refused(format!("key {short} is in use: the newest bundle was made with it"))
+                .hint("Rotate first; the key before is kept by itself, and can be retired then."));
+        }
+        KeyState::Retired | KeyState::Destroyed => {
+            return Err(Error::refused(format!("key {short} is {} already", facts.state.as_str())));
+        }
+        KeyState::Kept => {}
+    }
+    let event = KeyEvent {
+        fingerprint: facts.fingerprint.clone(),
+        action: "retired".to_owned(),
+        predecessor: None,
+        reason: reason.map(str::to_owned),
+    };
+    let seq = ledger.append(&signer, Event::Key(event), clock::now())?;
+    let mut text = vec![format!("key {short} retired (ledger entry {seq})")];
+    if !facts.bundles.is_empty() {
+        text.push(format!("  {} bundles need it still, so its copies stay", facts.bundles.len()));
+    }
+    Outcome::done(json!({ "fingerprint": facts.fingerprint, "seq": seq, "bundles": facts.bundles }), text)
+}
