@@ -52,6 +52,14 @@ pub fn of_verb(path: &[&str]) -> &'static [u8] {
         ["config", "check"] => &[10, 12, 13, 14, 15, 20, 21],
         ["key", "fingerprint"] => &[10, 15, 21],
         ["key", "lint"] => &[3, 10, 15, 21],
+        ["key", "status" | "needed"] => &[3, 10, 13, 14, 20, 21],
+        ["key", "history"] => &[10, 13, 14, 20, 21],
+        ["key", "escrow"] => &[3, 10, 13, 14, 15, 20, 21],
+        ["key", "verify"] => &[3, 10, 12, 13, 14, 15, 16, 20, 21],
+        ["key", "fetch" | "exec"] => &[10, 13, 14, 15, 16, 20, 21],
+        ["key", "doctor"] => &[3, 10, 12, 13, 14, 15, 16, 20, 21],
+        ["key", "rotate"] => &[3, 10, 11, 12, 13, 14, 15, 20, 21],
+        ["key", "retire"] => &[10, 13, 14, 15, 20, 21],
         ["man" | "reference"] => &[21],
         _ => &[],
     }
@@ -83,10 +91,20 @@ fn narrower(path: &[&str], code: u8) -> Option<&'static str> {
         }
         (["restore"], 3) => "restored, though the key was not proved (--accept-unproved)",
         (["init"], 3) => "set up, but something fails with the environment that cron would give",
+        (["key", "status" | "needed"], 3) => "a key has no copy in escrow, or an escrow could not be asked",
+        (["key", "escrow"], 3) => "an escrow was missed",
+        (["key", "verify"], 3) => "a copy does not open, or holds another key",
+        (["key", "doctor"], 3) => "there is no credential to try the key on",
+        (["key", "rotate"], 3) => {
+            "every credential is under the new key, and a person is needed: the application is not configured with it, or a bundle needs a look"
+        }
         (["key", "lint"], 3) => "there is something to say against this key",
         (["guard"], 12) => "wrong key, or nothing to prove with under --require-proof: COMMAND was not started",
         (["restore"], 12) => "wrong key: some credential does not decrypt with it; nothing was touched",
-        (["prove" | "verify" | "config", ..], 12) => "wrong key: some credential does not decrypt with it",
+        (["key", "rotate"], 12) => {
+            "wrong key: some credential does not decrypt with the configured key; nothing was changed"
+        }
+        (["prove" | "verify" | "config" | "key", ..], 12) => "wrong key: some credential does not decrypt with it",
         (["init"], 15) => "refused: a configuration, a key or an identity stands there already, or a file is not 0600",
         (["restore"], 15) => {
             "refused by a rule: a target that would be overwritten, a database in use, nobody there to say yes, a file that is not 0600"
@@ -94,6 +112,11 @@ fn narrower(path: &[&str], code: u8) -> Option<&'static str> {
         (["demo"], 15) => "refused: DIR is not empty",
         (["prove"], 15) => {
             "refused: a file that holds a secret can be read by others, or a crash left a database to be rolled back first"
+        }
+        (["key", "fetch"], 15) => "refused: the file exists, or a file that holds a secret can be read by others",
+        (["key", "retire"], 15) => "refused by a rule: the key is in use, or retired already",
+        (["key", "rotate"], 15) => {
+            "refused by a rule: a rotation is under way, the new key is the old one, the database is in use, nobody there to say yes"
         }
         (["key" | "show" | "cat" | "verify" | "guard" | "backup" | "custody" | "config", ..], 15) => WIDE,
         _ => return None,

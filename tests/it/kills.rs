@@ -263,6 +263,30 @@ fn a_restore_to_a_folder_killed_anywhere_can_be_run_again() {
     });
 }
 
+#[test]
+fn a_rotation_killed_anywhere_is_all_old_or_all_new_and_goes_on() {
+    let template = small();
+    let first = template.backup(0);
+    crate::keys::with_set_key(&template);
+    let line = "key rotate --yes";
+    let names = trace(&template, line, 0);
+    let own = ["rotation", "new credentials", "new key", "/archive/keys/", "/archive/ledger/"];
+    covers(&names, &own);
+    // The two backups inside are killed everywhere elsewhere; here some of their places are enough.
+    let some = |(place, name): &(usize, &String)| own.iter().any(|o| name.contains(o)) || place % 9 == 0;
+    let places: Vec<_> = numbered(&names).into_iter().filter(some).collect();
+    at_each(&template, line, &places, &|world| {
+        world.run("check --all", 0);
+        // Killed before its file stood it never began, and after its file was gone it was over.
+        let resumed = world.call("key rotate --resume").run();
+        assert!(matches!(resumed.code, Some(0 | 10)), "{:?}: {}", resumed.code, resumed.stderr);
+        world.run("prove", 0);
+        assert!(!world.path("strongroom-state/rotation.json").exists());
+        world.run(&format!("verify {first} -i {IDENTITY}"), 0);
+        assert_eq!(rows(world), 2);
+    });
+}
+
 /// Steps that make something lasting, and files where none of them is one.
 const LASTING: [&str; 8] =
     ["sync_all()", "fs::rename(", "renameat(", "renameat_with(", "hard_link(", "syncfs(", "\"COMMIT", "remove_file("];

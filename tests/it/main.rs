@@ -8,6 +8,7 @@ mod cron;
 mod custody;
 mod guard;
 mod init;
+mod keys;
 #[cfg(feature = "failpoints")]
 mod kills;
 mod look;

@@ -1,0 +1,215 @@
+//! `key …`: which keys there are, who needs them, their copies, and a new one in an old one's place.
+
+use std::path::Path;
+
+use crate::app::{CREDENTIALS, KEY, WRONG, secret_file};
+use crate::world::{IDENTITY, World, codes, text};
+
+/// The fingerprint of the key in use.
+fn in_use(world: &World) -> String {
+    let keys = world.json("key status", 0);
+    let keys = keys.as_array().expect("keys");
+    text(&keys.iter().find(|k| k["state"] == "in-use").expect("one is in use")["fingerprint"])
+}
+
+/// A hook that puts the key that it reads into the application's configuration.
+pub(crate) fn with_set_key(world: &World) {
+    let hook = world.script(
+        "set-key",
+        "umask 077; { printf 'ENCRYPTION_KEY='; cat; echo; } > $W/new.env && mv $W/new.env $W/app/.env",
+    );
+    world.configure(&format!("set_key = [\"{}\"]", hook.display()));
+}
+
+#[test]
+fn status_needed_and_history_tell_the_life_of_two_keys() {
+    let (world, first) = World::backed_up();
+    let right = in_use(&world);
+    world.app.set_key(WRONG);
+    let second = world.backup(3);
+    let keys = world.json("key status", 0);
+    assert_eq!((&keys[0]["state"], &keys[1]["state"]), (&"kept".into(), &"in-use".into()));
+    assert_eq!(keys[0]["fingerprint"], right.as_str());
+    assert_eq!(keys[0]["bundles"], serde_json::json!([first]));
+    assert!(keys[0]["last_proved"].is_string() && keys[1]["last_proved"].is_null());
+    assert_eq!(keys[0]["escrows"].as_array().map(Vec::len), Some(1));
+
+    let needed = world.json("key needed --all", 0);
+    assert_eq!((&needed[0]["bundle"], &needed[1]["bundle"]), (&first.as_str().into(), &second.as_str().into()));
+    assert_eq!(needed[0]["copies"][0], "the bundle");
+    assert_eq!(world.json(&format!("key needed {first}"), 0).as_array().map(Vec::len), Some(1));
+    world.run("key history", 0).says("put into").says("used from bundle");
+    // Without a configuration the card is enough.
+    world.call("key status --card safe/recovery-card.txt").cwd(world.path("")).ends(0).says(&right[..12]);
+}
+
+#[test]
+fn a_key_without_a_copy_in_escrow_is_for_a_person_to_look_at() {
+    let (world, _) = World::backed_up();
+    let fingerprint = in_use(&world);
+    std::fs::remove_dir_all(world.path(format!("archive/keys/package-broker/{fingerprint}"))).expect("removed");
+    assert_eq!(world.run("key status", 3).stderr.matches("no escrow holds").count(), 1);
+    world.run("key escrow", 0);
+    world.run("key status", 0);
+}
+
+#[test]
+fn a_deposit_that_somebody_changed_is_repaired_only_when_asked() {
+    let (world, _) = World::backed_up();
+    for record in world.files("archive/keys").iter().filter(|f| Path::new(f).extension().is_some_and(|e| e == "json")) {
+        std::fs::write(world.path("archive/keys").join(record), "{}").expect("written");
+    }
+    assert!(codes(&world.json("key escrow", 3)).contains(&"escrow-missed".to_owned()));
+    assert_eq!(world.backup(3).len(), 25);
+    assert!(codes(&world.json("key escrow --repair", 0)).is_empty());
+    world.run(&format!("key verify -i {IDENTITY}"), 0);
+}
+
+#[test]
+fn copies_are_opened_and_the_one_in_use_is_tried_on_the_live_database() {
+    let (world, _) = World::backed_up();
+    let fingerprint = in_use(&world);
+    let good = world.json(&format!("key verify -i {IDENTITY}"), 0);
+    assert_eq!(good["copies"].as_array().map(Vec::len), Some(2));
+    assert_eq!(good["live"]["verdict"], "proved");
+    world.run("key verify", 2);
+    world.run(&format!("key verify beefbeef -i {IDENTITY}"), 10);
+    world.run(&format!("key verify xyz -i {IDENTITY}"), 2);
+    world.app.add_credential(90, WRONG);
+    assert_eq!(world.json(&format!("key verify {} -i {IDENTITY}", &fingerprint[..8]), 12)["live"]["verdict"], "mixed");
+}
+
+#[test]
+fn fetch_writes_the_exact_bytes_for_their_owner_and_overwrites_nothing() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (world, _) = World::backed_up();
+    world.run(&format!("key fetch -i {IDENTITY} -o fetched"), 0).keeps_quiet_about(KEY);
+    assert_eq!(std::fs::read(world.path("fetched")).expect("read"), KEY.as_bytes());
+    let mode = std::fs::metadata(world.path("fetched")).expect("there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    world.run(&format!("key fetch -i {IDENTITY} -o fetched"), 15);
+    assert_eq!(world.run(&format!("key fetch -i {IDENTITY} -o -"), 0).out, KEY.as_bytes());
+    let other = world.path("other.txt");
+    let stranger = std::process::Command::new("age-keygen").arg("-o").arg(&other).output().expect("age-keygen runs");
+    assert!(stranger.status.success());
+    world.run("key fetch -i other.txt -o never", 16);
+    assert!(!world.path("never").exists());
+}
+
+#[test]
+fn exec_gives_the_key_to_the_command_alone() {
+    let (world, _) = World::backed_up();
+    let said =
+        world.call(&format!("key exec -i {IDENTITY} -- /bin/sh -c")).arg("printf %s \"$ENCRYPTION_KEY\"; exit 5");
+    assert_eq!(said.ends(5).stdout, KEY);
+}
+
+#[test]
+fn doctor_names_the_keys_that_rows_are_under() {
+    let (world, _) = World::backed_up();
+    let old = in_use(&world);
+    world.run(&format!("key doctor -i {IDENTITY}"), 0);
+    world.app.set_key(WRONG);
+    world.app.add_credential(90, WRONG);
+    let found = world.json(&format!("key doctor -i {IDENTITY}"), 12);
+    assert_eq!(found["under"][&old[..12]], CREDENTIALS);
+    assert_eq!(found["credentials"]["proved"], 1);
+}
+
+#[test]
+fn a_key_in_use_is_not_retired_and_one_that_was_is() {
+    let (world, _) = World::backed_up();
+    let old = in_use(&world);
+    world.run(&format!("key retire {old}"), 15);
+    world.app.set_key(WRONG);
+    world.backup(3);
+    world.run(&format!("key retire {}", &old[..6]), 0).says("need it still");
+    assert_eq!(world.json("key status", 0)[0]["state"], "retired");
+    world.run(&format!("key retire {old}"), 15);
+}
+
+#[test]
+fn a_rotation_puts_every_credential_under_a_new_key_and_strands_no_bundle() {
+    let (world, before) = World::backed_up();
+    let old = in_use(&world);
+    with_set_key(&world);
+    world.run("key rotate --dry-run", 0).says("re-encrypt 4 credentials");
+    world.run("key rotate", 15).says("--yes");
+    assert_eq!(in_use(&world), old, "nothing has happened yet");
+
+    let done = world.json("key rotate --yes --reason leaked", 0);
+    assert_eq!((text(&done["old"]), text(&done["state"])), (old.clone(), "done".to_owned()));
+    let new = text(&done["new"]);
+    assert_eq!(in_use(&world), new);
+    assert!(!world.path("strongroom-state/rotation.json").exists());
+    assert_eq!(world.app.number("SELECT count(*) FROM repositories WHERE auth_credentials = '{}'"), 1);
+    world.run("prove", 0);
+    world.call("prove --key env:OLD").env("OLD", KEY).ends(12);
+    world.run("key history", 0).says("leaked");
+    // Bundles of both keys open, each with its own.
+    for bundle in [before.as_str(), "latest"] {
+        world.run(&format!("verify {bundle} --deep -i {IDENTITY}"), 0);
+    }
+    world.run(&format!("key verify {} -i {IDENTITY}", &old[..8]), 0);
+    world.run("key rotate --resume", 10);
+}
+
+#[test]
+fn a_rotation_without_a_hook_waits_for_the_configuration() {
+    let (world, _) = World::backed_up();
+    let waiting = world.json("key rotate --yes", 3);
+    assert_eq!(codes(&waiting), ["not-configured"]);
+    world.run("key rotate --yes", 15).says("--resume");
+    world.run("key rotate --resume", 3);
+    let file = std::fs::read(world.path("strongroom-state/rotation.json")).expect("the new key is there");
+    let record: serde_json::Value = serde_json::from_slice(&file).expect("JSON");
+    let key = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, text(&record["key_b64"]));
+    world.app.set_key(&String::from_utf8(key.expect("base64")).expect("text"));
+    assert_eq!(world.json("key rotate --resume", 0)["state"], "done");
+}
+
+#[test]
+fn a_row_that_does_not_decrypt_stops_a_rotation_before_anything_is_changed() {
+    let (world, _) = World::backed_up();
+    with_set_key(&world);
+    world.app.add_credential(90, WRONG);
+    let before = world.state_of("app");
+    world.run("key rotate --yes", 12).says("repo-90");
+    assert_eq!(world.state_of("app"), before);
+    assert!(!world.path("strongroom-state/rotation.json").exists());
+}
+
+#[test]
+fn a_new_key_that_is_the_old_one_or_cannot_be_escrowed_is_refused() {
+    let (world, _) = World::backed_up();
+    with_set_key(&world);
+    // The application counts 32 characters of it.
+    secret_file(&world.path("same"), &KEY[..32]);
+    world.run("key rotate --yes --new file:same", 15);
+    let before = world.state_of("app");
+    world.configure("[[escrow]]\nkind = \"file\"\npath = \"/proc/nowhere\"\n[rules]\nescrow_min_copies = 2");
+    world.run("key rotate --yes", 1).says("not in escrow");
+    assert_eq!(world.state_of("app"), before);
+}
+
+#[test]
+fn an_application_that_has_the_database_open_is_not_rotated_under() {
+    let (world, _) = World::backed_up();
+    with_set_key(&world);
+    let ready = world.path("ready");
+    let mut holder = std::process::Command::new("/bin/sh")
+        .arg("-c")
+        .arg(format!("exec 3<{}; touch {}; read x", world.app.database().display(), ready.display()))
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .expect("started");
+    while !ready.exists() {
+        std::thread::yield_now();
+    }
+    let before = world.app.number("SELECT sum(length(auth_credentials)) FROM repositories");
+    world.run("key rotate --yes", 15).says("open");
+    drop(holder.stdin.take());
+    holder.wait().expect("ended");
+    assert_eq!(world.app.number("SELECT sum(length(auth_credentials)) FROM repositories"), before);
+    assert_eq!(world.json("key rotate --resume", 0)["state"], "done");
+}
