@@ -118,7 +118,7 @@ pub trait Replacement: Send {
     /// Puts it in the live one's place; the live one is kept.
     fn swap(&mut self) -> Result<()>;
 
-    /// Puts the kept one back; allowed once after [`Replacement::swap`].
+    /// Puts the kept one back; allowed once. Where nothing was swapped, or a swap failed half way, the live one stands after it.
     fn undo(&mut self) -> Result<()>;
 
     /// The restore is good. Answers where the replaced database is kept, if there was one.

@@ -215,8 +215,11 @@ impl Replacement for Restored {
     }
 
     fn undo(&mut self) -> Result<()> {
-        if self.state != State::InPlace {
-            return Err(Error::failed("there is no swap to undo"));
+        match self.state {
+            State::InPlace => {}
+            State::Beside if halfway::is_marked(&self.live) => return self.halfway.recover(&self.live).map(drop),
+            State::Beside => return Ok(()),
+            State::Undone => return Err(Error::failed("the swap is undone already")),
         }
         holders::refuse_open(&self.live)?;
         Halfway { action: Action::Undo, ..self.halfway.clone() }.undo(&self.live)?;

@@ -96,6 +96,21 @@ fn a_kept_restore_names_the_old_database_and_leaves_nothing_else() {
 }
 
 #[test]
+fn a_swap_that_was_refused_has_nothing_to_undo() {
+    let (facts, bytes) = bundle("delete", 7);
+    let world = world("delete", 3);
+    let plan = sqlite(&world.path).plan(&facts).expect("a plan");
+    let mut replacement = build(&world.path, &plan, &facts, &bytes).expect("built");
+    let holder = Connection::open(&world.path).expect("open");
+    holder.execute_batch("BEGIN EXCLUSIVE").expect("locked");
+    assert_eq!(replacement.swap().expect_err("in use").kind(), Kind::Refused);
+    replacement.undo().expect("nothing was swapped");
+    drop((holder, replacement));
+    assert_eq!(rows(&world.path), 3);
+    assert!(ours(&world).is_empty() && kept(&world).is_empty());
+}
+
+#[test]
 fn where_there_was_none_undo_leaves_none() {
     let (facts, bytes) = bundle("wal", 7);
     let folder = tempfile::tempdir().expect("a folder");
