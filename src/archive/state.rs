@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use crate::ground::names::{AppName, BundleId, Uuid};
+use crate::ground::names::{AppName, BundleId, Sha256Hex, Uuid};
 use crate::ground::{Error, Result, durable, failpoint};
 
 /// The layout of the tables; another one is begun anew.
@@ -121,6 +121,28 @@ impl State {
     /// Turns an error of the database into one that names it.
     pub fn failed(&self, error: &rusqlite::Error) -> Error {
         failed(&self.path, error)
+    }
+
+    /// Number and digest of the newest ledger entry that this host has seen.
+    pub fn newest_entry(&self) -> Option<(u64, Sha256Hex)> {
+        let text: Option<String> = self
+            .connection
+            .query_row("SELECT value FROM facts WHERE name = 'newest'", [], |row| row.get(0))
+            .optional()
+            .unwrap_or_default();
+        let (seq, digest) = text.as_deref()?.split_once(' ')?;
+        Some((seq.parse().ok()?, digest.parse().ok()?))
+    }
+
+    /// Remembers the end of the ledger, lasting at once: an archive that loses it is noticed by the next run.
+    pub fn remember_entry(&self, seq: u64, digest: &Sha256Hex) -> Result<()> {
+        failpoint::pass("before the commit of the ledger's end");
+        self.connection
+            .execute("INSERT OR REPLACE INTO facts VALUES ('newest', ?1)", params![format!("{seq} {digest}")])
+            .and_then(|_| self.connection.execute_batch("COMMIT; BEGIN IMMEDIATE"))
+            .map_err(|e| self.failed(&e))?;
+        failpoint::pass("after the commit of the ledger's end");
+        Ok(())
     }
 
     /// Makes this run's changes the state of a bundle that the ledger names.

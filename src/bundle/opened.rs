@@ -37,8 +37,8 @@ pub struct Opened<'a> {
 impl<'a> Opened<'a> {
     /// Authenticates a bundle: signature, digest in the ledger (`sums`), strict list, header, place and time.
     ///
-    /// [`Kind::NotFound`] when there is no such bundle, and none is expected (`sums` is `None`); [`Kind::Damaged`] when one
-    /// is. What is signed by nobody trusted, or says that it belongs elsewhere, is [`Kind::NotAuthentic`].
+    /// [`Kind::NotFound`] when there is no such bundle, and none is expected (`sums` is `None`); where one is expected, that is
+    /// [`Kind::NotAuthentic`], as is what is signed by nobody trusted, or says that it belongs elsewhere.
     pub fn open(
         archive: &'a dyn Archive,
         archive_id: &Uuid,
@@ -51,6 +51,10 @@ impl<'a> Opened<'a> {
         let (list_name, signature_name) = (folder.join(SUMS)?, folder.join(SIGNATURE)?);
         let bytes = archive.get(&list_name, sums::LIMIT).map_err(|e| match (e.kind(), sums) {
             (Kind::NotFound, None) => Error::not_found(format!("there is no bundle {id} of {app}")).because(e),
+            (Kind::NotFound, Some(_)) => Error::not_authentic(format!(
+                "the ledger names bundle {id}, {list_name} is gone, and no signed entry says that it was pruned"
+            ))
+            .hint("Take the bundle from another copy of the archive."),
             _ => missing(e, &list_name),
         })?;
         let signature = archive.get(&signature_name, SIGNATURE_LIMIT).map_err(|e| match e.kind() {

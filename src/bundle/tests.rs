@@ -319,7 +319,7 @@ fn a_bundle_that_is_not_the_one_asked_for_is_not_authentic() {
     assert_eq!(open(&world.archive_id, &world.app, &id, &world.trusted), Some(Kind::NotAuthentic));
     assert_eq!(kind(world.open(Some(&digest))), None);
     let none = BundleId::new(clock::now()).expect("random");
-    assert_eq!(open(&world.archive_id, &world.app, &none, &world.trusted), Some(Kind::Damaged));
+    assert_eq!(open(&world.archive_id, &world.app, &none, &world.trusted), Some(Kind::NotAuthentic));
     let unexpected = Opened::open(&world.archive, &world.archive_id, &world.app, &none, None, &world.trusted);
     assert_eq!(kind(unexpected), Some(Kind::NotFound));
 }

@@ -64,16 +64,17 @@ fn verify(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, request: &Req
     let others: Vec<_> = others.into_iter().map(|c| (c.fingerprint, c.effective)).collect();
 
     let profile = profile_of(config, &header)?;
+    let storage = if request.deep { super::bundles::storage_bundle(shelf, &ledger, &opened)? } else { None };
     let trial = Trial { desk, scheme, candidate: &candidate, others: &others, profile: &profile };
     let proved = if let Some(member) = opened.database_member().filter(|_| request.deep) {
         // The credentials of the dump itself count, and each is decrypted once.
         let summary = summary(&opened, &sealing)?;
-        everything(desk, &opened, &sealing)?;
+        everything(desk, &opened, storage.as_ref(), &sealing)?;
         trial.dumped(&opened, &sealing, &member, &summary)?
     } else {
         let (proved, _) = trial.quick(&opened, &sealing)?;
         if request.deep {
-            everything(desk, &opened, &sealing)?;
+            everything(desk, &opened, storage.as_ref(), &sealing)?;
         }
         proved
     };
@@ -136,7 +137,7 @@ fn storage_only(
     summary(opened, sealing)?;
     let mut problems = Vec::new();
     if request.deep {
-        everything(desk, opened, sealing)?;
+        everything(desk, opened, None, sealing)?;
         problems.extend(sign_verification(config, ledger, header, opened.digest(), Verdict::Unproven));
     }
     let mut text = vec![
@@ -256,12 +257,13 @@ pub(super) fn escrowed(
     Ok(found)
 }
 
-/// Checks the digest of every object, and every file of the storage against the list.
-fn everything(desk: &Desk<'_>, opened: &Opened<'_>, sealing: &SealingKey) -> Result<()> {
+/// Checks the digest of every object, and every file of the storage, its own or another bundle's, against the list.
+fn everything(desk: &Desk<'_>, opened: &Opened<'_>, other: Option<&Opened<'_>>, sealing: &SealingKey) -> Result<()> {
     desk.progress.stage("check every digest", None, Unit::Bytes);
     opened.check(Scope::Members, desk.progress.as_ref())?;
-    if opened.header().contains.iter().any(|c| c == "storage") {
-        let files = extract::verify_deep(opened, sealing, desk.progress.as_ref())?;
+    let storage = other.unwrap_or(opened);
+    if storage.header().contains.iter().any(|c| c == "storage") {
+        let files = extract::verify_deep(storage, sealing, desk.progress.as_ref())?;
         desk.progress.note(&format!("{} files match the list", files.files));
     }
     Ok(())

@@ -206,9 +206,33 @@ fn a_bundle_that_is_gone_without_a_signed_reason_is_not_accepted() {
     let (world, first) = World::backed_up();
     world.backup(0);
     std::fs::remove_dir_all(world.bundle(&first)).expect("removed");
-    let ran = world.call("check --all").run();
-    assert!([Some(13), Some(14)].contains(&ran.code), "{:?} {}", ran.code, ran.stderr);
-    ran.says(&first);
+    world.run("check --all", 14).says(&first);
+}
+
+#[test]
+fn a_host_notices_that_the_end_of_the_ledger_was_cut_off() {
+    let (world, _) = World::backed_up();
+    let lost = world.json("backup", 0);
+    let seq = lost["seq"].as_u64().expect("a number");
+    assert_eq!(lost["entry"].as_str().map(str::len), Some(64));
+    for end in [".json", ".json.minisig"] {
+        std::fs::remove_file(ledger(&world, seq, end)).expect("removed");
+    }
+    world.run("check --all", 0);
+    let noticed = world.json("backup", 3);
+    assert!(crate::world::codes(&noticed).contains(&"ledger-cut".to_owned()), "{noticed}");
+    assert_eq!(noticed["verdict"], "proved", "a backup is made all the same");
+}
+
+#[test]
+fn a_deep_verification_reads_the_storage_that_another_bundle_holds() {
+    let (world, _) = World::backed_up();
+    world.run("backup --only database", 0);
+    world.run(&format!("verify --deep -i {IDENTITY}"), 0).says("match the list");
+    for part in world.files("archive/parts").iter().filter(|f| f.ends_with(".tar.age")) {
+        flip(&world.path("archive/parts").join(part));
+    }
+    world.run(&format!("verify --deep -i {IDENTITY}"), 13);
 }
 
 #[test]

@@ -85,6 +85,7 @@ pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Ou
     let mut state = State::open(&host.config.state.join("state.sqlite"), &shelf.id, &shelf.app)?;
 
     let KeyState { key, mut problems } = read_key(desk, host, only);
+    problems.extend(lost_entries(&state, &ledger));
     let id = BundleId::new(clock::now())?;
     let mut draft = Draft::begin(shelf.archive.as_ref(), &shelf.id, &shelf.app, &id, &host.config.recipient);
 
@@ -174,9 +175,13 @@ pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Ou
     };
     let sums = draft.close(&header, &signer)?;
     let seq = commit(&mut ledger, &signer, &header, sums)?;
+    let newest = ledger.newest();
     // What is remembered follows the ledger, never leads it: lost here, it costs work and no data.
     if stored.is_some() {
         state.commit(&id)?;
+    }
+    if let Some((seq, digest)) = &newest {
+        state.remember_entry(*seq, digest)?;
     }
     memory.commit(proved.full.then(clock::now))?;
     failpoint::pass("after the state commit");
@@ -185,6 +190,7 @@ pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Ou
         host,
         header: &header,
         seq,
+        digest: newest.map(|(_, digest)| digest),
         counts: proved.counts,
         stored,
         missing: proved.missing,
@@ -211,6 +217,17 @@ fn commit(ledger: &mut Ledger<'_>, signer: &Signer, header: &Header, sums: Sha25
     let seq = ledger.append(signer, Event::Bundle(event), clock::now())?;
     failpoint::pass("after the ledger entry");
     Ok(seq)
+}
+
+/// What somebody took from the end of the ledger since this host last looked; a backup is made all the same.
+fn lost_entries(state: &State, ledger: &Ledger<'_>) -> Option<Problem> {
+    let (seq, digest) = state.newest_entry()?;
+    let error = ledger.remembered(seq, &digest).err()?;
+    Some(Problem::new(
+        "ledger-cut",
+        error.chain(),
+        "Bundles may be gone that nothing in the archive tells of any more: find out who could write to it, and look for another copy.",
+    ))
 }
 
 fn contains(only: Only, host: &Host, storage: bool, key: bool) -> Vec<String> {

@@ -7,12 +7,14 @@ use crate::bundle::Header;
 use crate::bundle::store::StoreReport;
 use crate::commands::host::Host;
 use crate::commands::{ATTENTION, Outcome, Problem, human_bytes, proof};
+use crate::ground::names::Sha256Hex;
 
 /// What there is to say.
 pub(super) struct Facts<'a> {
     pub(super) host: &'a Host,
     pub(super) header: &'a Header,
     pub(super) seq: u64,
+    pub(super) digest: Option<Sha256Hex>,
     pub(super) counts: Counts,
     pub(super) stored: Option<StoreReport>,
     pub(super) missing: u64,
@@ -59,7 +61,8 @@ pub(super) fn storage_problems(report: &StoreReport) -> Vec<Problem> {
 
 /// The outcome: text, JSON and exit code.
 pub(super) fn outcome(facts: Facts<'_>) -> Outcome {
-    let Facts { host, header, seq, counts, stored, missing, escrows, mut problems, proof_failures, tried_live } = facts;
+    let Facts { host, header, seq, digest, counts, stored, missing, escrows, mut problems, proof_failures, tried_live } =
+        facts;
     let verdict = header.verdict;
     if matches!(verdict, Verdict::WrongKey | Verdict::Mixed) {
         problems.insert(
@@ -109,6 +112,7 @@ pub(super) fn outcome(facts: Facts<'_>) -> Outcome {
             "bundle": header.id,
             "app": header.app,
             "seq": seq,
+            "entry": digest,
             "verdict": verdict,
             "fingerprint": header.keys.first(),
             "credentials": proof::counts_json(&counts),
