@@ -88,6 +88,7 @@ impl Checked {
                 || matches!(field.as_str(), "files" | "bundle.json" | "custody.json")
                 || section == "custody test" && field.starts_with("problems[]")
                 || section == "show" && field == "storage_from"
+                || section.starts_with("key ") && field.starts_with("problems[]")
         };
         let words = |field: &String| field.contains(['.', '[', '_']) || field.chars().all(|c| c.is_ascii_lowercase());
         for field in known.difference(&found).filter(|f| words(f) && !rare(f)) {
@@ -144,6 +145,13 @@ fn the_documented_shapes_are_what_is_printed() {
     checked.verb("config check", &["strongroom config check --json"]);
     checked.verb("key fingerprint", &["strongroom key fingerprint --json"]);
     checked.verb("key lint", &["strongroom key lint --json file:/safe/weak.key"]);
+    checked.verb("key status", &["strongroom key status --json"]);
+    checked.verb("key needed", &["strongroom key needed --json --all"]);
+    checked.verb("key escrow", &["strongroom key escrow --json"]);
+    checked.verb("key verify", &[&format!("strongroom key verify --json {identity}")]);
+    checked.verb("key fetch", &[&format!("strongroom key fetch --json -o /safe/fetched {identity}")]);
+    checked.verb("key doctor", &[&format!("strongroom key doctor --json {identity}")]);
+    checked.verb("key rotate", &["strongroom key rotate --json --dry-run", "strongroom key rotate --json --yes"]);
     checked.verb("Errors", &["strongroom verify --json", "strongroom show --json 1999"]);
     run(
         &checked,

@@ -64,7 +64,7 @@ fn a_night_that_fails_is_told_too() {
     std::fs::rename(world.app.database(), world.path("away")).expect("moved");
     night(&world, 10);
     let told: Value = serde_json::from_slice(&std::fs::read(world.path("told.json")).expect("told")).expect("JSON");
-    assert_eq!(told["result"]["exit"], 10);
+    assert_eq!(told["exit"], 10);
     assert!(text(&told["result"]["error"]["message"]).contains("database.sqlite"));
 }
 

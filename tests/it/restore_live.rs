@@ -191,7 +191,7 @@ fn a_failing_health_check_puts_everything_back() {
     assert_eq!(world.state_of("app"), before);
     assert_eq!(log(&world), "stop start stop start");
     let told: Value = serde_json::from_slice(&std::fs::read(world.path("told.json")).expect("told")).expect("JSON");
-    assert_eq!((&told["verb"], &told["result"]["exit"]), (&Value::from("restore"), &Value::from(20)));
+    assert_eq!((&told["verb"], &told["exit"]), (&Value::from("restore"), &Value::from(20)));
     world.run(&format!("restore {id} --yes --no-hooks -i {IDENTITY}"), 0);
     assert_eq!(rows(&world), all());
 }
