@@ -21,27 +21,45 @@ const INITIAL: State =
 
 /// A key of 32 bytes from a password.
 pub(super) fn pbkdf2(password: &[u8], salt: &[u8], iterations: u32) -> Zeroizing<[u8; 32]> {
-    let (inner, outer) = (keyed(password, 0x36), keyed(password, 0x5c));
+    // Plain copies stay in registers; wiping them at the end would pin them in memory, for a quarter of the speed. The key
+    // itself is in memory all that time.
+    let (inner, outer) = (*keyed(password, 0x36), *keyed(password, 0x5c));
     // A digest of 32 bytes after the key's block: a one bit, zeros, and the length of both in bits.
     let mut block: GenericArray<u8, U64> = GenericArray::default();
     block[32] = 0x80;
     block[BLOCK - 8..].copy_from_slice(&((BLOCK as u64 + 32) * 8).to_be_bytes());
 
     let mut state = first(password, salt);
-    let mut sum = Zeroizing::new(*state);
+    let mut sum = state;
     for _ in 1..iterations {
-        for key in [&inner, &outer] {
-            put(&mut block, &state);
-            *state = **key;
-            compress256(&mut state, std::slice::from_ref(&block));
-        }
-        sum.iter_mut().zip(state.iter()).for_each(|(sum, word)| *sum ^= word);
+        let middle = hash(&mut block, &inner, &state);
+        state = hash(&mut block, &outer, &middle);
+        sum.iter_mut().zip(state).for_each(|(sum, word)| *sum ^= word);
     }
-    put(&mut block, &sum);
-    let mut out = Zeroizing::new([0; 32]);
-    out.copy_from_slice(&block[..32]);
+    let out = Zeroizing::new(to_bytes(&sum));
     block.zeroize();
+    state.zeroize();
+    sum.zeroize();
     out
+}
+
+/// SHA-256 of a key's block and a digest, from the state after that block.
+#[inline]
+fn hash(block: &mut GenericArray<u8, U64>, key: &State, digest: &State) -> State {
+    // As one array: bytes that are stored word by word cannot be loaded as a vector without waiting for them.
+    block[..32].copy_from_slice(&to_bytes(digest));
+    let mut state = *key;
+    compress256(&mut state, std::slice::from_ref(block));
+    state
+}
+
+#[inline]
+fn to_bytes(state: &State) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    for (bytes, word) in bytes.chunks_exact_mut(4).zip(state) {
+        bytes.copy_from_slice(&word.to_be_bytes());
+    }
+    bytes
 }
 
 /// The state after the block of a key, for the inner (`0x36`) or outer (`0x5c`) hash of HMAC (RFC 2104).
@@ -60,24 +78,17 @@ fn keyed(password: &[u8], pad: u8) -> Zeroizing<State> {
 }
 
 /// The first iteration: HMAC of the salt and the number of the only block of output.
-fn first(password: &[u8], salt: &[u8]) -> Zeroizing<State> {
+fn first(password: &[u8], salt: &[u8]) -> State {
     let mut hmac = Hmac::<Sha256>::new_from_slice(password).expect("HMAC takes keys of any length");
     hmac.update(salt);
     hmac.update(&1_u32.to_be_bytes());
     let mut digest = hmac.finalize().into_bytes();
-    let mut state = Zeroizing::new([0; 8]);
+    let mut state = [0; 8];
     for (word, bytes) in state.iter_mut().zip(digest.chunks_exact(4)) {
         *word = u32::from_be_bytes(bytes.try_into().expect("four bytes"));
     }
     digest.zeroize();
     state
-}
-
-/// Writes a state to the beginning of a block.
-fn put(block: &mut GenericArray<u8, U64>, state: &State) {
-    for (bytes, word) in block.chunks_exact_mut(4).zip(state) {
-        bytes.copy_from_slice(&word.to_be_bytes());
-    }
 }
 
 #[cfg(test)]
