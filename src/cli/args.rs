@@ -152,7 +152,7 @@ pub(super) enum Verb {
 
 #[derive(Args)]
 pub(super) struct Prove {
-    /// A database URL (`sqlite:PATH`) or a dump: .sqlite, .sql, .sql.gz [default: the configured database]
+    /// A database URL (`sqlite:PATH`, `postgres://user@host/db`) or a dump: .sqlite, .sql, .sql.gz, `pg_dump` [default: the configured database]
     pub(super) target: Option<String>,
     /// Where the key is: env:NAME, <file:PATH>, dotenv:PATH#NAME, prompt: [default: the configured one]
     #[arg(long, value_name = "REF")]
@@ -173,7 +173,7 @@ pub(super) struct Init {
     /// The application
     #[arg(long, value_name = "NAME")]
     pub(super) app: Option<String>,
-    /// Its database: sqlite:PATH
+    /// Its database: sqlite:PATH, `postgres://user@host/db`
     #[arg(long, value_name = "URL")]
     pub(super) database: Option<String>,
     /// Its storage: <file:PATH>

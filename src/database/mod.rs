@@ -8,6 +8,10 @@
 //!   undone until [`Replacement::keep`] or the end of the plan.
 
 pub mod dump;
+pub(crate) mod pgdump;
+pub mod postgres;
+pub(crate) mod rows;
+pub(crate) mod spread;
 pub mod sqlite;
 
 pub use dump::open_stream;
@@ -25,11 +29,11 @@ use crate::ground::scratch::Scratch;
 /// What a snapshot says of itself; goes into the proof.
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize, PartialEq, Eq)]
 pub struct Facts {
-    /// The system: `sqlite`, later `postgres`, `d1`.
+    /// The system: `sqlite` or `postgres`.
     pub system: String,
     /// Versions of the tools that made the dump.
     pub tools: BTreeMap<String, String>,
-    /// Rows per table.
+    /// Rows per table (PostgreSQL: `schema.table`).
     pub tables: BTreeMap<String, u64>,
     /// Bytes of the dump before compression, where it is known before it is read.
     pub bytes: u64,
@@ -93,6 +97,11 @@ pub trait Snapshot: Send {
 
     /// The files of the dump, in the order in which they are to be stored.
     fn dumps(&mut self) -> Result<Vec<Dump>>;
+
+    /// What the tools remarked although they ended well; asked for when the dumps were read.
+    fn remarks(&mut self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// What a restore is going to do to the database; `--dry-run` prints it and the run executes it.

@@ -130,7 +130,11 @@ fn one(options: &ProverOptions<'_>, credential: Credential, early: &Early, share
         .profile
         .credentials
         .iter()
-        .filter(|c| c.table == table && c.column == column)
+        // A table of another schema than the usual one is called `schema.table`.
+        .filter(|c| {
+            let bare = table.split_once('.').map_or(table.as_str(), |(_, bare)| bare);
+            (c.table == table || c.table == bare) && c.column == column
+        })
         .any(|c| c.plaintext.iter().any(|p| p.as_bytes() == ciphertext));
     let mut counts = Counts::default();
     let mut failed = None;

@@ -141,7 +141,7 @@ fn database(desk: &Desk<'_>, host: &Host, source: &Source<'_>, request: &Request
                 .hint("Name one with --database URL, or restore --only storage.")
         })?,
     };
-    desk.systems.database(&url, host.config.max_lock_seconds).map(Some)
+    desk.systems.database(&url, &host.database_options(desk)?).map(Some)
 }
 
 fn target(desk: &Desk<'_>, host: &Host, source: &Source<'_>, request: &Request) -> Result<Option<Box<dyn Target>>> {

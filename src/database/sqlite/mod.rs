@@ -13,7 +13,6 @@ mod replace;
 #[cfg(test)]
 mod restore_tests;
 pub(crate) mod snapshot;
-pub(crate) mod spread;
 #[cfg(test)]
 pub(crate) mod tests;
 
