@@ -34,8 +34,9 @@ impl Systems for Wiring {
                 Box::new(Sqlite::new(path.clone(), SqliteOptions { max_lock, ..SqliteOptions::default() }))
             }
             DatabaseUrl::Postgres(url) => {
-                let DatabaseOptions { password, prefix, programs, environment, host, .. } = options.clone();
-                let options = PostgresOptions { password, prefix, programs, environment, host };
+                let DatabaseOptions { password, prefix, programs, environment, host, as_superuser, no_owner, .. } =
+                    options.clone();
+                let options = PostgresOptions { password, prefix, programs, environment, host, as_superuser, no_owner };
                 Box::new(Postgres::new(url.clone(), options))
             }
         })

@@ -237,6 +237,9 @@ pub(super) struct Restore {
     /// Do not ask
     #[arg(long)]
     pub(super) yes: bool,
+    /// Restore nothing: list the databases that earlier restores kept, and remove them
+    #[arg(long, conflicts_with_all = ["target", "only"])]
+    pub(super) cleanup: bool,
     /// Only this: database or storage
     #[arg(long, value_name = "WHAT", value_parser = ["database", "storage"])]
     pub(super) only: Option<String>,
@@ -258,6 +261,12 @@ pub(super) struct Restore {
     /// Restore although the key is not proved
     #[arg(long)]
     pub(super) accept_unproved: bool,
+    /// Build the database although this user is a superuser (PostgreSQL: a dump runs with all rights of whoever restores it)
+    #[arg(long)]
+    pub(super) as_superuser: bool,
+    /// Leave owners and grants out, where the server lacks the roles (PostgreSQL)
+    #[arg(long)]
+    pub(super) no_owner: bool,
     /// Run no stop, start and health hooks
     #[arg(long)]
     pub(super) no_hooks: bool,

@@ -94,6 +94,7 @@ impl Host {
             programs: config.database_programs.clone(),
             environment: config.environment(),
             host: Sha256Hex::of(&name).as_str()[..12].to_owned(),
+            ..DatabaseOptions::default()
         })
     }
 

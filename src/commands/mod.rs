@@ -65,6 +65,10 @@ pub struct DatabaseOptions {
     pub environment: Environment,
     /// Tells this host's sessions from others'.
     pub host: String,
+    /// A restore may run with a superuser's rights.
+    pub as_superuser: bool,
+    /// A restore leaves owners and grants out.
+    pub no_owner: bool,
 }
 
 impl Default for DatabaseOptions {
@@ -76,6 +80,8 @@ impl Default for DatabaseOptions {
             programs: None,
             environment: Environment::default(),
             host: std::process::id().to_string(),
+            as_superuser: false,
+            no_owner: false,
         }
     }
 }

@@ -128,6 +128,14 @@ impl PostgresUrl {
         self.parameters.get(name).map(String::as_str)
     }
 
+    /// The same server with another database.
+    #[must_use]
+    pub fn with_database(&self, database: &str) -> Self {
+        let mut other = self.clone();
+        other.parameters.insert("dbname".to_owned(), database.to_owned());
+        other
+    }
+
     /// The password that the URL held.
     pub fn password(&self) -> Option<&Arc<KeyText>> {
         self.password.as_ref()

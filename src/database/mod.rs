@@ -22,9 +22,9 @@ use std::path::{Path, PathBuf};
 
 use crate::appkey::credential::Credential;
 use crate::config::profile::Profile;
-use crate::ground::Result;
 use crate::ground::progress::Progress;
 use crate::ground::scratch::Scratch;
+use crate::ground::{Error, Result};
 
 /// What a snapshot says of itself; goes into the proof.
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize, PartialEq, Eq)]
@@ -156,6 +156,17 @@ pub trait Database: Send + Sync {
         member: &mut dyn FnMut(&str) -> Result<Box<dyn Read + Send>>,
         progress: &dyn Progress,
     ) -> Result<Box<dyn Replacement>>;
+
+    /// What earlier restores kept or left beside the database and [`Database::remove_kept`] removes; nothing where that is
+    /// for a person to do.
+    fn kept(&self) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    /// Removes one of [`Database::kept`] for good.
+    fn remove_kept(&self, name: &str) -> Result<()> {
+        Err(Error::refused(format!("{name} is removed by hand")))
+    }
 }
 
 /// Opens a database dump or file that anybody made, by its content: hostile-proof, read only.

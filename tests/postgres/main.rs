@@ -3,5 +3,6 @@
 mod dumps;
 mod faults;
 mod live;
+mod restore;
 mod server;
 mod world;

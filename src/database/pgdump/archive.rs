@@ -127,6 +127,11 @@ impl<R: Read> Archive<R> {
         }
     }
 
+    /// How much of the input was taken and not used yet.
+    pub(super) fn read_ahead(&self) -> usize {
+        self.input.input.buffer().len()
+    }
+
     /// The data of a [`Block::Table`]: what it answers must be read to its end, and then [`Archive::close`] called.
     pub(crate) fn data(&mut self) -> Result<Box<dyn std::io::BufRead + '_>> {
         let what = self.input.what.clone();

@@ -1,6 +1,7 @@
 //! Dumps of PostgreSQL that anybody made: custom format, directory, plain SQL. Read without a server, never executed.
 
 mod archive;
+mod beginning;
 pub(crate) mod copy;
 pub(crate) mod listen;
 mod script;
@@ -19,6 +20,7 @@ use self::tables::{Name, Tables};
 use crate::ground::{Error, Kind, Result};
 
 pub(crate) use self::archive::MAGIC;
+pub(crate) use self::beginning::Beginning;
 pub(crate) use self::snapshot::DumpSnapshot;
 
 /// Opens a dump's bytes from the beginning, as often as needed.

@@ -86,7 +86,10 @@ impl Tables {
         match words.next() {
             Some(Word::Sign('(')) => {
                 table.columns = words.columns();
+                let before = words.0;
                 match words.next() {
+                    // The statement's end is for the one who reads statements.
+                    Some(Word::Sign(';')) => words.0 = before,
                     Some(word) if word.is("PARTITION") => table.partitioned = true,
                     // Rows of a child are rows of its parent, as they are for a query.
                     Some(word) if word.is("INHERITS") => {
@@ -288,7 +291,10 @@ impl Words<'_> {
                 }
                 Word::Bare(name) if at == 0 => {
                     let constraint = ["CONSTRAINT", "PRIMARY", "UNIQUE", "CHECK", "FOREIGN", "EXCLUDE", "LIKE"];
-                    if !constraint.contains(&name.as_str()) && columns.len() < MAX_COLUMNS {
+                    if constraint.contains(&name.as_str()) || columns.len() >= MAX_COLUMNS {
+                        // What follows is no type of the column before.
+                        at += 1;
+                    } else {
                         columns.push((name.to_ascii_lowercase(), String::new()));
                     }
                 }

@@ -59,6 +59,13 @@ pub(super) fn ended(what: &str, program: &str, said: &str, status: &str) -> Erro
         (Kind::Denied, "")
     } else if lower.contains("role \"") && lower.contains("does not exist") && lower.contains("fatal") {
         (Kind::Denied, "The server has no such user.")
+    } else if lower.contains("role \"") && lower.contains("does not exist") {
+        (Kind::Refused, "Make the missing role first; the bundle's globals.sql (`restore --target` writes it) has it.")
+    } else if has(&["is not currently accepting connections"]) {
+        (
+            Kind::Unreachable,
+            "If a restore was killed during its swap, `strongroom restore --cleanup` lets sessions in again.",
+        )
     } else if lower.contains("database \"") && lower.contains("does not exist") {
         (Kind::NotFound, "Check the name of the database in the URL.")
     } else if has(&["statement timeout"]) {

@@ -47,6 +47,10 @@ pub struct PostgresOptions {
     pub environment: Environment,
     /// Names this host's sessions in `pg_stat_activity`, so that the next run can end what a killed one left.
     pub host: String,
+    /// A restore may run as a superuser.
+    pub as_superuser: bool,
+    /// A restore gives everything to the user who runs it, and leaves grants out.
+    pub no_owner: bool,
 }
 
 /// A way to run `psql`, `pg_dump` and `pg_restore` on one database.
@@ -57,6 +61,11 @@ pub(super) struct Link {
 }
 
 impl Link {
+    /// The same server and user, another database.
+    pub(super) fn with_database(&self, database: &str) -> Self {
+        Self { url: self.url.with_database(database), options: self.options.clone() }
+    }
+
     /// What sessions of this kind are called.
     pub(super) fn application(&self, purpose: &str) -> String {
         format!("strongroom/{}/{purpose}", self.options.host)

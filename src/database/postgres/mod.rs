@@ -3,11 +3,15 @@
 //! One way for every shape in which people run it: the programs reach the server as they always do (socket, TLS, `.pgpass`,
 //! service file), or stand behind a prefix such as `docker exec -i NAME`. The proof and the dump read one exported snapshot.
 
+mod build;
 mod dump;
 mod facts;
 mod fault;
+mod leftovers;
 mod link;
+mod preflight;
 mod read;
+mod replace;
 mod session;
 
 use std::io::{Cursor, Read};
@@ -16,6 +20,7 @@ use std::sync::PoisonError;
 use self::dump::{Output, Remarks};
 use self::link::Link;
 pub use self::link::PostgresOptions;
+use self::replace::Beside;
 use self::session::{Session, literal};
 use super::{Database, DatabasePlan, Dump, Facts, NamedObject, Replacement, Snapshot, Suspect};
 use crate::appkey::credential::Credential;
@@ -26,6 +31,7 @@ use crate::ground::scratch::Scratch;
 use crate::ground::{Error, Result};
 
 /// An application's PostgreSQL database.
+#[derive(Clone)]
 pub struct Postgres {
     link: Link,
 }
@@ -68,19 +74,28 @@ impl Database for Postgres {
         Ok(Box::new(Moment { session, link: self.link.clone(), id: None, rows: None, remarks: Remarks::default() }))
     }
 
-    fn plan(&self, _: &Facts) -> Result<DatabasePlan> {
-        Err(Error::usage("restoring over a live PostgreSQL database is not supported by this version")
-            .hint("Write the dump out with --target DIR, and give it to pg_restore."))
+    fn plan(&self, facts: &Facts) -> Result<DatabasePlan> {
+        preflight::plan(&self.link, facts)
     }
 
     fn build(
         &self,
-        _: &DatabasePlan,
-        _: &Facts,
-        _: &mut dyn FnMut(&str) -> Result<Box<dyn Read + Send>>,
-        _: &dyn Progress,
+        plan: &DatabasePlan,
+        facts: &Facts,
+        member: &mut dyn FnMut(&str) -> Result<Box<dyn Read + Send>>,
+        progress: &dyn Progress,
     ) -> Result<Box<dyn Replacement>> {
-        Err(Error::usage("restoring over a live PostgreSQL database is not supported by this version"))
+        let names = preflight::names_of(&self.link, plan)?;
+        let fresh = build::build(self, &names, facts, member, progress)?;
+        Ok(Box::new(Beside::new(self.clone(), names, fresh)))
+    }
+
+    fn kept(&self) -> Result<Vec<String>> {
+        leftovers::list(&self.link)
+    }
+
+    fn remove_kept(&self, name: &str) -> Result<()> {
+        leftovers::remove(&self.link, name)
     }
 }
 
