@@ -276,7 +276,7 @@ fn dumped(
 ) -> Result<Proof> {
     let scratch = Scratch::temporary()?;
     desk.progress.stage("read the dump", Some(summary.facts.bytes), Unit::Bytes);
-    let mut snapshot = database::open_stream(opened.read(member, sealing)?, &member.base_name(), &scratch)?;
+    let mut snapshot = database::open_again(|| opened.read(member, sealing), &member.base_name(), &scratch)?;
     let (proved, _) = prove_with(&options(desk, scheme, candidate, others, profile), |sink| {
         snapshot.credentials(profile, None, &mut |credential| sink(credential))
     })?;

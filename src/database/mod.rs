@@ -14,7 +14,7 @@ pub(crate) mod rows;
 pub(crate) mod spread;
 pub mod sqlite;
 
-pub use dump::open_stream;
+pub use dump::{open_again, open_stream};
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -156,6 +156,11 @@ pub trait Database: Send + Sync {
         member: &mut dyn FnMut(&str) -> Result<Box<dyn Read + Send>>,
         progress: &dyn Progress,
     ) -> Result<Box<dyn Replacement>>;
+
+    /// Whether the programs are there that a backup needs, and fit the server; what they are, for people.
+    fn tools(&self) -> Result<Option<String>> {
+        Ok(None)
+    }
 
     /// What earlier restores kept or left beside the database and [`Database::remove_kept`] removes; nothing where that is
     /// for a person to do.

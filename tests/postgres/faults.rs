@@ -122,6 +122,7 @@ fn a_client_that_is_older_than_the_server_is_named() {
     let url = server.url("app", "app");
     world.ends(&format!("prove {url} --key env:KEY"), 0);
     world.init(&url, "");
+    world.ends("config check", 2);
     let told = world.ends("backup", 2);
     assert!(told.contains("pg_dump is of version 15") && told.contains("the server of 18"), "{told}");
     world.configure(&format!("programs = \"{}\"", server.programs.display()));

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::server::{Server, VERSIONS};
-use super::world::{World, fill, wrapper};
+use super::world::{World, fill, prefix, wrapper};
 
 fn story(server: &Server, world: &World) {
     world.ends("config check", 0);
@@ -54,10 +54,8 @@ fn the_whole_story_on_every_version() {
 fn the_same_story_behind_a_prefix() {
     let Some(server) = Server::start(15) else { return };
     fill(&server, "app", 5);
-    // As `docker exec` does: another environment, nothing of ours passed on.
     let world = World::new(std::path::Path::new("/nowhere"));
-    let inside =
-        format!("command_prefix = [\"/usr/bin/env\", \"-i\", \"PATH={}:/usr/bin:/bin\"]", server.programs.display());
+    let inside = prefix(&server);
     let plain = World::new(&server.programs);
     plain.init(&server.url("app", "app"), "");
     for name in ["strongroom.toml", "strongroom-signing.key", "strongroom-signing.pub", "recovery-identity.txt"] {

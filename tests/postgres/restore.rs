@@ -3,7 +3,7 @@
 use std::process::{Child, Command};
 
 use super::server::{Server, VERSIONS};
-use super::world::{World, fill, said};
+use super::world::{World, fill, prefix, said};
 
 /// Everything that an application's database may have beyond tables.
 const RICH: &str = "
@@ -181,10 +181,7 @@ fn a_restore_that_is_killed_leaves_one_whole_database() {
 #[test]
 fn the_same_behind_a_prefix() {
     let Some((server, world)) = rich(15) else { return };
-    world.configure(&format!(
-        "command_prefix = [\"/usr/bin/env\", \"-i\", \"PATH={}:/usr/bin:/bin\"]",
-        server.programs.display()
-    ));
+    world.configure(&prefix(&server));
     round_trip(&server, &world);
 }
 

@@ -1,8 +1,8 @@
 //! Real servers, one for each test, on a socket in a temporary folder; stopped when the test ends.
-#![expect(clippy::print_stderr, reason = "a skipped test, and a server that does not stop, must be seen")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use tempfile::TempDir;
 
@@ -13,6 +13,8 @@ pub(crate) const VERSIONS: [u32; 3] = [15, 16, 18];
 pub(crate) struct Server {
     pub(crate) folder: TempDir,
     pub(crate) programs: PathBuf,
+    /// Its socket is named after it.
+    pub(crate) port: AtomicU16,
 }
 
 /// Where the programs of a version are.
@@ -49,7 +51,7 @@ impl Server {
             let opened = Command::new("chmod").arg("755").arg(folder.path()).status().expect("chmod runs");
             assert!(opened.success());
         }
-        let server = Self { folder, programs };
+        let server = Self { folder, programs, port: AtomicU16::new(5432) };
         server.admin("initdb", &["-D", &server.data(), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]);
         server.up("");
         server.sql("postgres", "postgres", "CREATE ROLE app LOGIN CREATEDB; ");
@@ -68,8 +70,11 @@ impl Server {
 
     /// Starts it, with more options.
     pub(crate) fn up(&self, options: &str) {
-        let options =
-            format!("-k {} -c fsync=off -c max_connections=40 -c listen_addresses='' {options}", self.socket());
+        let options = format!(
+            "-k {} -p {} -c fsync=off -c max_connections=40 -c listen_addresses='' {options}",
+            self.socket(),
+            self.port.load(Ordering::Relaxed)
+        );
         let log = self.folder.path().join("log").display().to_string();
         self.admin("pg_ctl", &["-D", &self.data(), "-o", &options, "-l", &log, "-w", "start"]);
     }
@@ -81,14 +86,7 @@ impl Server {
 
     fn admin(&self, program: &str, arguments: &[&str]) {
         let program = self.programs.join(program);
-        let mut command = if is_root() {
-            let mut command = Command::new("setpriv");
-            command.args(["--reuid", "nobody", "--regid", "nogroup", "--clear-groups"]).arg(&program);
-            command
-        } else {
-            Command::new(&program)
-        };
-        let done = command
+        let done = as_server_user(&program)
             .args(arguments)
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
@@ -105,7 +103,16 @@ impl Server {
     pub(crate) fn command(&self, program: &str, user: &str, database: &str) -> Command {
         let mut command = Command::new(self.programs.join(program));
         command.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C");
-        command.args(["-h", &self.socket(), "-U", user, "-d", database]);
+        command.args([
+            "-h",
+            &self.socket(),
+            "-p",
+            &self.port.load(Ordering::Relaxed).to_string(),
+            "-U",
+            user,
+            "-d",
+            database,
+        ]);
         command
     }
 
@@ -132,6 +139,17 @@ impl Drop for Server {
         if stopped.is_err() {
             eprintln!("the server in {} did not stop, or was down already", self.folder.path().display());
         }
+    }
+}
+
+/// A program as the user that servers run as, because none runs as root.
+pub(crate) fn as_server_user(program: &Path) -> Command {
+    if is_root() {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", "nobody", "--regid", "nogroup", "--clear-groups"]).arg(program);
+        command
+    } else {
+        Command::new(program)
     }
 }
 

@@ -128,6 +128,19 @@ pub(crate) fn said(out: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr))
 }
 
+/// A prefix that is to a program what `docker exec` is: another environment, and where this user may, other processes.
+pub(crate) fn prefix(server: &Server) -> String {
+    let path = format!("\"PATH={}:/usr/bin:/bin\"", server.programs.display());
+    let isolated = ["--pid", "--fork", "--kill-child", "--mount-proc"];
+    let may = Command::new("unshare").args(isolated).arg("true").status().is_ok_and(|status| status.success());
+    if may {
+        let words: Vec<_> = isolated.iter().map(|word| format!("\"{word}\"")).collect();
+        format!("command_prefix = [\"unshare\", {}, \"/usr/bin/env\", \"-i\", {path}]", words.join(", "))
+    } else {
+        format!("command_prefix = [\"/usr/bin/env\", \"-i\", {path}]")
+    }
+}
+
 /// A program in front of another: `script` runs first, with `$REAL` for the real one.
 pub(crate) fn wrapper(folder: &Path, program: &str, real: &Path, script: &str) {
     use std::os::unix::fs::PermissionsExt as _;

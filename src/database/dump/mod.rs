@@ -166,9 +166,25 @@ pub(super) fn open(path: &Path, scratch: &Scratch) -> Result<Box<dyn Snapshot>> 
 /// A dump of PostgreSQL in one file.
 fn postgres(source: Source, content: &Content) -> Box<dyn Snapshot> {
     let what = source.what.clone();
-    let open: Opener = Box::new(move || source.open());
+    let open: Opener<'static> = Box::new(move || source.open());
     let place = if matches!(content, Content::PgDump) { Place::Custom(open) } else { Place::Script(open) };
     Box::new(DumpSnapshot::new(place, &what))
+}
+
+/// Opens a dump that can be read from its beginning as often as needed, such as a bundle's member.
+///
+/// A dump of PostgreSQL is read on its way and lies nowhere; any other goes through [`open_stream`].
+pub fn open_again<'a>(
+    open: impl Fn() -> Result<Box<dyn Read + Send>> + Send + 'a,
+    base_name: &str,
+    scratch: &Scratch,
+) -> Result<Box<dyn Snapshot + 'a>> {
+    let mut first = vec![0; pgdump::MAGIC.len()];
+    let short = open()?.read_exact(&mut first).is_err();
+    if short || first != pgdump::MAGIC {
+        return open_stream(open()?, base_name, scratch);
+    }
+    Ok(Box::new(DumpSnapshot::new(Place::Custom(Box::new(open)), base_name)))
 }
 
 /// Opens a dump that comes as a stream, such as a bundle's member, by way of an unlinked file in `scratch`.

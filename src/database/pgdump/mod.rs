@@ -24,14 +24,14 @@ pub(crate) use self::beginning::Beginning;
 pub(crate) use self::snapshot::DumpSnapshot;
 
 /// Opens a dump's bytes from the beginning, as often as needed.
-pub(crate) type Opener = Box<dyn Fn() -> Result<Box<dyn Read + Send>> + Send>;
+pub(crate) type Opener<'a> = Box<dyn Fn() -> Result<Box<dyn Read + Send>> + Send + 'a>;
 
 /// Where a dump is.
-pub(crate) enum Place {
+pub(crate) enum Place<'a> {
     /// Custom format.
-    Custom(Opener),
+    Custom(Opener<'a>),
     /// SQL.
-    Script(Opener),
+    Script(Opener<'a>),
     /// A folder with `toc.dat`.
     Directory(PathBuf),
 }
@@ -94,7 +94,7 @@ impl Outline {
 }
 
 /// Reads a whole dump, whatever it is, to its end.
-pub(crate) fn scan(place: &Place, what: &str, listener: &mut dyn Listener) -> Result<Outline> {
+pub(crate) fn scan(place: &Place<'_>, what: &str, listener: &mut dyn Listener) -> Result<Outline> {
     match place {
         Place::Custom(open) => custom(open()?, what, listener),
         Place::Script(open) => script::scan(BufReader::with_capacity(256 << 10, open()?), what, listener),

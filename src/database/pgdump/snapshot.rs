@@ -10,19 +10,21 @@ use crate::ground::progress::{Progress, Unit};
 use crate::ground::{Error, Result};
 
 /// A dump of PostgreSQL.
-pub(crate) struct DumpSnapshot {
-    place: Place,
+pub(crate) struct DumpSnapshot<'a> {
+    place: Place<'a>,
     what: String,
+    /// What an earlier pass found, so that counting costs no pass of its own.
+    outline: Option<Outline>,
 }
 
-impl DumpSnapshot {
+impl<'a> DumpSnapshot<'a> {
     /// The dump at this place, called `what` in messages.
-    pub(crate) fn new(place: Place, what: &str) -> Self {
-        Self { place, what: what.to_owned() }
+    pub(crate) fn new(place: Place<'a>, what: &str) -> Self {
+        Self { place, what: what.to_owned(), outline: None }
     }
 
     fn pass(
-        &self,
+        &mut self,
         profile: &Profile,
         shares: &[Option<u64>],
         counts: &[u64],
@@ -30,13 +32,15 @@ impl DumpSnapshot {
     ) -> Result<Vec<u64>> {
         let spreads: Result<_> = shares.iter().zip(counts).map(|(share, count)| Spread::new(*count, *share)).collect();
         let mut listener = Credentials::new(profile, spreads?, visit);
-        let outline: Outline = scan(&self.place, &self.what, &mut listener)?;
+        let outline = scan(&self.place, &self.what, &mut listener)?;
         listener.check(&outline)?;
-        Ok(listener.counts)
+        let counts = listener.counts;
+        self.outline = Some(outline);
+        Ok(counts)
     }
 }
 
-impl Snapshot for DumpSnapshot {
+impl Snapshot for DumpSnapshot<'_> {
     fn credentials(
         &mut self,
         profile: &Profile,
@@ -70,13 +74,17 @@ impl Snapshot for DumpSnapshot {
 
     fn facts(&mut self, progress: &dyn Progress) -> Result<Facts> {
         progress.stage("counting rows", None, Unit::Items);
-        let outline = scan(&self.place, &self.what, &mut Nobody)?;
+        let outline = match self.outline.take() {
+            Some(outline) => outline,
+            None => scan(&self.place, &self.what, &mut Nobody)?,
+        };
         let mut facts = Facts { system: "postgres".to_owned(), tables: outline.counts(), ..Facts::default() };
         for (name, version) in [("server", &outline.server), ("pg_dump", &outline.tool)] {
             if !version.is_empty() {
                 facts.tools.insert(name.to_owned(), version.clone());
             }
         }
+        self.outline = Some(outline);
         Ok(facts)
     }
 

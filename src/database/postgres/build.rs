@@ -7,7 +7,7 @@ use std::process::Stdio;
 use super::link::Link;
 use super::preflight::{Names, administer, first, list};
 use super::session::{Said, Session, literal, quote};
-use super::{Postgres, fault};
+use super::{Postgres, end_orphans, fault};
 use crate::database::{Facts, pgdump};
 use crate::ground::progress::Progress;
 use crate::ground::scratch::Scratch;
@@ -48,6 +48,7 @@ pub(super) fn build(
 ) -> Result<Fresh> {
     let link = &postgres.link;
     let mut session = administer(link)?;
+    end_orphans(&mut session, link)?;
     session.run(&format!("{};", creation(names, facts, link)?))?;
     let fresh = Fresh { link: link.clone(), name: Some(names.fresh.clone()) };
     let new = link.with_database(&names.fresh);

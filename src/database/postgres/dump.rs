@@ -196,7 +196,10 @@ impl Drop for Running {
 pub(super) fn globals(link: &Link, remarks: &Remarks) -> Result<Option<Vec<u8>>> {
     let mut last = None;
     for more in [&["--globals-only"][..], &["--globals-only", "--no-role-passwords"]] {
-        let command = link.command("pg_dumpall", "backup", more);
+        // Otherwise it would look for a database of its own choice, which a pooler or a provider may not have.
+        let database = link.url.get("dbname").map(|name| format!("--database={name}"));
+        let arguments: Vec<&str> = more.iter().copied().chain(database.as_deref()).collect();
+        let command = link.command("pg_dumpall", "backup", &arguments);
         let mut running = start(link, "pg_dumpall", command, None)?;
         let mut text = Vec::new();
         (&mut running.output)

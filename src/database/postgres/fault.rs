@@ -55,6 +55,9 @@ pub(super) fn ended(what: &str, program: &str, said: &str, status: &str) -> Erro
         "is not permitted to log in",
         "certificate verify failed",
         "does not match host name",
+        "valid client certificate",
+        "does not support ssl",
+        "root certificate file",
     ]) {
         (Kind::Denied, "")
     } else if lower.contains("role \"") && lower.contains("does not exist") && lower.contains("fatal") {

@@ -44,11 +44,13 @@ impl Postgres {
 }
 
 /// Ends sessions of earlier runs of this host: a program killed behind a prefix leaves its session open.
+///
+/// Of backups and restores only, which hold this host's lock; `guard` and `prove` may be looking just now.
 fn end_orphans(session: &mut Session, link: &Link) -> Result<()> {
-    let name = literal(&format!("{}%", link.application("").replace('\\', "\\\\").replace('_', "\\_")));
+    let (backup, restore) = (literal(&link.application("backup")), literal(&link.application("restore")));
     session.run(&format!(
         "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity \
-         WHERE application_name LIKE {name} AND pid <> pg_catalog.pg_backend_pid() AND usename = current_user;"
+         WHERE application_name IN ({backup}, {restore}) AND pid <> pg_catalog.pg_backend_pid() AND usename = current_user;"
     ))
 }
 
@@ -88,6 +90,12 @@ impl Database for Postgres {
         let names = preflight::names_of(&self.link, plan)?;
         let fresh = build::build(self, &names, facts, member, progress)?;
         Ok(Box::new(Beside::new(self.clone(), names, fresh)))
+    }
+
+    fn tools(&self) -> Result<Option<String>> {
+        let server = facts::server_number(&mut Session::open(&self.link, "look")?)?;
+        let dump = self.link.not_older("pg_dump", server)?;
+        Ok(Some(format!("pg_dump {dump} for a server of {}", server / 10_000)))
     }
 
     fn kept(&self) -> Result<Vec<String>> {

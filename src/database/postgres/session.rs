@@ -18,6 +18,10 @@ const MAX_LINE: u64 = 256 << 20;
 /// How much of what a program says on stderr is kept.
 const TAIL: usize = 8192;
 
+/// What our reading of answers, and psql's reading of what we ask, rests on.
+const SETTINGS: &str = "SET client_encoding = 'UTF8'; SET standard_conforming_strings = on; \
+    SET client_min_messages = warning; SET DateStyle = ISO; SET bytea_output = hex;";
+
 /// A session.
 pub(super) struct Session {
     child: Child,
@@ -84,10 +88,7 @@ impl Session {
             what,
             in_transaction: false,
         };
-        session.run(
-            "SET client_encoding = 'UTF8'; SET standard_conforming_strings = on; SET client_min_messages = warning; \
-             SET DateStyle = ISO; SET bytea_output = hex;",
-        )?;
+        session.run(SETTINGS)?;
         Ok(session)
     }
 
@@ -99,6 +100,8 @@ impl Session {
             "SET LOCAL row_security = off; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; \
              SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL search_path = pg_catalog;",
         )?;
+        // Once more, because a pooler may have given this transaction another connection than the one above.
+        self.run(&SETTINGS.replace("SET ", "SET LOCAL "))?;
         // A setting of version 17 that ends long transactions; it must not end this one.
         self.run("SELECT set_config(name, '0', true) FROM pg_catalog.pg_settings WHERE name = 'transaction_timeout';")
     }
