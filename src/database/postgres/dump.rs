@@ -29,8 +29,6 @@ pub(super) struct Output {
 }
 
 enum State {
-    /// Not started before somebody reads.
-    Waiting(Box<dyn FnOnce() -> Result<Running> + Send>),
     Running(Box<Running>),
     Ended,
 }
@@ -115,20 +113,26 @@ fn start(link: &Link, program: &'static str, mut command: Command, check: Option
 
 impl Output {
     /// `pg_dump` in custom format, uncompressed, of this snapshot; with `rows` its tables must have so many.
+    ///
+    /// It begins at once: what it has to find out before its first byte, it finds out while another dump is stored.
     pub(super) fn pg_dump(
         link: &Link,
         snapshot: &str,
         more: &[&str],
         rows: Option<BTreeMap<String, u64>>,
         remarks: &Remarks,
-    ) -> Self {
+    ) -> Result<Self> {
         let snapshot = format!("--snapshot={snapshot}");
         let mut arguments = vec!["--format=custom", "--compress=0", snapshot.as_str()];
         arguments.extend(more);
         let command = link.command("pg_dump", "backup", &arguments);
-        let (what, link) = (link.url.to_string(), link.clone());
-        let begin = move || start(&link, "pg_dump", command, Some(Check::begin(rows)));
-        Self { state: State::Waiting(Box::new(begin)), program: "pg_dump", what, remarks: Arc::clone(remarks) }
+        let running = start(link, "pg_dump", command, Some(Check::begin(rows)))?;
+        Ok(Self {
+            state: State::Running(Box::new(running)),
+            program: "pg_dump",
+            what: link.url.to_string(),
+            remarks: Arc::clone(remarks),
+        })
     }
 
     fn end(&mut self, mut running: Running) -> Result<()> {
@@ -152,10 +156,6 @@ impl Output {
     fn some(&mut self, buffer: &mut [u8]) -> Result<usize> {
         match std::mem::replace(&mut self.state, State::Ended) {
             State::Ended => Ok(0),
-            State::Waiting(begin) => {
-                self.state = State::Running(Box::new(begin()?));
-                self.some(buffer)
-            }
             State::Running(mut running) => {
                 let read = running
                     .output

@@ -144,14 +144,14 @@ impl Snapshot for Moment {
 
     fn dumps(&mut self) -> Result<Vec<Dump>> {
         let Some(id) = &self.id else { return Err(Error::usage("a look is not dumped; a snapshot is")) };
+        let rows = self.rows.as_ref().map(|facts| facts.tables.clone());
+        let schema = Output::pg_dump(&self.link, id, &["--schema-only"], None, &self.remarks)?;
+        let whole = Output::pg_dump(&self.link, id, &[], rows, &self.remarks)?;
         let mut dumps = Vec::new();
         if let Some(globals) = dump::globals(&self.link, &self.remarks)? {
             dumps.push(Dump { name: "globals.sql".to_owned(), bytes: Box::new(Cursor::new(globals)) });
         }
-        let schema = Output::pg_dump(&self.link, id, &["--schema-only"], None, &self.remarks);
         dumps.push(Dump { name: "pgschema".to_owned(), bytes: Box::new(schema) });
-        let rows = self.rows.as_ref().map(|facts| facts.tables.clone());
-        let whole = Output::pg_dump(&self.link, id, &[], rows, &self.remarks);
         dumps.push(Dump { name: "database.pgdump".to_owned(), bytes: Box::new(whole) });
         Ok(dumps)
     }
