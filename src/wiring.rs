@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use crate::archive::Archive;
 use crate::archive::folder::Folder;
-use crate::commands::Systems;
+use crate::commands::{DatabaseOptions, Systems};
 use crate::config::EscrowPlace;
 use crate::config::url::{DatabaseUrl, PlaceUrl};
 use crate::database::Database;
+use crate::database::postgres::{Postgres, PostgresOptions};
 use crate::database::sqlite::{Sqlite, SqliteOptions};
 use crate::escrow::{ArchiveEscrow, Escrow, FileEscrow};
 use crate::ground::Result;
@@ -26,10 +27,19 @@ impl Systems for Wiring {
         Ok(if create { Arc::new(Folder::create(path)?) } else { Arc::new(Folder::open(path)?) })
     }
 
-    fn database(&self, url: &DatabaseUrl, max_lock_seconds: u64) -> Result<Box<dyn Database>> {
-        let DatabaseUrl::Sqlite(path) = url;
-        let options = SqliteOptions { max_lock: Duration::from_secs(max_lock_seconds), ..SqliteOptions::default() };
-        Ok(Box::new(Sqlite::new(path.clone(), options)))
+    fn database(&self, url: &DatabaseUrl, options: &DatabaseOptions) -> Result<Box<dyn Database>> {
+        Ok(match url {
+            DatabaseUrl::Sqlite(path) => {
+                let max_lock = Duration::from_secs(options.max_lock_seconds);
+                Box::new(Sqlite::new(path.clone(), SqliteOptions { max_lock, ..SqliteOptions::default() }))
+            }
+            DatabaseUrl::Postgres(url) => {
+                let DatabaseOptions { password, prefix, programs, environment, host, as_superuser, no_owner, .. } =
+                    options.clone();
+                let options = PostgresOptions { password, prefix, programs, environment, host, as_superuser, no_owner };
+                Box::new(Postgres::new(url.clone(), options))
+            }
+        })
     }
 
     fn storage(&self, place: &PlaceUrl) -> Result<Box<dyn Storage>> {

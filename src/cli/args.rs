@@ -176,7 +176,7 @@ pub(super) enum Verb {
 
 #[derive(Args)]
 pub(super) struct Prove {
-    /// A database URL (`sqlite:PATH`) or a dump: .sqlite, .sql, .sql.gz [default: the configured database]
+    /// A database URL (`sqlite:PATH`, `postgres://user@host/db`) or a dump: .sqlite, .sql, .sql.gz, `pg_dump` [default: the configured database]
     pub(super) target: Option<String>,
     // Not a doc comment: a lint takes file:PATH there for an address.
     #[arg(
@@ -201,7 +201,7 @@ pub(super) struct Init {
     /// The application, or a file that describes it
     #[arg(long, value_name = "NAME|FILE")]
     pub(super) app: Option<String>,
-    /// Its database: sqlite:PATH
+    /// Its database: sqlite:PATH, `postgres://user@host/db`
     #[arg(long, value_name = "URL")]
     pub(super) database: Option<String>,
     #[arg(long, value_name = "URL", help = "Its storage: file:PATH")]
@@ -262,6 +262,9 @@ pub(super) struct Restore {
     /// Do not ask
     #[arg(long)]
     pub(super) yes: bool,
+    /// Restore nothing: list the databases that earlier restores kept, and remove them
+    #[arg(long, conflicts_with_all = ["target", "only"])]
+    pub(super) cleanup: bool,
     /// Only this: database or storage
     #[arg(long, value_name = "WHAT", value_parser = ["database", "storage"])]
     pub(super) only: Option<String>,
@@ -283,6 +286,12 @@ pub(super) struct Restore {
     /// Restore although the key is not proved
     #[arg(long)]
     pub(super) accept_unproved: bool,
+    /// Build the database although this user is a superuser (PostgreSQL: a dump runs with all rights of whoever restores it)
+    #[arg(long)]
+    pub(super) as_superuser: bool,
+    /// Leave owners and grants out, where the server lacks the roles (PostgreSQL)
+    #[arg(long)]
+    pub(super) no_owner: bool,
     /// Run no stop, start and health hooks
     #[arg(long)]
     pub(super) no_hooks: bool,

@@ -277,6 +277,11 @@ fn restore_verb(desk: &Desk<'_>, global: &Global, a: args::Restore) -> Result<Ou
         return Err(Error::usage("a restore over a live system needs its configuration")
             .hint("Give --config FILE or --config-from-bundle, or write plain files with --target DIR."));
     }
+    if a.cleanup {
+        let config =
+            config.ok_or_else(|| Error::usage("a clean-up needs the configuration").hint("Give --config FILE."))?;
+        return restore::cleanup::run(desk, config, a.database.as_deref(), a.dry_run, a.yes);
+    }
     let shelf = Shelf::open(desk, &flags(&a.place), || global.config_of_the_shelf(desk))?;
     let include = a
         .include
@@ -301,6 +306,8 @@ fn restore_verb(desk: &Desk<'_>, global: &Global, a: args::Restore) -> Result<Ou
         storage_url: a.storage,
         key: a.key,
         accept_unproved: a.accept_unproved,
+        as_superuser: a.as_superuser,
+        no_owner: a.no_owner,
         hooks: !a.no_hooks,
         delete_extra: a.delete_extra,
         owner: owner(&a.owner)?,

@@ -48,6 +48,11 @@ pub fn check(desk: &Desk<'_>, config: Config) -> Result<Outcome> {
             {
                 tried.step("proof", sample(desk, &host, key, snapshot.as_mut()));
             }
+            match database.tools() {
+                Ok(Some(tools)) => tried.step("dump", Ok(tools)),
+                Ok(None) => {}
+                Err(error) => tried.step("dump", Err(error)),
+            }
         }
         Ok(None) => {}
         Err(error) => tried.step("database", Err(error)),

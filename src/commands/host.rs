@@ -2,13 +2,14 @@
 
 use std::fs::File;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use super::{Desk, Outcome, Problem, shelf::Shelf};
+use super::{DatabaseOptions, Desk, Outcome, Problem, shelf::Shelf};
 use crate::appkey::schemes::{self, Scheme};
 use crate::appkey::{EffectiveKey, KeyText, fingerprint, lint, source};
 use crate::config::Config;
 use crate::database::Database;
-use crate::ground::names::Fingerprint;
+use crate::ground::names::{Fingerprint, Sha256Hex};
 use crate::ground::scratch::Scratch;
 use crate::ground::{Context as _, Error, Result, child, clock, durable};
 use crate::signer::Signer;
@@ -69,7 +70,32 @@ impl Host {
     /// The configured database.
     pub fn database(&self, desk: &Desk<'_>) -> Result<Option<Box<dyn Database>>> {
         let Some(url) = &self.config.database else { return Ok(None) };
-        desk.systems.database(url, self.config.max_lock_seconds).map(Some)
+        desk.systems.database(url, &self.database_options(desk)?).map(Some)
+    }
+
+    /// How the configured database is reached.
+    pub fn database_options(&self, desk: &Desk<'_>) -> Result<DatabaseOptions> {
+        let config = &self.config;
+        let password = match &config.database_password {
+            Some(reference) => Some(Arc::new(
+                source::resolve(reference, &config.base(), &|_| desk.ask.secret("Password of the database"))
+                    .context(|| format!("cannot read the database's password from {reference}"))?,
+            )),
+            None => None,
+        };
+        // This machine and this state folder: two hosts that back up one database leave each other's sessions alone.
+        let machine = std::fs::read("/etc/machine-id").unwrap_or_default();
+        let state = std::path::absolute(&config.state).unwrap_or_else(|_| config.state.clone());
+        let name = [&machine[..], b"\0", state.as_os_str().as_encoded_bytes()].concat();
+        Ok(DatabaseOptions {
+            max_lock_seconds: config.max_lock_seconds,
+            password,
+            prefix: config.command_prefix.clone(),
+            programs: config.database_programs.clone(),
+            environment: config.environment(),
+            host: Sha256Hex::of(&name).as_str()[..12].to_owned(),
+            ..DatabaseOptions::default()
+        })
     }
 
     /// The signer of this host.

@@ -24,11 +24,13 @@ use serde::Serialize;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
+use crate::appkey::KeyText;
 use crate::archive::Archive;
 use crate::config::EscrowPlace;
 use crate::config::url::{DatabaseUrl, PlaceUrl};
 use crate::database::Database;
 use crate::escrow::Escrow;
+use crate::ground::child::Environment;
 use crate::ground::progress::Progress;
 use crate::ground::{Error, Result};
 use crate::storage::{Storage, Target};
@@ -50,12 +52,48 @@ pub trait Ask: Send + Sync {
     fn say(&self, line: &str);
 }
 
+/// What a database needs to be reached, and how patient and how bold its user is.
+#[derive(Clone)]
+pub struct DatabaseOptions {
+    /// The longest time that a backup may keep others from writing, in seconds.
+    pub max_lock_seconds: u64,
+    /// Its password, when it needs one that it does not find itself.
+    pub password: Option<Arc<KeyText>>,
+    /// What stands in front of its own programs.
+    pub prefix: Vec<String>,
+    /// The folder of its own programs.
+    pub programs: Option<PathBuf>,
+    /// What its programs get of our environment.
+    pub environment: Environment,
+    /// Tells this host's sessions from others'.
+    pub host: String,
+    /// A restore may run with a superuser's rights.
+    pub as_superuser: bool,
+    /// A restore leaves owners and grants out.
+    pub no_owner: bool,
+}
+
+impl Default for DatabaseOptions {
+    fn default() -> Self {
+        Self {
+            max_lock_seconds: 5,
+            password: None,
+            prefix: Vec::new(),
+            programs: None,
+            environment: Environment::default(),
+            host: std::process::id().to_string(),
+            as_superuser: false,
+            no_owner: false,
+        }
+    }
+}
+
 /// Makes concrete systems out of what the configuration names; `wiring` is the one implementation.
 pub trait Systems: Send + Sync {
     /// The archive at a place; with `create` its folder is made.
     fn archive(&self, place: &PlaceUrl, create: bool) -> Result<Arc<dyn Archive>>;
     /// The application's database.
-    fn database(&self, url: &DatabaseUrl, max_lock_seconds: u64) -> Result<Box<dyn Database>>;
+    fn database(&self, url: &DatabaseUrl, options: &DatabaseOptions) -> Result<Box<dyn Database>>;
     /// The application's storage, to read.
     fn storage(&self, place: &PlaceUrl) -> Result<Box<dyn Storage>>;
     /// The application's storage, to restore into.

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::host::{Host, read_key};
-use super::{Desk, Outcome, Problem, proof};
+use super::{DatabaseOptions, Desk, Outcome, Problem, proof};
 use crate::appkey::proof::{ProverOptions, prove_with};
 use crate::appkey::schemes;
 use crate::config::Config;
@@ -122,7 +122,7 @@ fn open(
     let Some(target) = target else {
         let host = host.ok_or_else(|| {
             Error::usage("which database or dump is to be proved?")
-                .hint("Name it: strongroom prove sqlite:PATH, or the path of a .sqlite, .sql or .sql.gz file.")
+                .hint("Name it: strongroom prove sqlite:PATH, postgres://…, or the path of a .sqlite, .sql, .sql.gz or pg_dump file.")
         })?;
         let database = host
             .database(desk)?
@@ -135,12 +135,17 @@ fn open(
     }
     match DatabaseUrl::parse(target, &here) {
         Ok(url) => {
-            let database = desk.systems.database(&url, 5)?;
+            // The same database as the configured one is reached as it is configured.
+            let options = match host {
+                Some(host) if host.config.database.as_ref() == Some(&url) => host.database_options(desk)?,
+                _ => DatabaseOptions::default(),
+            };
+            let database = desk.systems.database(&url, &options)?;
             Ok((database.look()?, database.describe()))
         }
         Err(error) if error.kind() == Kind::Usage && !target.contains(':') => {
             Err(Error::not_found(format!("there is no file {target}"))
-                .hint("A live database is named by a URL such as sqlite:PATH."))
+                .hint("A live database is named by a URL such as sqlite:PATH or postgres://user@host/database."))
         }
         Err(error) => Err(error),
     }

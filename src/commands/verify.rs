@@ -350,7 +350,7 @@ impl Trial<'_> {
         let scratch = Scratch::temporary()?;
         let progress = self.desk.progress.as_ref();
         progress.stage("read the dump", Some(summary.facts.bytes), Unit::Bytes);
-        let mut snapshot = database::open_stream(opened.read(member, sealing)?, &member.base_name(), &scratch)?;
+        let mut snapshot = database::open_again(|| opened.read(member, sealing), &member.base_name(), &scratch)?;
         let (proved, _) = prove_with(&self.options(), |sink| {
             snapshot.credentials(self.profile, None, &mut |credential| sink(credential))
         })?;

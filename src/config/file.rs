@@ -116,6 +116,10 @@ pub(super) struct Key {
 #[serde(deny_unknown_fields)]
 pub(super) struct Database {
     pub(super) url: String,
+    pub(super) password: Option<String>,
+    #[serde(default)]
+    pub(super) command_prefix: Vec<String>,
+    pub(super) programs: Option<PathBuf>,
     pub(super) max_lock_seconds: Option<u64>,
 }
 
@@ -173,9 +177,11 @@ pub(super) struct Folder {
 }
 
 /// Fields that an environment variable may override: section, field, and whether the value is text.
-const OVERRIDES: [(&str, &str); 13] = [
+const OVERRIDES: [(&str, &str); 15] = [
     ("key", "source"),
     ("database", "url"),
+    ("database", "password"),
+    ("database", "programs"),
     ("database", "max_lock_seconds"),
     ("storage", "url"),
     ("archive", "url"),

@@ -1,6 +1,7 @@
 //! `strongroom.toml`, application profiles and policies: parsed once into types that cannot be wrong.
 
 mod file;
+mod postgres;
 pub mod profile;
 pub mod url;
 
@@ -35,6 +36,12 @@ pub struct Config {
     pub key: Reference,
     /// The application's database.
     pub database: Option<DatabaseUrl>,
+    /// Where the database's password comes from, when it needs one.
+    pub database_password: Option<Reference>,
+    /// What stands in front of the database's own programs, such as `docker exec -i NAME`.
+    pub command_prefix: Vec<String>,
+    /// The folder of the database's own programs; without it they are looked for on `PATH`.
+    pub database_programs: Option<PathBuf>,
     /// The longest time that a backup may keep others from writing, in seconds.
     pub max_lock_seconds: u64,
     /// The application's storage.
@@ -133,6 +140,15 @@ impl Config {
                 .map(|d| DatabaseUrl::parse(&d.url, &base))
                 .transpose()
                 .map_err(|e| e.context(here("[database] url")))?,
+            database_password: raw
+                .database
+                .as_ref()
+                .and_then(|d| d.password.as_ref())
+                .map(|text| text.parse())
+                .transpose()
+                .map_err(|e: Error| e.context(here("[database] password")))?,
+            command_prefix: raw.database.as_ref().map(|d| d.command_prefix.clone()).unwrap_or_default(),
+            database_programs: raw.database.as_ref().and_then(|d| d.programs.clone()),
             max_lock_seconds: raw.database.as_ref().and_then(|d| d.max_lock_seconds).unwrap_or(5),
             storage: raw
                 .storage

@@ -58,9 +58,11 @@ const EMBEDDED: [(&str, &str); 1] = [("package-broker", include_str!("../../poli
 impl Profile {
     /// Whether the application itself stores this value unencrypted.
     pub fn is_plaintext(&self, table: &str, column: &str, value: &[u8]) -> bool {
+        // A table of another schema than the usual one is called `schema.table`.
+        let bare = table.split_once('.').map_or(table, |(_, bare)| bare);
         self.credentials
             .iter()
-            .filter(|c| c.table == table && c.column == column)
+            .filter(|c| (c.table == table || c.table == bare) && c.column == column)
             .any(|c| c.plaintext.iter().any(|p| p.as_bytes() == value))
     }
 

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+pub use super::postgres::PostgresUrl;
 use crate::ground::{Error, Result};
 
 /// Where a database is.
@@ -9,7 +10,12 @@ use crate::ground::{Error, Result};
 pub enum DatabaseUrl {
     /// `sqlite:PATH`
     Sqlite(PathBuf),
+    /// `postgres://user@host:port/db`
+    Postgres(PostgresUrl),
 }
+
+/// What a database URL may be.
+const SUPPORTED: &str = "Supported: sqlite:PATH, postgres://user@host:port/database.";
 
 /// Where a storage or an archive is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,12 +38,17 @@ impl DatabaseUrl {
     pub fn parse(url: &str, base: &Path) -> Result<Self> {
         match url.split_once(':') {
             Some(("sqlite", rest)) => Ok(Self::Sqlite(path_of(rest, base, url)?)),
-            Some((scheme @ ("postgres" | "postgresql" | "d1"), _)) => {
-                Err(Error::usage(format!("{scheme}: databases are not supported by this version"))
-                    .hint("Supported: sqlite:PATH."))
+            Some(("postgres" | "postgresql", rest)) => Ok(Self::Postgres(PostgresUrl::parse(rest, base)?)),
+            Some((scheme @ "d1", _)) => {
+                Err(Error::usage(format!("{scheme}: databases are not supported by this version")).hint(SUPPORTED))
             }
-            _ => Err(Error::usage(format!("{:?} is no database URL", redact(url))).hint("Supported: sqlite:PATH.")),
+            _ => Err(Error::usage(format!("{:?} is no database URL", redact(url))).hint(SUPPORTED)),
         }
+    }
+
+    /// Whether the URL itself holds a password.
+    pub fn holds_password(&self) -> bool {
+        matches!(self, Self::Postgres(url) if url.password().is_some())
     }
 }
 

@@ -8,9 +8,13 @@
 //!   undone until [`Replacement::keep`] or the end of the plan.
 
 pub mod dump;
+pub(crate) mod pgdump;
+pub mod postgres;
+pub(crate) mod rows;
+pub(crate) mod spread;
 pub mod sqlite;
 
-pub use dump::open_stream;
+pub use dump::{open_again, open_stream};
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -18,18 +22,18 @@ use std::path::{Path, PathBuf};
 
 use crate::appkey::credential::Credential;
 use crate::config::profile::Profile;
-use crate::ground::Result;
 use crate::ground::progress::Progress;
 use crate::ground::scratch::Scratch;
+use crate::ground::{Error, Result};
 
 /// What a snapshot says of itself; goes into the proof.
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize, PartialEq, Eq)]
 pub struct Facts {
-    /// The system: `sqlite`, later `postgres`, `d1`.
+    /// The system: `sqlite` or `postgres`.
     pub system: String,
     /// Versions of the tools that made the dump.
     pub tools: BTreeMap<String, String>,
-    /// Rows per table.
+    /// Rows per table (PostgreSQL: `schema.table`).
     pub tables: BTreeMap<String, u64>,
     /// Bytes of the dump before compression, where it is known before it is read.
     pub bytes: u64,
@@ -93,6 +97,11 @@ pub trait Snapshot: Send {
 
     /// The files of the dump, in the order in which they are to be stored.
     fn dumps(&mut self) -> Result<Vec<Dump>>;
+
+    /// What the tools remarked although they ended well; asked for when the dumps were read.
+    fn remarks(&mut self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// What a restore is going to do to the database; `--dry-run` prints it and the run executes it.
@@ -142,12 +151,20 @@ pub trait Database: Send + Sync {
     /// A short look at the live database, for sampling credentials: read only, no copy.
     fn look(&self) -> Result<Box<dyn Snapshot>>;
 
+    /// Fails where [`Database::rewrite`] does not exist for this system.
+    fn rewritable(&self) -> Result<()> {
+        Err(Error::usage(format!("{}: this version re-encrypts credentials in SQLite only", self.describe()))
+            .hint("Re-enter the credentials under the new key in the application, or rotate with a version that can."))
+    }
+
     /// Replaces credentials in the live database: all in one transaction, or none.
     ///
     /// `change` gets every credential that is not NULL, and puts new values; while it works nobody else writes. When it ends
     /// without an error, and no credential has come or gone, the new values are committed durably.
     /// [`crate::ground::Kind::Refused`] while another program has the database open, where that can be seen.
-    fn rewrite(&self, profile: &Profile, change: Change<'_>) -> Result<()>;
+    fn rewrite(&self, _profile: &Profile, _change: Change<'_>) -> Result<()> {
+        self.rewritable()
+    }
 
     /// Plans a restore over this database from a bundle's facts; refuses now what would fail later.
     fn plan(&self, facts: &Facts) -> Result<DatabasePlan>;
@@ -160,6 +177,22 @@ pub trait Database: Send + Sync {
         member: &mut dyn FnMut(&str) -> Result<Box<dyn Read + Send>>,
         progress: &dyn Progress,
     ) -> Result<Box<dyn Replacement>>;
+
+    /// Whether the programs are there that a backup needs, and fit the server; what they are, for people.
+    fn tools(&self) -> Result<Option<String>> {
+        Ok(None)
+    }
+
+    /// What earlier restores kept or left beside the database and [`Database::remove_kept`] removes; nothing where that is
+    /// for a person to do.
+    fn kept(&self) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    /// Removes one of [`Database::kept`] for good.
+    fn remove_kept(&self, name: &str) -> Result<()> {
+        Err(Error::refused(format!("{name} is removed by hand")))
+    }
 }
 
 /// Opens a database dump or file that anybody made, by its content: hostile-proof, read only.

@@ -93,6 +93,13 @@ pub(super) fn database(
             for dump in snapshot.dumps()? {
                 copy_member(draft, Member::Database(dump.name), dump.bytes, desk)?;
             }
+            problems.extend(snapshot.remarks().into_iter().map(|remark| {
+                Problem::new(
+                    "database-remark",
+                    remark,
+                    "The dump is whole; the program that made it wants this to be known.",
+                )
+            }));
         }
     }
     summary.verdict = Some(verdict);

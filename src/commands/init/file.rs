@@ -14,6 +14,12 @@ pub(super) struct Values<'a> {
     pub(super) signer: &'a str,
 }
 
+/// What a person may want to set for PostgreSQL.
+const POSTGRES: &str = r#"# password = "file:database-password"      # or ~/.pgpass, or PGSERVICE
+# command_prefix = ["/usr/bin/docker", "exec", "-i", "NAME"]
+# programs = "/usr/lib/postgresql/17/bin"   # psql, pg_dump and pg_restore, when PATH has older ones
+"#;
+
 /// A TOML string.
 fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
@@ -25,6 +31,8 @@ pub(super) fn text(v: &Values<'_>) -> String {
         Some(url) => format!("[{name}]\nurl = {}\n", quoted(url)),
         None => format!("# [{name}]\n# url = \"{example}\"\n"),
     };
+    let postgres = v.database.is_some_and(|url| url.starts_with("postgres"));
+    let database_more = if postgres { POSTGRES } else { "" };
     format!(
         r#"# strongroom: what to back up, and to whom it is sealed. This file holds no secret.
 # Relative paths are relative to this file. `strongroom config check` tries everything that it names.
@@ -36,7 +44,7 @@ installation = {installation}
 # Where the application's key is: env:NAME, file:PATH or dotenv:PATH#NAME. Files must be 0600.
 source = {key}
 
-{database}
+{database}{database_more}
 {storage}
 [archive]
 url = {archive}

@@ -9,7 +9,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::host::Host;
-use super::{Desk, Outcome, Problem};
+use super::{DatabaseOptions, Desk, Outcome, Problem};
 use crate::appkey::source::Reference;
 use crate::archive;
 use crate::config::Config;
@@ -171,7 +171,7 @@ fn settle(desk: &Desk<'_>, request: &Request, base: &Path) -> Result<Settled> {
         }
     };
     let profile = Profile::find(request.app.as_deref().unwrap_or("package-broker"), base)?;
-    let database = ask(&request.database, "Database URL (sqlite:PATH)")?;
+    let database = ask(&request.database, "Database URL (sqlite:PATH or postgres://user@host/database)")?;
     let storage = ask(&request.storage, "Storage URL (file:PATH; empty for none)")?;
     let archive = ask(&request.archive, "Archive URL, where bundles go (file:PATH)")?
         .ok_or_else(|| Error::usage("where do bundles go?").hint("Name the archive: --archive file:PATH"))?;
@@ -185,7 +185,11 @@ fn settle(desk: &Desk<'_>, request: &Request, base: &Path) -> Result<Settled> {
     key_source.parse::<Reference>()?;
     if let Some(url) = &database {
         let url = DatabaseUrl::parse(url, base)?;
-        desk.systems.database(&url, 5)?.look()?;
+        if url.holds_password() {
+            return Err(Error::usage("the database URL holds a password, and the configuration holds no secret")
+                .hint("Put it into ~/.pgpass, or into a file that [database] password = \"file:PATH\" names."));
+        }
+        desk.systems.database(&url, &DatabaseOptions::default())?.look()?;
     }
     if let Some(url) = &storage {
         let PlaceUrl::File(path) = PlaceUrl::parse(url, base)?;

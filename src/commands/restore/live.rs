@@ -8,7 +8,7 @@ use crate::bundle::extract::{self, ExtractOptions, ExtractPlan};
 use crate::commands::hooks::Hooks;
 use crate::commands::host::{Host, NamedKey, read_key};
 use crate::commands::shelf::Shelf;
-use crate::commands::{Desk, Outcome, proof};
+use crate::commands::{DatabaseOptions, Desk, Outcome, proof};
 use crate::config::Config;
 use crate::config::url::{DatabaseUrl, PlaceUrl};
 use crate::database::{Database, Facts, Replacement};
@@ -125,14 +125,26 @@ fn database(desk: &Desk<'_>, host: &Host, source: &Source<'_>, request: &Request
     if !request.database || source.opened.database_member().is_none() {
         return Ok(None);
     }
-    let url = match &request.database_url {
+    open_database(desk, host, request.database_url.as_deref(), request.as_superuser, request.no_owner).map(Some)
+}
+
+/// The database to restore over: the one that is named, else the configured one.
+pub(super) fn open_database(
+    desk: &Desk<'_>,
+    host: &Host,
+    url: Option<&str>,
+    as_superuser: bool,
+    no_owner: bool,
+) -> Result<Box<dyn Database>> {
+    let url = match url {
         Some(url) => DatabaseUrl::parse(url, &current_folder()?)?,
         None => host.config.database.clone().ok_or_else(|| {
             Error::usage(format!("{} names no database", host.config.path.display()))
                 .hint("Name one with --database URL, or restore --only storage.")
         })?,
     };
-    desk.systems.database(&url, host.config.max_lock_seconds).map(Some)
+    let options = DatabaseOptions { as_superuser, no_owner, ..host.database_options(desk)? };
+    desk.systems.database(&url, &options)
 }
 
 fn target(desk: &Desk<'_>, host: &Host, source: &Source<'_>, request: &Request) -> Result<Option<Box<dyn Target>>> {

@@ -1,5 +1,6 @@
 //! `restore`: plan, authenticate, prove, stop, build beside, swap, check, or roll back.
 
+pub mod cleanup;
 mod live;
 mod plain;
 mod prove;
@@ -51,6 +52,10 @@ pub struct Request {
     pub key: Option<String>,
     /// Go on without a proof.
     pub accept_unproved: bool,
+    /// The database may be built with a superuser's rights.
+    pub as_superuser: bool,
+    /// Leave owners and grants of the database out.
+    pub no_owner: bool,
     /// Run the hooks.
     pub hooks: bool,
     /// Move extra files away.

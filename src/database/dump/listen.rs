@@ -7,8 +7,9 @@ use super::value::Value;
 use crate::appkey::credential::{Credential, KeyPart};
 use crate::config::profile::{CredentialColumn, Profile};
 use crate::database::Suspect;
-use crate::database::sqlite::read::{MAX_KEY, in_profile, integer, missing, row_id, text_or_bytes};
-use crate::database::sqlite::spread::Spread;
+use crate::database::rows::{MAX_KEY, integer, missing, row_id, text_or_bytes};
+use crate::database::spread::Spread;
+use crate::database::sqlite::read::in_profile;
 use crate::ground::{Error, Result};
 
 fn position(columns: &[String], name: &str) -> Option<usize> {

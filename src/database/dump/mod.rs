@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Snapshot;
+use super::pgdump::{self, DumpSnapshot, Opener, Place};
 use super::sqlite::open::{self, HEADER, MAGIC, Mode, VERSION_AT};
 use super::sqlite::snapshot::{FromFile, SqliteSnapshot};
 use crate::ground::scratch::Scratch;
@@ -92,6 +93,8 @@ impl Source {
 enum Content {
     Sqlite,
     Sql,
+    PgDump,
+    PgSql,
 }
 
 fn recognise(bytes: &[u8], what: &str) -> Result<Content> {
@@ -100,8 +103,19 @@ fn recognise(bytes: &[u8], what: &str) -> Result<Content> {
     if begins(MAGIC) {
         return Ok(Content::Sqlite);
     }
-    if begins(b"PGDMP") || begins(b"toc.dat\0") || head.contains("PostgreSQL database") {
-        return Err(script::foreign("PostgreSQL").context(format!("cannot read {what}")));
+    if begins(pgdump::MAGIC) {
+        return Ok(Content::PgDump);
+    }
+    if begins(b"toc.dat\0") {
+        return Err(Error::usage(format!("{what} is a tar of pg_dump, which is not read here")).hint(
+            "Unpack it into a folder that is empty (`tar -x`) and give the folder, or `pg_restore -f dump.sql FILE`.",
+        ));
+    }
+    if ["-- PostgreSQL database", "\\restrict ", "SET statement_timeout", "pg_catalog.set_config("]
+        .iter()
+        .any(|word| head.contains(word))
+    {
+        return Ok(Content::PgSql);
     }
     if head.contains("-- MySQL dump") || head.contains("-- MariaDB dump") {
         return Err(script::foreign("MySQL").context(format!("cannot read {what}")));
@@ -124,12 +138,17 @@ pub(super) fn open(path: &Path, scratch: &Scratch) -> Result<Box<dyn Snapshot>> 
         std::io::ErrorKind::PermissionDenied => Error::denied(format!("may not read {what}")),
         _ => Error::io("read", path, e),
     })?;
-    if !file.metadata().map_err(|e| Error::io("look at", path, e))?.is_file() {
+    let meta = file.metadata().map_err(|e| Error::io("look at", path, e))?;
+    if meta.is_dir() && path.join("toc.dat").is_file() {
+        return Ok(Box::new(DumpSnapshot::new(Place::Directory(path.to_owned()), &what)));
+    }
+    if !meta.is_file() {
         return Err(Error::usage(format!("{what} is not a regular file")));
     }
     let source = Source::of(Arc::new(file), &what)?;
     match recognise(&source.first_bytes()?, &what)? {
         Content::Sql => Ok(Box::new(snapshot::SqlSnapshot::new(source, scratch.clone()))),
+        content @ (Content::PgDump | Content::PgSql) => Ok(postgres(source, &content)),
         Content::Sqlite if source.packing == Packing::Plain => {
             let real = std::fs::canonicalize(path).map_err(|e| Error::io("find", path, e))?;
             let alone = ["-wal", "-journal"].iter().all(|suffix| !open::beside(&real, suffix).exists());
@@ -142,6 +161,30 @@ pub(super) fn open(path: &Path, scratch: &Scratch) -> Result<Box<dyn Snapshot>> 
         }
         Content::Sqlite => open_stream(source.open()?, &what, scratch),
     }
+}
+
+/// A dump of PostgreSQL in one file.
+fn postgres(source: Source, content: &Content) -> Box<dyn Snapshot> {
+    let what = source.what.clone();
+    let open: Opener<'static> = Box::new(move || source.open());
+    let place = if matches!(content, Content::PgDump) { Place::Custom(open) } else { Place::Script(open) };
+    Box::new(DumpSnapshot::new(place, &what))
+}
+
+/// Opens a dump that can be read from its beginning as often as needed, such as a bundle's member.
+///
+/// A dump of PostgreSQL is read on its way and lies nowhere; any other goes through [`open_stream`].
+pub fn open_again<'a>(
+    open: impl Fn() -> Result<Box<dyn Read + Send>> + Send + 'a,
+    base_name: &str,
+    scratch: &Scratch,
+) -> Result<Box<dyn Snapshot + 'a>> {
+    let mut first = vec![0; pgdump::MAGIC.len()];
+    let short = open()?.read_exact(&mut first).is_err();
+    if short || first != pgdump::MAGIC {
+        return open_stream(open()?, base_name, scratch);
+    }
+    Ok(Box::new(DumpSnapshot::new(Place::Custom(Box::new(open)), base_name)))
 }
 
 /// Opens a dump that comes as a stream, such as a bundle's member, by way of an unlinked file in `scratch`.
@@ -164,6 +207,7 @@ pub fn open_stream(bytes: Box<dyn Read + Send>, base_name: &str, scratch: &Scrat
     let source = Source::of(Arc::new(file), base_name)?;
     match recognise(&source.first_bytes()?, base_name)? {
         Content::Sql => Ok(Box::new(snapshot::SqlSnapshot::new(source, scratch.clone()))),
+        content @ (Content::PgDump | Content::PgSql) => Ok(postgres(source, &content)),
         Content::Sqlite if source.packing != Packing::Plain => open_stream(source.open()?, base_name, scratch),
         Content::Sqlite => {
             let wal = whole(&source)?;

@@ -356,6 +356,7 @@ impl<R: BufRead> Script<R> {
 
 /// The error for a dump of another system.
 pub(super) fn foreign(system: &str) -> Error {
-    Error::usage(format!("{system} dumps are not read yet by this build"))
-        .hint("Restore it into a scratch database and prove that, or give an SQLite file or dump.")
+    let what = if system == "PostgreSQL" { " without the first lines that pg_dump writes" } else { "" };
+    Error::usage(format!("{system} dumps are not read{what}"))
+        .hint("Restore it into a scratch database and prove that, or give a file of SQLite or pg_dump.")
 }

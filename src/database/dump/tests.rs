@@ -183,18 +183,18 @@ fn a_value_too_long_to_be_tried_is_counted() {
 fn dumps_of_other_systems_are_named() {
     let place = place();
     for (bytes, says) in [
-        (&b"PGDMP\x01\x0e\x00"[..], "PostgreSQL"),
-        (b"--\n-- PostgreSQL database dump\n--\n\nSET statement_timeout = 0;\n", "PostgreSQL"),
-        (b"SET statement_timeout = 0;\nSELECT pg_catalog.set_config('search_path', '', false);\n", "PostgreSQL"),
-        (b"CREATE TABLE public.x (id text);\nCOPY public.x (id) FROM stdin;\n1\n\\.\n", "PostgreSQL"),
+        (&b"CREATE TABLE public.x (id text);\nCOPY public.x (id) FROM stdin;\n1\n\\.\n"[..], "PostgreSQL"),
         (b"-- MySQL dump 10.13\n", "MySQL"),
     ] {
         let error = place.read(bytes).err().expect("refused");
         assert_eq!(error.kind(), Kind::Usage);
-        assert!(error.chain().contains(&format!("{says} dumps are not read yet by this build")), "{}", error.chain());
+        assert!(error.chain().contains(&format!("{says} dumps are not read")), "{}", error.chain());
     }
     for (bytes, kind) in [
         (&b""[..], Kind::Damaged),
+        (b"PGDMP\x01\x0e\x00", Kind::Damaged),
+        (b"--\n-- PostgreSQL database dump\n--\n\nSET statement_timeout = 0;\n", Kind::Damaged),
+        (b"SET statement_timeout = 0;\nSELECT pg_catalog.set_config('search_path', '', false);\n", Kind::Usage),
         (b"\x00\x01\x02garbage\xff\xfe", Kind::Damaged),
         (b"age-encryption.org/v1\n-> X25519", Kind::Sealed),
         (b"<html><body>502 Bad Gateway</body></html>", Kind::Damaged),

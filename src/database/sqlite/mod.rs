@@ -14,7 +14,6 @@ mod replace;
 mod restore_tests;
 mod rewrite;
 pub(crate) mod snapshot;
-pub(crate) mod spread;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -127,6 +126,10 @@ impl Database for Sqlite {
     fn look(&self) -> Result<Box<dyn Snapshot>> {
         let (path, peeked) = self.peek()?;
         Ok(Box::new(look_at(&path, peeked, self.options.busy.min(Duration::from_secs(5)))?))
+    }
+
+    fn rewritable(&self) -> Result<()> {
+        Ok(())
     }
 
     fn rewrite(&self, profile: &Profile, change: Change<'_>) -> Result<()> {

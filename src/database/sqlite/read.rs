@@ -1,17 +1,15 @@
 //! Reading credentials, suspects and object names from an open database.
 
-use base64::Engine as _;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row};
 
-use super::spread::{Spread, share_of};
-use crate::appkey::credential::{Credential, KeyPart, MAX_CIPHERTEXT, RowId};
+use crate::appkey::credential::{Credential, KeyPart, MAX_CIPHERTEXT};
 use crate::config::profile::{CredentialColumn, Profile};
+use crate::database::rows::{MAX_KEY, integer, missing, row_id, text_or_bytes};
+use crate::database::spread::{Spread, share_of};
 use crate::database::{NamedObject, Suspect};
-use crate::ground::{Error, Result, json};
+use crate::ground::{Error, Result};
 
-/// The longest component of a primary key that is read.
-pub(crate) const MAX_KEY: usize = 4096;
 /// The longest storage path that is read.
 const MAX_PATH: usize = 4096;
 /// How many rows of a table are looked at for suspects, from its beginning and from its end.
@@ -301,13 +299,6 @@ pub(crate) fn in_profile(profile: &Profile, table: &str, column: &str) -> bool {
     })
 }
 
-/// The error for something that the profile needs and the database lacks.
-pub(crate) fn missing(what: &str) -> Error {
-    Error::usage(format!("the database has no {what}")).hint(
-        "Is this the application's database? Another version of it may need another profile (--app, or [profile]).",
-    )
-}
-
 fn credential(row: &Row<'_>, wanted: &CredentialColumn) -> rusqlite::Result<Credential> {
     let length = usize::try_from(unsigned(row, 0)?).unwrap_or(usize::MAX);
     let ciphertext = match row.get_ref(1)? {
@@ -327,25 +318,4 @@ fn credential(row: &Row<'_>, wanted: &CredentialColumn) -> rusqlite::Result<Cred
         });
     }
     Ok(Credential { table: wanted.table.clone(), column: wanted.column.clone(), id: row_id(parts), ciphertext })
-}
-
-/// An integer of a key; text when JSON could not hold it exactly.
-pub(crate) fn integer(n: i64) -> KeyPart {
-    if n.unsigned_abs() <= json::MAX_INTEGER { KeyPart::Integer(n) } else { KeyPart::Text(n.to_string()) }
-}
-
-/// Text of a key; bytes when it is none.
-pub(crate) fn text_or_bytes(bytes: &[u8]) -> KeyPart {
-    std::str::from_utf8(bytes).map_or_else(
-        |_| KeyPart::Bytes { base64: base64::engine::general_purpose::STANDARD.encode(bytes) },
-        |text| KeyPart::Text(text.to_owned()),
-    )
-}
-
-/// A key of one part or of several.
-pub(crate) fn row_id(mut parts: Vec<KeyPart>) -> RowId {
-    match parts.len() {
-        1 => RowId::One(parts.remove(0)),
-        _ => RowId::Many(parts),
-    }
 }

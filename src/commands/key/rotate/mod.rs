@@ -75,6 +75,7 @@ struct Rotation<'a> {
 
 impl Rotation<'_> {
     fn begin(&self) -> Result<Outcome> {
+        self.database.rewritable()?;
         let old = self.host.key(self.desk, None)?;
         let text = match &self.request.new {
             Some(reference) => read_key(self.desk, reference)?,

@@ -1,0 +1,403 @@
+//! The custom format of `pg_dump`, read in one pass and believed in nothing (`pg_backup_archiver.c`, `pg_backup_custom.c`).
+//!
+//! A header, a table of contents, then one block for each entry that has data, in the same order. A block is a chain of chunks
+//! with their lengths; with compression the chunks together are one stream.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Read};
+
+use super::unreadable;
+use crate::ground::{Error, Result};
+
+/// How the format begins.
+pub(crate) const MAGIC: &[u8] = b"PGDMP";
+/// The longest text of an entry.
+const MAX_TEXT: u64 = 64 << 20;
+/// How much all texts together may hold.
+const MAX_TEXTS: u64 = 512 << 20;
+/// The most entries.
+const MAX_ENTRIES: u64 = 2_000_000;
+/// The largest window of a zstd stream, as a power of two.
+const WINDOW: u32 = 27;
+
+/// Versions as the format counts them: 1.10 is 110.
+const OLDEST: u32 = 110;
+const NEWEST: u32 = 116;
+
+/// How data is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Packing {
+    Plain,
+    Zlib,
+    Lz4,
+    Zstd,
+}
+
+/// One entry of the table of contents.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Entry {
+    pub(crate) id: i64,
+    /// It has data, in a block or a file of its own.
+    pub(crate) data: bool,
+    pub(crate) tag: String,
+    pub(crate) kind: String,
+    pub(crate) definition: String,
+    pub(crate) copy: String,
+    pub(crate) schema: String,
+    pub(crate) owner: String,
+    /// The file in a directory dump.
+    pub(super) file: String,
+}
+
+/// What stands before the data.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub(super) packing: Packing,
+    /// The server's version, as it said itself.
+    pub(crate) server: String,
+    /// `pg_dump`'s version.
+    pub(crate) tool: String,
+    pub(crate) entries: Vec<Entry>,
+}
+
+/// A dump that is being read.
+pub(crate) struct Archive<R> {
+    input: Primitive<R>,
+    pub(crate) head: Head,
+    /// Places in `head.entries` by id.
+    places: BTreeMap<i64, usize>,
+    /// Which entries' data has been seen.
+    seen: Vec<bool>,
+    /// How many entries' data has not been seen yet.
+    left: u64,
+}
+
+/// The next block.
+pub(crate) enum Block {
+    /// Data of the entry at this place.
+    Table(usize),
+    /// Large objects.
+    Objects,
+}
+
+impl<R: Read> Archive<R> {
+    /// Reads header and table of contents.
+    pub(crate) fn begin(input: R, what: &str) -> Result<Self> {
+        let mut input = Primitive {
+            input: BufReader::with_capacity(256 << 10, input),
+            what: what.to_owned(),
+            integer: 4,
+            offset: 8,
+            texts: 0,
+        };
+        let head = input.head()?;
+        let places: BTreeMap<_, _> = head.entries.iter().enumerate().map(|(n, entry)| (entry.id, n)).collect();
+        if places.len() != head.entries.len() {
+            return Err(input.damaged("two of its entries have one number"));
+        }
+        let seen = vec![false; head.entries.len()];
+        let left = head.entries.iter().filter(|entry| entry.data).count() as u64;
+        Ok(Self { input, head, places, seen, left })
+    }
+
+    /// The next block; its data must be read before the next is asked for. At the end, everything must have been there.
+    ///
+    /// Behind the last block nothing is looked at: since version 16 `pg_dump > FILE` writes the table of contents there again.
+    pub(crate) fn next_block(&mut self) -> Result<Option<Block>> {
+        if self.left == 0 {
+            return std::io::copy(&mut self.input.input, &mut std::io::sink())
+                .map(|_| None)
+                .map_err(|e| unreadable(&self.input.what, e));
+        }
+        let Some(kind) = self.input.byte_or_end()? else {
+            let missing = self.head.entries.iter().zip(&self.seen).find(|(entry, seen)| entry.data && !**seen);
+            let tag = missing.map_or("?", |(entry, _)| &entry.tag).escape_debug().to_string();
+            return Err(self.input.damaged(&format!("it is cut off: the data of {tag} is missing")));
+        };
+        let id = self.input.integer()?;
+        let place = *self.places.get(&id).ok_or_else(|| self.input.damaged("a block belongs to no entry"))?;
+        if std::mem::replace(&mut self.seen[place], true) {
+            return Err(self.input.damaged("an entry has data twice"));
+        }
+        self.left -= u64::from(self.head.entries[place].data);
+        match kind {
+            1 => Ok(Some(Block::Table(place))),
+            3 => Ok(Some(Block::Objects)),
+            _ => Err(self.input.damaged("a block is of no known kind")),
+        }
+    }
+
+    /// How much of the input was taken and not used yet.
+    pub(super) fn read_ahead(&self) -> usize {
+        self.input.input.buffer().len()
+    }
+
+    /// The data of a [`Block::Table`]: what it answers must be read to its end, and then [`Archive::close`] called.
+    pub(crate) fn data(&mut self) -> Result<Box<dyn std::io::BufRead + '_>> {
+        let what = self.input.what.clone();
+        let chunks = Chunks { input: &mut self.input, left: 0, ended: false };
+        unpack(BufReader::with_capacity(64 << 10, chunks), self.head.packing, &what)
+    }
+
+    /// Passes over large objects.
+    pub(crate) fn skip_objects(&mut self) -> Result<u64> {
+        let mut objects = 0;
+        while self.input.integer()? != 0 {
+            self.skip_chunks()?;
+            objects += 1;
+        }
+        Ok(objects)
+    }
+
+    /// Passes over a block's chunks.
+    pub(crate) fn skip_chunks(&mut self) -> Result<()> {
+        let mut chunks = Chunks { input: &mut self.input, left: 0, ended: false };
+        std::io::copy(&mut chunks, &mut std::io::sink()).map(drop).map_err(|e| unreadable("the dump", e))
+    }
+}
+
+/// Data as it was before compression.
+pub(super) fn unpack<'a>(
+    input: impl std::io::BufRead + 'a,
+    packing: Packing,
+    what: &str,
+) -> Result<Box<dyn std::io::BufRead + 'a>> {
+    Ok(match packing {
+        Packing::Plain => Box::new(input),
+        Packing::Zlib => Box::new(BufReader::with_capacity(128 << 10, Whole(flate2::bufread::ZlibDecoder::new(input)))),
+        Packing::Zstd => {
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(input).map_err(|e| unreadable(what, e))?;
+            decoder.window_log_max(WINDOW).map_err(|e| unreadable(what, e))?;
+            Box::new(BufReader::with_capacity(128 << 10, decoder))
+        }
+        Packing::Lz4 => return Err(lz4(what)),
+    })
+}
+
+/// A zlib stream, read on to the last byte of what it stands in.
+struct Whole<R>(flate2::bufread::ZlibDecoder<R>);
+
+impl<R: std::io::BufRead> Read for Whole<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        match self.0.read(buffer)? {
+            0 => {
+                let rest = self.0.get_mut();
+                if rest.fill_buf()?.is_empty() {
+                    return Ok(0);
+                }
+                Err(Error::damaged("something follows a compressed stream").into_io())
+            }
+            n => Ok(n),
+        }
+    }
+}
+
+pub(super) fn lz4(what: &str) -> Error {
+    Error::usage(format!("{what} is compressed with lz4, which is not read here")).hint(
+        "Make it anew with `pg_dump --compress=zstd` or `gzip`, or restore it into a scratch database and prove that.",
+    )
+}
+
+/// A chain of chunks as one stream.
+struct Chunks<'a, R> {
+    input: &'a mut Primitive<R>,
+    left: u64,
+    ended: bool,
+}
+
+impl<R: Read> Read for Chunks<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let mut filled = 0;
+        // Many chunks are one row long: they are put together before they are handed on.
+        while filled < buffer.len() && !self.ended {
+            if self.left == 0 {
+                match self.input.integer().map_err(Error::into_io)? {
+                    0 => self.ended = true,
+                    n => {
+                        self.left = u64::try_from(n)
+                            .map_err(|_| self.input.damaged("a chunk has a negative length").into_io())?;
+                    }
+                }
+                continue;
+            }
+            let room = buffer.len() - filled;
+            let most = usize::try_from(self.left).map_or(room, |left| left.min(room));
+            let read = self.input.input.read(&mut buffer[filled..filled + most])?;
+            if read == 0 {
+                return Err(self.input.cut().into_io());
+            }
+            filled += read;
+            self.left -= read as u64;
+        }
+        Ok(filled)
+    }
+}
+
+/// Integers and texts as the format writes them.
+struct Primitive<R> {
+    input: BufReader<R>,
+    what: String,
+    integer: u8,
+    offset: u8,
+    texts: u64,
+}
+
+impl<R: Read> Primitive<R> {
+    fn damaged(&self, why: &str) -> Error {
+        Error::damaged(format!("{}: {why}", self.what))
+    }
+
+    fn cut(&self) -> Error {
+        self.damaged("it is cut off")
+            .hint("The program that wrote it was stopped, or the disk was full. Take another copy.")
+    }
+
+    fn byte_or_end(&mut self) -> Result<Option<u8>> {
+        let byte = match self.input.fill_buf() {
+            Ok(buffer) => buffer.first().copied(),
+            Err(e) => return Err(unreadable(&self.what, e)),
+        };
+        self.input.consume(usize::from(byte.is_some()));
+        Ok(byte)
+    }
+
+    fn byte(&mut self) -> Result<u8> {
+        self.byte_or_end()?.ok_or_else(|| self.cut())
+    }
+
+    /// A sign, then the magnitude, lowest byte first.
+    fn integer(&mut self) -> Result<i64> {
+        let negative = self.byte()? != 0;
+        let mut value = 0_i64;
+        for place in 0..self.integer {
+            let byte = i64::from(self.byte()?);
+            if place < 7 {
+                value |= byte << (8 * u32::from(place));
+            } else if byte != 0 {
+                return Err(self.damaged("a number is too large"));
+            }
+        }
+        Ok(if negative { -value } else { value })
+    }
+
+    /// A length, then bytes; `None` for a negative length.
+    fn text(&mut self) -> Result<Option<String>> {
+        let Ok(length) = u64::try_from(self.integer()?) else { return Ok(None) };
+        self.texts += length;
+        if length > MAX_TEXT || self.texts > MAX_TEXTS {
+            return Err(self.damaged("a text is longer than any dump has it"));
+        }
+        let mut bytes = Vec::new();
+        let read = (&mut self.input).take(length).read_to_end(&mut bytes).map_err(|e| unreadable(&self.what, e))?;
+        if read as u64 != length {
+            return Err(self.cut());
+        }
+        Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    fn some_text(&mut self) -> Result<String> {
+        Ok(self.text()?.unwrap_or_default())
+    }
+
+    fn head(&mut self) -> Result<Head> {
+        for expected in MAGIC {
+            if self.byte()? != *expected {
+                return Err(self.damaged("it does not begin as pg_dump's custom format does"));
+            }
+        }
+        let version = u32::from(self.byte()?) * 100 + u32::from(self.byte()?);
+        self.byte()?;
+        if !(OLDEST..=NEWEST).contains(&version) {
+            return Err(Error::usage(format!(
+                "{} is of version {}.{} of pg_dump's format, which is not known here",
+                self.what,
+                version / 100,
+                version % 100
+            ))
+            .hint("`pg_restore -f dump.sql FILE` of its own version makes a .sql file of it, which is read here."));
+        }
+        self.integer = self.byte()?;
+        self.offset = self.byte()?;
+        if self.integer == 0 || self.integer > 8 || self.offset == 0 || self.offset > 16 {
+            return Err(self.damaged("its numbers are of no size that exists"));
+        }
+        let directory = match self.byte()? {
+            1 => false,
+            // A directory's table of contents is marked as one of a tar.
+            3 | 5 => true,
+            _ => return Err(self.damaged("it is of no kind that pg_dump writes")),
+        };
+        let packing = if version >= 115 {
+            match self.byte()? {
+                0 => Packing::Plain,
+                1 => Packing::Zlib,
+                2 => Packing::Lz4,
+                3 => Packing::Zstd,
+                _ => return Err(self.damaged("its compression is not known")),
+            }
+        } else if self.integer()? == 0 {
+            Packing::Plain
+        } else {
+            Packing::Zlib
+        };
+        for _ in 0..7 {
+            self.integer()?;
+        }
+        self.text()?;
+        let (server, tool) = (self.some_text()?, self.some_text()?);
+        let count = u64::try_from(self.integer()?).unwrap_or(0);
+        if count > MAX_ENTRIES {
+            return Err(self.damaged("it has more entries than any dump"));
+        }
+        let mut entries = Vec::new();
+        for _ in 0..count {
+            entries.push(self.entry(version, directory)?);
+        }
+        Ok(Head { packing, server, tool, entries })
+    }
+
+    fn entry(&mut self, version: u32, directory: bool) -> Result<Entry> {
+        let id = self.integer()?;
+        let data = self.integer()? != 0;
+        self.text()?;
+        self.text()?;
+        let mut entry = Entry { id, data, tag: self.some_text()?, kind: self.some_text()?, ..Entry::default() };
+        if version >= 111 {
+            self.integer()?;
+        }
+        entry.definition = self.some_text()?;
+        self.text()?;
+        entry.copy = self.some_text()?;
+        entry.schema = self.some_text()?;
+        self.text()?;
+        if version >= 114 {
+            self.text()?;
+        }
+        if version >= 116 {
+            self.integer()?;
+        }
+        entry.owner = self.some_text()?;
+        self.text()?;
+        let mut dependencies = 0_u64;
+        while self.text()?.is_some() {
+            dependencies += 1;
+            if dependencies > MAX_ENTRIES {
+                return Err(self.damaged("an entry depends on more than there is"));
+            }
+        }
+        if directory {
+            entry.file = self.some_text()?;
+        } else {
+            for _ in 0..=self.offset {
+                self.byte()?;
+            }
+        }
+        Ok(entry)
+    }
+}
+
+/// The table of contents of a directory dump.
+pub(super) fn contents(input: impl Read, what: &str) -> Result<Head> {
+    let archive = Archive::begin(input, what)?;
+    Ok(archive.head)
+}

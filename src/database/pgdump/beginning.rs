@@ -1,0 +1,40 @@
+//! A dump's table of contents taken off its stream, and the whole stream all the same.
+
+use std::io::{Cursor, Read};
+
+use super::archive::Archive;
+use crate::ground::Result;
+
+/// The beginning of a dump in custom format, and all of it.
+pub(crate) struct Beginning {
+    /// Header and table of contents: a dump without data, as `pg_restore` sees it.
+    pub(crate) head: Vec<u8>,
+    /// The dump from its first byte.
+    pub(crate) whole: Box<dyn Read + Send>,
+}
+
+/// Remembers what passes.
+struct Tee<'a> {
+    input: &'a mut (dyn Read + Send),
+    seen: &'a mut Vec<u8>,
+}
+
+impl Read for Tee<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.input.read(buffer)?;
+        self.seen.extend_from_slice(&buffer[..read]);
+        Ok(read)
+    }
+}
+
+impl Beginning {
+    /// Reads the table of contents.
+    pub(crate) fn read(mut input: Box<dyn Read + Send>, what: &str) -> Result<Self> {
+        let mut seen = Vec::new();
+        let archive = Archive::begin(Tee { input: input.as_mut(), seen: &mut seen }, what)?;
+        let ahead = archive.read_ahead();
+        drop(archive);
+        let head = seen[..seen.len() - ahead].to_vec();
+        Ok(Self { head, whole: Box::new(Cursor::new(seen).chain(input)) })
+    }
+}

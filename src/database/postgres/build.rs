@@ -1,0 +1,248 @@
+//! The new database beside the live one: created as the old one was, filled by `pg_restore`, never through `psql`.
+
+use std::fs::File;
+use std::io::{Read, Seek as _, Write as _};
+use std::process::Stdio;
+
+use super::link::Link;
+use super::preflight::{Names, administer, first, list};
+use super::session::{Said, Session, literal, quote};
+use super::{Postgres, end_orphans, fault};
+use crate::database::{Facts, pgdump};
+use crate::ground::progress::Progress;
+use crate::ground::scratch::Scratch;
+use crate::ground::{Error, Kind, Result};
+
+/// Where `pg_restore` reads from.
+enum Input {
+    /// The table of contents alone.
+    Head(File),
+    /// The whole dump as it comes out of the bundle.
+    Stream(Box<dyn Read + Send>),
+}
+
+/// Drops the new database again unless it was taken out.
+pub(super) struct Fresh {
+    pub(super) link: Link,
+    pub(super) name: Option<String>,
+}
+
+impl Drop for Fresh {
+    fn drop(&mut self) {
+        // Best effort: what is left has a name that says what it is.
+        if let Some(name) = self.name.take()
+            && let Ok(mut session) = administer(&self.link)
+        {
+            let _ = session.run(&format!("DROP DATABASE IF EXISTS {};", quote(&name)));
+        }
+    }
+}
+
+/// Builds the new database; see [`crate::database::Database::build`].
+pub(super) fn build(
+    postgres: &Postgres,
+    names: &Names,
+    facts: &Facts,
+    member: &mut dyn FnMut(&str) -> Result<Box<dyn Read + Send>>,
+    progress: &dyn Progress,
+) -> Result<Fresh> {
+    let link = &postgres.link;
+    let mut session = administer(link)?;
+    end_orphans(&mut session, link)?;
+    session.run(&format!("{};", creation(names, facts, link)?))?;
+    let fresh = Fresh { link: link.clone(), name: Some(names.fresh.clone()) };
+    let new = link.with_database(&names.fresh);
+
+    let dump = pgdump::Beginning::read(member("database.pgdump")?, "database.pgdump")?;
+    // Schemas and no rows: the table of contents is small, and pg_restore reads it twice.
+    let scratch = Scratch::temporary()?;
+    let mut head = scratch.file()?;
+    let written = head.write_all(&dump.head).and_then(|()| head.rewind());
+    written.map_err(|e| Error::io("write", scratch.folder(), e))?;
+    let again = || head.try_clone().map_err(|e| Error::failed("cannot open a file twice").because(e));
+
+    run(&new, &["--section=pre-data"], Input::Head(again()?), progress)?;
+    progress.stage("restore rows", Some(facts.bytes), crate::ground::progress::Unit::Bytes);
+    run(&new, &["--section=data"], Input::Stream(dump.whole), progress)?;
+    progress.stage("build indexes", None, crate::ground::progress::Unit::Items);
+    (&head).rewind().map_err(|e| Error::io("read", scratch.folder(), e))?;
+    if link.options.prefix.is_empty() {
+        let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let jobs = format!("--jobs={jobs}");
+        run(&new, &["--section=post-data", &jobs, "/dev/stdin"], Input::Head(again()?), progress)?;
+    } else {
+        // Behind a prefix there is a pipe, which only one can read.
+        run(&new, &["--section=post-data"], Input::Head(again()?), progress)?;
+    }
+    properties(&mut session, names, facts, link)?;
+    let mut inside = Session::open(&new, "restore")?;
+    inside.run("ANALYZE;")?;
+    Ok(fresh)
+}
+
+fn setting<'a>(facts: &'a Facts, name: &str) -> Option<&'a str> {
+    facts.settings.get(name).map(String::as_str).filter(|value| !value.is_empty())
+}
+
+/// `CREATE DATABASE` as the old one was.
+fn creation(names: &Names, facts: &Facts, link: &Link) -> Result<String> {
+    let mut parts = vec![format!("CREATE DATABASE {} TEMPLATE template0", quote(&names.fresh))];
+    if let Some(owner) = setting(facts, "owner").filter(|_| !link.options.no_owner) {
+        parts.push(format!("OWNER {}", quote(owner)));
+    }
+    for (name, word) in [("encoding", "ENCODING"), ("collate", "LC_COLLATE"), ("ctype", "LC_CTYPE")] {
+        if let Some(value) = setting(facts, name) {
+            parts.push(format!("{word} {}", literal(value)));
+        }
+    }
+    match (setting(facts, "locale_provider"), setting(facts, "locale")) {
+        (Some("i"), Some(locale)) => parts.push(format!("LOCALE_PROVIDER icu ICU_LOCALE {}", literal(locale))),
+        (Some("b"), Some(locale)) => parts.push(format!("LOCALE_PROVIDER builtin BUILTIN_LOCALE {}", literal(locale))),
+        (None | Some("c"), _) => {}
+        (Some(other), _) => {
+            return Err(Error::refused(format!("the database had a locale provider {other:?} that is not known here")));
+        }
+    }
+    Ok(parts.join(" "))
+}
+
+/// What belongs to the database and stands in no dump of it.
+fn properties(session: &mut Session, names: &Names, facts: &Facts, link: &Link) -> Result<()> {
+    let database = quote(&names.fresh);
+    let mut statements = Vec::new();
+    if let Some(comment) = setting(facts, "comment") {
+        statements.push(format!("COMMENT ON DATABASE {database} IS {}", literal(comment)));
+    }
+    for row in list(facts, "configuration")? {
+        let (role, pair) = (first(&row), row.get(1).and_then(Option::as_deref).unwrap_or_default());
+        let Some((name, value)) = pair.split_once('=') else { continue };
+        let whom = match role {
+            "" => format!("ALTER DATABASE {database}"),
+            _ if link.options.no_owner => continue,
+            role => format!("ALTER ROLE {} IN DATABASE {database}", quote(role)),
+        };
+        statements.push(format!("{whom} SET {} TO {}", quote(name), value_of(name, value)));
+    }
+    if !link.options.no_owner {
+        let grants = list(facts, "grants")?;
+        if !grants.is_empty() {
+            statements.push(format!("REVOKE ALL ON DATABASE {database} FROM PUBLIC"));
+        }
+        for row in grants {
+            let whom = match first(&row) {
+                "" => "PUBLIC".to_owned(),
+                role => quote(role),
+            };
+            let right = row.get(1).and_then(Option::as_deref).unwrap_or_default();
+            if !["CONNECT", "CREATE", "TEMPORARY"].contains(&right) {
+                return Err(Error::damaged(format!("the proof names a right {right:?} on a database")));
+            }
+            let more = if row.get(2).and_then(Option::as_deref) == Some("t") { " WITH GRANT OPTION" } else { "" };
+            statements.push(format!("GRANT {right} ON DATABASE {database} TO {whom}{more}"));
+        }
+    }
+    if let Some(limit) = setting(facts, "connection_limit") {
+        let limit: i32 = limit.parse().map_err(|_| Error::damaged("the proof's connection limit is no number"))?;
+        statements.push(format!("ALTER DATABASE {database} CONNECTION LIMIT {limit}"));
+    }
+    for statement in statements {
+        session.run(&format!("{statement};")).map_err(|e| {
+            e.context("a property of the database cannot be set again")
+                .hint("Restore as the database's owner with the rights that it had, or leave owners, grants and roles' settings out with --no-owner.")
+        })?;
+    }
+    Ok(())
+}
+
+/// A setting's value; lists of names are stored quoted and must not be quoted once more as a whole.
+fn value_of(name: &str, value: &str) -> String {
+    let lists = [
+        "local_preload_libraries",
+        "search_path",
+        "session_preload_libraries",
+        "temp_tablespaces",
+        "unix_socket_directories",
+    ];
+    if !lists.contains(&name) {
+        return literal(value);
+    }
+    let (mut parts, mut part, mut quoted) = (Vec::new(), String::new(), false);
+    let mut letters = value.chars().peekable();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '"' if quoted && letters.peek() == Some(&'"') => {
+                letters.next();
+                part.push('"');
+            }
+            '"' => quoted = !quoted,
+            ',' if !quoted => parts.push(std::mem::take(&mut part)),
+            ' ' if !quoted => {}
+            other => part.push(other),
+        }
+    }
+    parts.push(part);
+    parts.iter().map(|part| literal(part)).collect::<Vec<_>>().join(", ")
+}
+
+fn run(link: &Link, arguments: &[&str], input: Input, progress: &dyn Progress) -> Result<()> {
+    let mut all = vec!["--exit-on-error"];
+    if link.options.no_owner {
+        all.extend(["--no-owner", "--no-privileges"]);
+    }
+    all.extend(arguments);
+    let mut command = link.command("pg_restore", "restore", &all);
+    let stream = match input {
+        Input::Head(file) => {
+            command.stdin(Stdio::from(file));
+            None
+        }
+        Input::Stream(stream) => {
+            command.stdin(Stdio::piped());
+            Some(stream)
+        }
+    };
+    command.stdout(Stdio::null());
+    let mut child = command.spawn().map_err(|e| link.not_started("pg_restore", e))?;
+    let said = Said::default();
+    let listener = child.stderr.take().map(|stderr| said.listen(stderr));
+    let mut fed = Ok(());
+    if let (Some(mut stream), Some(mut stdin)) = (stream, child.stdin.take()) {
+        let mut buffer = vec![0; 1 << 18];
+        loop {
+            let read = match stream.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(read) => read,
+                Err(e) => {
+                    let _ = child.kill();
+                    fed = Err(Error::from_io(Kind::Damaged, "cannot read database.pgdump", e));
+                    break;
+                }
+            };
+            // When it stops reading, its own words say why.
+            if stdin.write_all(&buffer[..read]).is_err() {
+                break;
+            }
+            progress.advance(read as u64);
+        }
+    }
+    let status = child.wait().map_err(|e| Error::failed("cannot wait for pg_restore").because(e))?;
+    if let Some(listener) = listener {
+        let _ = listener.join();
+    }
+    fed?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(fault::ended(&link.url.to_string(), "pg_restore", &said.text(), &status.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_names_stays_a_list() {
+        assert_eq!(value_of("search_path", "\"$user\", public, \"a\"\"b,c\""), "'$user', 'public', 'a\"b,c'");
+        assert_eq!(value_of("work_mem", "1MB'; DROP"), "'1MB''; DROP'");
+    }
+}

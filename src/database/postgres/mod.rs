@@ -1,0 +1,162 @@
+//! PostgreSQL 14 to 18, through its own programs: `psql` for questions, `pg_dump` and `pg_restore` for the bulk.
+//!
+//! One way for every shape in which people run it: the programs reach the server as they always do (socket, TLS, `.pgpass`,
+//! service file), or stand behind a prefix such as `docker exec -i NAME`. The proof and the dump read one exported snapshot.
+
+mod build;
+mod dump;
+mod facts;
+mod fault;
+mod leftovers;
+mod link;
+mod preflight;
+mod read;
+mod replace;
+mod session;
+
+use std::io::{Cursor, Read};
+use std::sync::PoisonError;
+
+use self::dump::{Output, Remarks};
+use self::link::Link;
+pub use self::link::PostgresOptions;
+use self::replace::Beside;
+use self::session::{Session, literal};
+use super::{Database, DatabasePlan, Dump, Facts, NamedObject, Replacement, Snapshot, Suspect};
+use crate::appkey::credential::Credential;
+use crate::config::profile::Profile;
+use crate::config::url::PostgresUrl;
+use crate::ground::progress::Progress;
+use crate::ground::scratch::Scratch;
+use crate::ground::{Error, Result};
+
+/// An application's PostgreSQL database.
+#[derive(Clone)]
+pub struct Postgres {
+    link: Link,
+}
+
+impl Postgres {
+    /// The database at this URL, which need not answer yet.
+    pub fn new(url: PostgresUrl, options: PostgresOptions) -> Self {
+        Self { link: Link { url, options } }
+    }
+}
+
+/// Ends sessions of earlier runs of this host: a program killed behind a prefix leaves its session open.
+///
+/// Of backups and restores only, which hold this host's lock; `guard` and `prove` may be looking just now.
+fn end_orphans(session: &mut Session, link: &Link) -> Result<()> {
+    let (backup, restore) = (literal(&link.application("backup")), literal(&link.application("restore")));
+    session.run(&format!(
+        "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity \
+         WHERE application_name IN ({backup}, {restore}) AND pid <> pg_catalog.pg_backend_pid() AND usename = current_user;"
+    ))
+}
+
+impl Database for Postgres {
+    fn describe(&self) -> String {
+        let prefix = &self.link.options.prefix;
+        if prefix.is_empty() { self.link.url.to_string() } else { format!("{} by {}", self.link.url, prefix.join(" ")) }
+    }
+
+    fn snapshot(&self, _: &Scratch, _: &dyn Progress) -> Result<Box<dyn Snapshot>> {
+        let mut session = Session::open(&self.link, "backup")?;
+        end_orphans(&mut session, &self.link)?;
+        session.begin_reading()?;
+        let server = facts::server_number(&mut session)?;
+        self.link.not_older("pg_dump", server)?;
+        let id = session.row("SELECT pg_export_snapshot()")?.remove(0).unwrap_or_default();
+        Ok(Box::new(Moment { session, link: self.link.clone(), id: Some(id), rows: None, remarks: Remarks::default() }))
+    }
+
+    fn look(&self) -> Result<Box<dyn Snapshot>> {
+        let mut session = Session::open(&self.link, "look")?;
+        session.begin_reading()?;
+        Ok(Box::new(Moment { session, link: self.link.clone(), id: None, rows: None, remarks: Remarks::default() }))
+    }
+
+    fn plan(&self, facts: &Facts) -> Result<DatabasePlan> {
+        preflight::plan(&self.link, facts)
+    }
+
+    fn build(
+        &self,
+        plan: &DatabasePlan,
+        facts: &Facts,
+        member: &mut dyn FnMut(&str) -> Result<Box<dyn Read + Send>>,
+        progress: &dyn Progress,
+    ) -> Result<Box<dyn Replacement>> {
+        let names = preflight::names_of(&self.link, plan)?;
+        let fresh = build::build(self, &names, facts, member, progress)?;
+        Ok(Box::new(Beside::new(self.clone(), names, fresh)))
+    }
+
+    fn tools(&self) -> Result<Option<String>> {
+        let server = facts::server_number(&mut Session::open(&self.link, "look")?)?;
+        let dump = self.link.not_older("pg_dump", server)?;
+        Ok(Some(format!("pg_dump {dump} for a server of {}", server / 10_000)))
+    }
+
+    fn kept(&self) -> Result<Vec<String>> {
+        leftovers::list(&self.link)
+    }
+
+    fn remove_kept(&self, name: &str) -> Result<()> {
+        leftovers::remove(&self.link, name)
+    }
+}
+
+/// One moment of the database, held by an open transaction.
+struct Moment {
+    session: Session,
+    link: Link,
+    /// The exported snapshot, for `pg_dump`.
+    id: Option<String>,
+    /// What was counted.
+    rows: Option<Facts>,
+    remarks: Remarks,
+}
+
+impl Snapshot for Moment {
+    fn credentials(
+        &mut self,
+        profile: &Profile,
+        sample: Option<usize>,
+        visit: &mut dyn FnMut(Credential) -> Result<()>,
+    ) -> Result<u64> {
+        read::credentials(&mut self.session, profile, sample, visit)
+    }
+
+    fn suspects(&mut self, profile: &Profile, looks_like: &dyn Fn(&[u8]) -> bool) -> Result<Vec<Suspect>> {
+        read::suspects(&mut self.session, profile, looks_like)
+    }
+
+    fn named_objects(&mut self, profile: &Profile, visit: &mut dyn FnMut(NamedObject) -> Result<()>) -> Result<()> {
+        read::named_objects(&mut self.session, profile, visit)
+    }
+
+    fn facts(&mut self, progress: &dyn Progress) -> Result<Facts> {
+        let facts = facts::gather(&mut self.session, &self.link, progress)?;
+        self.rows = Some(facts.clone());
+        Ok(facts)
+    }
+
+    fn dumps(&mut self) -> Result<Vec<Dump>> {
+        let Some(id) = &self.id else { return Err(Error::usage("a look is not dumped; a snapshot is")) };
+        let rows = self.rows.as_ref().map(|facts| facts.tables.clone());
+        let schema = Output::pg_dump(&self.link, id, &["--schema-only"], None, &self.remarks)?;
+        let whole = Output::pg_dump(&self.link, id, &[], rows, &self.remarks)?;
+        let mut dumps = Vec::new();
+        if let Some(globals) = dump::globals(&self.link, &self.remarks)? {
+            dumps.push(Dump { name: "globals.sql".to_owned(), bytes: Box::new(Cursor::new(globals)) });
+        }
+        dumps.push(Dump { name: "pgschema".to_owned(), bytes: Box::new(schema) });
+        dumps.push(Dump { name: "database.pgdump".to_owned(), bytes: Box::new(whole) });
+        Ok(dumps)
+    }
+
+    fn remarks(&mut self) -> Vec<String> {
+        std::mem::take(&mut *self.remarks.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

@@ -1,0 +1,132 @@
+//! The swap: sessions out, two renames in one transaction, and the same way back.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::Postgres;
+use super::build::Fresh;
+use super::preflight::{Names, administer};
+use super::session::{Session, literal, quote};
+use crate::database::{Database as _, Replacement, Snapshot};
+use crate::ground::{Error, Kind, Result, failpoint};
+
+/// How long sessions may take to go.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A restored database beside the live one.
+pub(super) struct Beside {
+    postgres: Postgres,
+    names: Names,
+    fresh: Fresh,
+    swapped: bool,
+}
+
+impl Beside {
+    pub(super) fn new(postgres: Postgres, names: Names, fresh: Fresh) -> Self {
+        Self { postgres, names, fresh, swapped: false }
+    }
+}
+
+impl Replacement for Beside {
+    fn snapshot(&mut self) -> Result<Box<dyn Snapshot + '_>> {
+        Postgres { link: self.postgres.link.with_database(&self.names.fresh) }.look()
+    }
+
+    fn swap(&mut self) -> Result<()> {
+        let mut session = administer(&self.postgres.link)?;
+        let names = &self.names;
+        let mut renames = Vec::new();
+        if let Some(kept) = &names.kept {
+            renames.push((names.live.as_str(), kept.as_str()));
+        }
+        renames.push((names.fresh.as_str(), names.live.as_str()));
+        rename(&mut session, &renames)?;
+        self.swapped = true;
+        self.fresh.name = None;
+        Ok(())
+    }
+
+    fn undo(&mut self) -> Result<()> {
+        if self.swapped {
+            let mut session = administer(&self.postgres.link)?;
+            let names = &self.names;
+            let mut renames = vec![(names.live.as_str(), names.fresh.as_str())];
+            if let Some(kept) = &names.kept {
+                renames.push((kept.as_str(), names.live.as_str()));
+            }
+            rename(&mut session, &renames)?;
+            self.swapped = false;
+            self.fresh.name = Some(names.fresh.clone());
+        }
+        // It has no use any more.
+        if let Some(name) = self.fresh.name.take() {
+            administer(&self.postgres.link)?.run(&format!("DROP DATABASE IF EXISTS {};", quote(&name)))?;
+        }
+        Ok(())
+    }
+
+    fn keep(self: Box<Self>) -> Result<Option<PathBuf>> {
+        Ok(self.names.kept.clone().map(PathBuf::from))
+    }
+}
+
+/// Renames all or nothing, after everybody has left the databases; whoever comes back waits outside.
+fn rename(session: &mut Session, renames: &[(&str, &str)]) -> Result<()> {
+    for (from, _) in renames {
+        session.run(&format!("ALTER DATABASE {} ALLOW_CONNECTIONS false;", quote(from)))?;
+    }
+    failpoint::pass("before the swap of databases");
+    let done = leave(session, renames).and_then(|()| {
+        let mut statements = vec!["BEGIN;".to_owned(), "SET LOCAL synchronous_commit = on;".to_owned()];
+        for (from, to) in renames {
+            statements.push(format!("ALTER DATABASE {} RENAME TO {};", quote(from), quote(to)));
+            statements.push(format!("ALTER DATABASE {} ALLOW_CONNECTIONS true;", quote(to)));
+        }
+        statements.push("COMMIT;".to_owned());
+        // One statement after the other, so that each one's failure is seen; a broken transaction commits nothing.
+        for statement in &statements {
+            if let Err(error) = session.run(statement) {
+                let _ = session.run("ROLLBACK;");
+                return Err(error);
+            }
+        }
+        Ok(())
+    });
+    failpoint::pass("after the swap of databases");
+    if done.is_err() {
+        for (from, _) in renames {
+            let _ = session.run(&format!("ALTER DATABASE {} ALLOW_CONNECTIONS true;", quote(from)));
+        }
+    }
+    done
+}
+
+/// Ends every session on these databases, and waits until they are gone.
+fn leave(session: &mut Session, renames: &[(&str, &str)]) -> Result<()> {
+    let all: Vec<_> = renames.iter().map(|(from, _)| literal(from)).collect();
+    let there = format!(
+        "FROM pg_catalog.pg_stat_activity WHERE datname IN ({}) AND pid <> pg_catalog.pg_backend_pid()",
+        all.join(", ")
+    );
+    let begun = Instant::now();
+    loop {
+        let left = session.rows(&format!(
+            "SELECT pid, usename, application_name, pg_has_role(usesysid, 'MEMBER') {there} AND backend_type = 'client backend'"
+        ))?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        session.run(&format!(
+            "SELECT pg_catalog.pg_terminate_backend(pid) {there} AND pg_catalog.pg_has_role(usesysid, 'MEMBER');"
+        ))?;
+        if begun.elapsed() > PATIENCE {
+            let who: Vec<_> = left
+                .iter()
+                .map(|row| format!("{} ({})", row[1].as_deref().unwrap_or("?"), row[2].as_deref().unwrap_or("")))
+                .collect();
+            return Err(Error::new(Kind::Denied, format!("sessions of {} do not end", who.join(", ")))
+                .hint("They belong to other users: stop those programs, or grant this user pg_signal_backend."));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}

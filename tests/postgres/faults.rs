@@ -1,0 +1,130 @@
+//! What goes wrong, each with an answer of its own; nothing of it ever says `proved`.
+
+use super::server::{Server, programs};
+use super::world::{World, fill, wrapper};
+
+#[test]
+fn rows_that_are_hidden_are_an_error_and_never_a_subset() {
+    let Some(server) = Server::start(15) else { return };
+    fill(&server, "app", 4);
+    server.sql(
+        "postgres",
+        "app",
+        "CREATE ROLE reader LOGIN; GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader;
+         ALTER TABLE repositories ENABLE ROW LEVEL SECURITY; CREATE POLICY half ON repositories USING (id < 'r002')",
+    );
+    let world = World::new(&server.programs);
+    let told = world.ends(&format!("prove {} --key env:KEY", server.url("reader", "app")), 21);
+    assert!(told.contains("ow-level security") && !told.contains("proved:"), "{told}");
+    // The owner is not held back by it.
+    world.ends(&format!("prove {} --key env:KEY", server.url("app", "app")), 0);
+    world.init(&server.url("app", "app"), "");
+    world.ends("backup", 0);
+    server.sql("app", "app", "ALTER TABLE repositories FORCE ROW LEVEL SECURITY");
+    let told = world.ends("backup", 21);
+    assert!(told.contains("ow-level security"), "{told}");
+    world.ends("guard -- true", 21);
+}
+
+#[test]
+fn what_the_profile_needs_and_the_database_lacks_is_named() {
+    let Some(server) = Server::start(15) else { return };
+    let world = World::new(&server.programs);
+    let prove = format!("prove {} --key env:KEY", server.url("app", "app"));
+    assert!(world.ends(&prove, 2).contains("no table repositories"));
+    server.sql("app", "app", "CREATE VIEW repositories AS SELECT 'x'::text AS id, 'y'::text AS auth_credentials");
+    assert!(world.ends(&prove, 14).contains("is a view"));
+    server.sql("app", "app", "DROP VIEW repositories; CREATE TABLE repositories (id text, credentials text)");
+    assert!(world.ends(&prove, 2).contains("no column repositories.auth_credentials"));
+    server.sql("app", "app", "ALTER TABLE repositories ADD auth_credentials text GENERATED ALWAYS AS (id) STORED");
+    assert!(world.ends(&prove, 14).contains("computed"));
+}
+
+#[test]
+fn every_way_not_to_reach_a_server_has_its_own_answer() {
+    let Some(server) = Server::start(15) else { return };
+    fill(&server, "app", 1);
+    let world = World::new(&server.programs);
+    let prove = |url: &str, code| world.ends(&format!("prove {url} --key env:KEY"), code);
+    assert!(prove(&server.url("nobody-there", "app"), 21).contains("no such user"));
+    prove(&server.url("app", "nowhere"), 10);
+    prove("postgres://app@/app?host=/nowhere", 20);
+    prove("postgres://app@127.0.0.1:1/app", 20);
+    prove("postgres://app@/app?sslmod=require", 2);
+    server.sql("postgres", "postgres", "ALTER ROLE app NOLOGIN");
+    prove(&server.url("app", "app"), 21);
+    server.sql("postgres", "postgres", "ALTER ROLE app LOGIN; REVOKE CONNECT ON DATABASE app FROM PUBLIC, app");
+    prove(&server.url("app", "app"), 21);
+    let bare = World::new(std::path::Path::new("/nowhere"));
+    let out =
+        bare.command(&format!("prove {} --key env:KEY", server.url("app", "app"))).env("PATH", "/nowhere").output();
+    assert_eq!(out.expect("it runs").status.code(), Some(2));
+    server.down();
+    prove(&server.url("app", "app"), 20);
+    server.up("");
+}
+
+#[test]
+fn a_backup_that_cannot_be_whole_is_no_backup() {
+    let Some(server) = Server::start(15) else { return };
+    fill(&server, "app", 2);
+    let world = World::new(&server.programs);
+    world.init(&server.url("app", "app"), &format!("programs = \"{}\"", world.path("bin").display()));
+    let real = server.programs.clone();
+    let fake = |program: &str, script: &str| wrapper(&world.path("bin"), program, &real, script);
+    let plain = "exec $REAL \"$@\"";
+    for program in ["psql", "pg_dumpall", "pg_dump"] {
+        fake(program, plain);
+    }
+    world.ends("backup", 0);
+    let psql = real.join("psql").display().to_string();
+    let whole = "case \"$*\" in *--version*|*--schema-only*) exec $REAL \"$@\";; esac";
+
+    // pg_dump ends in the middle: badly, or well and short.
+    fake(
+        "pg_dump",
+        &format!("{whole}\n$REAL \"$@\" | head -c 3000; echo 'pg_dump: error: it was the disk' >&2; exit 1"),
+    );
+    assert!(world.ends("backup", 1).contains("it was the disk"));
+    fake("pg_dump", &format!("{whole}\n$REAL \"$@\" | head -c 3000; exit 0"));
+    assert!(world.ends("backup", 13).contains("cut off"));
+    // It sees another moment than the proof did.
+    let insert =
+        format!("{psql} -X -q -h {} -U app -d app -c \"INSERT INTO counters (v) VALUES ('new')\"", server.socket());
+    fake(
+        "pg_dump",
+        &format!("{whole}\n{insert}\nexec $REAL --format=custom -d \"host={} user=app dbname=app\"", server.socket()),
+    );
+    assert!(world.ends("backup", 13).contains("public.counters"));
+    // The server goes away, or the session of the snapshot does.
+    let end = format!(
+        "{psql} -X -q -h {} -U postgres -d app -c \"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'\" >/dev/null",
+        server.socket()
+    );
+    fake("pg_dump", &format!("{whole}\n{end}\nexec $REAL \"$@\""));
+    let told = world.run("backup");
+    assert!(matches!(told.status.code(), Some(1 | 20)), "{}", super::world::said(&told));
+    std::fs::remove_file(world.path("bin/pg_dump")).expect("removed");
+    assert!(world.ends("backup", 2).contains("pg_dump"));
+    fake("pg_dump", plain);
+    // A right is taken away.
+    server.sql("postgres", "app", "ALTER TABLE counters OWNER TO postgres; REVOKE ALL ON counters FROM app");
+    assert!(world.ends("backup", 21).contains("permission denied"));
+    let (_, list) = world.json("list");
+    assert_eq!(list.as_array().map(Vec::len), Some(1), "{list}");
+}
+
+#[test]
+fn a_client_that_is_older_than_the_server_is_named() {
+    let (Some(server), Some(old)) = (Server::start(18), programs(15)) else { return };
+    fill(&server, "app", 2);
+    let world = World::new(&old);
+    let url = server.url("app", "app");
+    world.ends(&format!("prove {url} --key env:KEY"), 0);
+    world.init(&url, "");
+    world.ends("config check", 2);
+    let told = world.ends("backup", 2);
+    assert!(told.contains("pg_dump is of version 15") && told.contains("the server of 18"), "{told}");
+    world.configure(&format!("programs = \"{}\"", server.programs.display()));
+    world.ends("backup", 0);
+}

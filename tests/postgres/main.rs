@@ -1,0 +1,10 @@
+//! PostgreSQL as the application's database: real servers of several versions, the built program from outside.
+#![expect(clippy::print_stderr, reason = "a skipped test, and a server that does not stop, must be seen")]
+
+mod dumps;
+mod faults;
+mod live;
+mod network;
+mod restore;
+mod server;
+mod world;
