@@ -29,8 +29,9 @@ const ROOMS: [(&str, &[&str]); 15] = [
 ];
 
 /// Real systems, by the paths that name them. Only `wiring` and the system itself may.
-const SYSTEMS: [&str; 7] = [
+const SYSTEMS: [&str; 8] = [
     "archive::folder",
+    "database::postgres",
     "database::sqlite",
     "storage::filesystem",
     "escrow::archive",
