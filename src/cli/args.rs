@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use super::keys::KeyVerb;
+
 /// A backup you know you can open: database, storage and the key that makes them readable, proved together.
 #[derive(Parser)]
 #[command(
@@ -350,128 +352,4 @@ pub(super) enum CustodyVerb {
 pub(super) enum ConfigVerb {
     /// Read the configuration and try everything that it names
     Check,
-}
-
-#[derive(Args)]
-#[expect(clippy::struct_excessive_bools, reason = "one a flag")]
-pub(super) struct Rotate {
-    // Not a doc comment: a lint takes file:PATH there for an address.
-    #[arg(
-        long,
-        value_name = "REF",
-        help = "The new key: env:NAME, file:PATH, dotenv:PATH#NAME or prompt: [default: a random one]"
-    )]
-    pub(super) new: Option<String>,
-    /// Why, for the ledger
-    #[arg(long, value_name = "TEXT")]
-    pub(super) reason: Option<String>,
-    /// Print the plan and change nothing
-    #[arg(long)]
-    pub(super) dry_run: bool,
-    /// Go on with a rotation that did not end
-    #[arg(long, conflicts_with_all = ["new", "reason", "dry_run"])]
-    pub(super) resume: bool,
-    /// Do not ask
-    #[arg(long)]
-    pub(super) yes: bool,
-    /// Run no stop, `set_key`, start and health hooks
-    #[arg(long)]
-    pub(super) no_hooks: bool,
-}
-
-/// A key with copies in escrow, and who opens them.
-#[derive(Args)]
-pub(super) struct WhichKey {
-    /// The beginning of its fingerprint [default: the key in use]
-    pub(super) key: Option<String>,
-    #[command(flatten)]
-    pub(super) unseal: Unseal,
-    #[command(flatten)]
-    pub(super) place: Place,
-}
-
-#[derive(Subcommand)]
-pub(super) enum KeyVerb {
-    /// The key's fingerprint, which is safe to print
-    Fingerprint {
-        /// Where the key is [default: the configured one]
-        reference: Option<String>,
-        /// The installation that salts it, when there is no configuration
-        #[arg(long, value_name = "UUID")]
-        installation: Option<String>,
-        /// The application, when there is no configuration
-        #[arg(long, value_name = "NAME")]
-        app: Option<String>,
-    },
-    /// Every key: in use or not, when last proved, which escrows hold it, how many bundles need it
-    Status {
-        #[command(flatten)]
-        place: Place,
-    },
-    /// Which key a bundle needs, and where copies of it are
-    Needed {
-        /// An id, a unique prefix, `latest` or `latest-proved`
-        #[arg(default_value = "latest")]
-        bundle: String,
-        /// Every bundle
-        #[arg(long)]
-        all: bool,
-        #[command(flatten)]
-        place: Place,
-    },
-    /// What happened to keys, from the signed ledger
-    History {
-        #[command(flatten)]
-        place: Place,
-    },
-    /// Put the configured key into every escrow that lacks it
-    Escrow {
-        /// Replace what is damaged or not ours in an escrow; takes more than write-only rights
-        #[arg(long)]
-        repair: bool,
-    },
-    /// Open every copy of a key, and try the one in use on the live database
-    Verify {
-        #[command(flatten)]
-        which: WhichKey,
-    },
-    /// Write a key to a new file that only its owner can read
-    Fetch {
-        #[command(flatten)]
-        which: WhichKey,
-        /// The file; - for standard output
-        #[arg(short, long, value_name = "FILE")]
-        output: PathBuf,
-    },
-    /// Run a command with a key in its environment, and nowhere else
-    Exec {
-        #[command(flatten)]
-        which: WhichKey,
-        /// The command and its arguments
-        #[arg(last = true, required = true, value_name = "COMMAND")]
-        command: Vec<std::ffi::OsString>,
-    },
-    /// Which rows of the live database are under other keys than the configured one
-    Doctor {
-        #[command(flatten)]
-        unseal: Unseal,
-    },
-    /// Put every credential under a new key, which is escrowed first
-    Rotate(Rotate),
-    /// Enter that a key is in use no more; its copies stay
-    Retire {
-        /// The beginning of its fingerprint
-        key: String,
-        /// Why
-        #[arg(long, value_name = "TEXT")]
-        reason: Option<String>,
-    },
-    /// Is it a good key, and what does the application really use of it?
-    Lint {
-        /// Where the key is [default: the configured one]
-        reference: Option<String>,
-        /// The application, when there is no configuration
-        #[arg(long, value_name = "NAME")]
-        app: Option<String>,
-    },
 }

@@ -2,6 +2,7 @@
 
 mod args;
 pub mod exit;
+mod keys;
 mod man;
 mod print;
 mod reference;
@@ -15,12 +16,12 @@ use std::time::Duration;
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::commands::shelf::{PlaceFlags, Shelf};
-use crate::commands::{self, Desk, Outcome, backup, bundles, custody, demo, guard, init, key, prove, restore, verify};
+use crate::commands::{self, Desk, Outcome, backup, bundles, custody, demo, guard, init, prove, restore, verify};
 use crate::config::{self, Config};
 use crate::ground::{Error, Result, interrupt};
 use crate::storage::Owner;
 use crate::wiring::Wiring;
-use args::{Cli, ConfigVerb, CustodyVerb, Global, KeyVerb, Place, Verb, WhichKey};
+use args::{Cli, ConfigVerb, CustodyVerb, Global, Place, Verb};
 use terminal::{Bars, Person};
 
 /// How a verb ended, when it is more than an outcome.
@@ -197,7 +198,7 @@ fn dispatch(desk: &Desk<'_>, global: &Global, verb: Verb) -> Result<End> {
             custody::test(desk, &shelf(&place)?, config.as_ref(), &unseal.identity)
         }
         Verb::Config { verb: ConfigVerb::Check } => commands::config::check(desk, global.config(desk)?),
-        Verb::Key { verb } => return key_verb(desk, global, verb),
+        Verb::Key { verb } => return keys::run(desk, global, verb),
         Verb::Completions { shell } => {
             let mut command = reference::command();
             let mut script = Vec::new();
@@ -215,56 +216,6 @@ fn dispatch(desk: &Desk<'_>, global: &Global, verb: Verb) -> Result<End> {
         }
     };
     outcome.map(End::Outcome)
-}
-
-fn key_verb(desk: &Desk<'_>, global: &Global, verb: KeyVerb) -> Result<End> {
-    let shelf = |place: &Place| Shelf::open(desk, &flags(place), || global.config(desk));
-    let config = |place: &Place| if elsewhere(place) { Ok(None) } else { global.config_if_any(desk) };
-    let outcome = match verb {
-        KeyVerb::Fingerprint { reference, installation, app } => {
-            let config = global.config_if_any(desk)?;
-            key::fingerprint(desk, config, reference.as_deref(), installation.as_deref(), app.as_deref())
-        }
-        KeyVerb::Lint { reference, app } => {
-            key::lint(desk, global.config_if_any(desk)?, reference.as_deref(), app.as_deref())
-        }
-        KeyVerb::Status { place } => key::status(desk, &shelf(&place)?),
-        KeyVerb::Needed { bundle, all, place } => key::needed(desk, &shelf(&place)?, (!all).then_some(bundle.as_str())),
-        KeyVerb::History { place } => key::history(&shelf(&place)?),
-        KeyVerb::Escrow { repair } => key::escrow(desk, global.config(desk)?, repair),
-        KeyVerb::Verify { which } => {
-            key::verify(desk, &shelf(&which.place)?, config(&which.place)?, &copy_request(&which))
-        }
-        KeyVerb::Fetch { which, output } => {
-            let config = config(&which.place)?;
-            let mut out = print::Pipe::new();
-            let shelf = shelf(&which.place)?;
-            key::fetch(desk, &shelf, config.as_ref(), &copy_request(&which), &output, &mut out)
-        }
-        KeyVerb::Exec { which, command } => {
-            let config = config(&which.place)?;
-            let shelf = shelf(&which.place)?;
-            return key::exec(desk, &shelf, config.as_ref(), &copy_request(&which), command).map(End::Become);
-        }
-        KeyVerb::Doctor { unseal } => key::doctor(desk, global.config(desk)?, &unseal.identity),
-        KeyVerb::Rotate(a) => {
-            let request = key::RotateRequest {
-                new: a.new,
-                reason: a.reason,
-                dry_run: a.dry_run,
-                resume: a.resume,
-                yes: a.yes,
-                hooks: !a.no_hooks,
-            };
-            key::rotate(desk, global.config(desk)?, &request)
-        }
-        KeyVerb::Retire { key, reason } => key::retire(desk, global.config(desk)?, &key, reason.as_deref()),
-    };
-    outcome.map(End::Outcome)
-}
-
-fn copy_request(which: &WhichKey) -> key::CopyRequest<'_> {
-    key::CopyRequest { key: which.key.as_deref(), identity: &which.unseal.identity }
 }
 
 fn restore_verb(desk: &Desk<'_>, global: &Global, a: args::Restore) -> Result<Outcome> {
