@@ -155,7 +155,7 @@ pub trait NewFile: Write + Send {
 /// A storage to restore into. Paths are those of [`Entry::path`]; no call follows a symbolic link below the root.
 ///
 /// The order is: [`Target::folder`] for every folder, [`Target::create`] and [`NewFile::close`] for files and [`Target::link`] for
-/// links (both under temporary names), [`Target::sync`], [`Target::publish`] for each, [`Target::finish_folder`] deepest first,
+/// links (both under temporary names), [`Target::sync`], [`Target::publish`] for each, [`Target::dress`] for folders, deepest first,
 /// [`Target::sync`]. Killed in between, the same restore run again goes on: what stands already right is not written again.
 pub trait Target: Send + Sync {
     /// Its URL without secrets, for messages.

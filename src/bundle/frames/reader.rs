@@ -68,7 +68,7 @@ impl<R: Read> FrameReader<R> {
         &self.input
     }
 
-    /// Where the next byte of content stands, as a writer's [`FrameWriter::position`] tells it; at the end of a frame maybe as the
+    /// Where the next byte of content stands, as a writer's `FrameWriter::position` tells it; at the end of a frame maybe as the
     /// end of that and not as the beginning of the next.
     ///
     /// Right for an input that was read from its beginning, or after [`FrameReader::enter`].
@@ -174,7 +174,7 @@ impl<R: Read> Read for FrameReader<R> {
 }
 
 impl<R: Read + Seek> FrameReader<R> {
-    /// Goes to a place that a writer's [`FrameWriter::position`] told.
+    /// Goes to a place that a writer's `FrameWriter::position` told.
     pub fn enter(&mut self, to: Position) -> io::Result<()> {
         self.input.seek(SeekFrom::Start(to.frame))?;
         (self.ready, self.ended, self.content, self.any) = (0..0, false, None, false);
