@@ -132,7 +132,7 @@ impl<R: Read> Archive<R> {
         self.input.input.buffer().len()
     }
 
-    /// The data of a [`Block::Table`]: what it answers must be read to its end before the next block.
+    /// The data of a [`Block::Table`]; [`Archive::skip_chunks`] passes what was not read of it.
     pub(crate) fn data(&mut self) -> Result<Box<dyn std::io::BufRead + '_>> {
         let what = self.input.what.clone();
         let chunks = Chunks { input: &mut self.input, left: 0, ended: false };
