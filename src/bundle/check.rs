@@ -91,6 +91,9 @@ pub(super) fn objects(
     failed.sort_by_key(|(number, error)| (error.kind() == Kind::Damaged, *number));
     let mut failed = failed.into_iter();
     let Some((_, first)) = failed.next() else { return Ok(total.into_inner()) };
+    if first.kind() != Kind::Damaged {
+        return Err(first);
+    }
     let others: Vec<_> = failed.filter_map(|(number, _)| objects.get(number)).map(|(name, _)| name.as_str()).collect();
     if others.is_empty() {
         return Err(first);

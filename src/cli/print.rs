@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::args::Global;
-use super::terminal::narrate;
+use super::terminal::{harmless, narrate};
 use crate::commands::{Outcome, Problem};
 use crate::ground::Error;
 
@@ -48,7 +48,7 @@ pub(super) fn outcome(global: &Global, outcome: &Outcome) -> ExitCode {
         data(&format!("{:#}\n", outcome.json));
     } else if !global.quiet {
         for line in &outcome.text {
-            data(&format!("{line}\n"));
+            data(&format!("{}\n", harmless(line)));
         }
         for problem in &outcome.problems {
             narrate(&format!("warning: {}", problem.message));

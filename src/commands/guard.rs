@@ -68,6 +68,10 @@ pub fn run(desk: &Desk<'_>, config: Config, request: Request) -> Result<Permit> 
     if cut {
         desk.ask.say(&format!("guard: only {} credentials were tried in time", tried(&proved)));
     }
+    if cut && tried(&proved) == 0 {
+        return Err(Error::wrong_key("no credential could be tried in the time that --max-time gives")
+            .hint("Give more time; a key that was not tried starts nothing."));
+    }
     judge(desk, &proved, &request)?;
     Ok(Permit { command: request.command, variable: host.config.profile.key_variable, key })
 }

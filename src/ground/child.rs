@@ -2,14 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write as _};
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Error, Result};
 
 /// How much of what a child said is kept for the message.
 const TAIL: usize = 4096;
+/// How much of its output is kept.
+const OUTPUT: usize = 1 << 20;
+/// How long a child's pipes are listened to after its end.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// What children get of our environment.
 #[derive(Debug, Clone, Default)]
@@ -43,59 +48,73 @@ pub fn run(argv: &[String], environment: &Environment, input: &[u8], limit: Dura
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|e| Error::failed(format!("cannot start {program}")).because(e))?;
-    let mut stdin = child.stdin.take();
-    let mut stdout = child.stdout.take();
-    let mut stderr = child.stderr.take();
-    std::thread::scope(|scope| {
-        scope.spawn(move || {
-            // A child that does not read its input is no failure of ours.
-            if let Some(pipe) = stdin.as_mut() {
-                let _ = pipe.write_all(input);
+    let (out, err) = (Kept::default(), Kept::default());
+    let input = zeroize::Zeroizing::new(input.to_vec());
+    if let Some(mut pipe) = child.stdin.take() {
+        // A child that does not read its input is no failure of ours.
+        std::thread::spawn(move || drop(pipe.write_all(&input)));
+    }
+    let listeners = [
+        child.stdout.take().map(|pipe| out.listen(pipe, |kept| kept.truncate(OUTPUT))),
+        child.stderr.take().map(|pipe| {
+            err.listen(pipe, |kept| {
+                let excess = kept.len().saturating_sub(TAIL);
+                kept.drain(..excess);
+            })
+        }),
+    ];
+    let begun = Instant::now();
+    let status = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break status,
+            Ok(None) if begun.elapsed() > limit => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(Error::failed(format!("{program} did not end within {} s", limit.as_secs())));
             }
-        });
-        let out = scope.spawn(move || {
-            let mut bytes = Vec::new();
-            if let Some(pipe) = stdout.as_mut() {
-                let _ = pipe.take(1 << 20).read_to_end(&mut bytes);
-                let _ = std::io::copy(pipe, &mut std::io::sink());
-            }
-            bytes
-        });
-        let err = scope.spawn(move || {
-            let (mut tail, mut chunk) = (Vec::new(), [0; 4096]);
-            if let Some(pipe) = stderr.as_mut() {
-                while let Ok(n @ 1..) = pipe.read(&mut chunk) {
-                    tail.extend_from_slice(&chunk[..n]);
-                    let excess = tail.len().saturating_sub(TAIL);
-                    tail.drain(..excess);
-                }
-            }
-            tail
-        });
-        let begun = Instant::now();
-        let status = loop {
-            match child.try_wait() {
-                Ok(Some(status)) => break Ok(status),
-                Ok(None) if begun.elapsed() > limit => {
-                    let _ = child.kill();
-                    let _ = child.wait();
-                    break Err(Error::failed(format!("{program} did not end within {} s", limit.as_secs())));
-                }
-                Ok(None) => std::thread::sleep(Duration::from_millis(10)),
-                Err(e) => break Err(Error::failed(format!("cannot wait for {program}")).because(e)),
-            }
-        };
-        let output = out.join().unwrap_or_default();
-        let said = err.join().unwrap_or_default();
-        let status = status?;
-        if status.success() {
-            return Ok(output);
+            Ok(None) => std::thread::sleep(Duration::from_millis(10)),
+            Err(e) => return Err(Error::failed(format!("cannot wait for {program}")).because(e)),
         }
-        let said = String::from_utf8_lossy(&said);
-        let said = said.trim();
-        let error = Error::failed(format!("{program} failed ({status})"));
-        Err(if said.is_empty() { error } else { error.because(said.to_owned()) })
-    })
+    };
+    // What it left running in the background may hold our pipes for ever: nobody waits for that.
+    let ended = Instant::now();
+    while listeners.iter().flatten().any(|listener| !listener.is_finished()) && ended.elapsed() < LINGER {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    if status.success() {
+        return Ok(out.bytes());
+    }
+    let said = err.bytes();
+    let said = String::from_utf8_lossy(&said);
+    let said = said.trim();
+    let error = Error::failed(format!("{program} failed ({status})"));
+    Err(if said.is_empty() { error } else { error.because(said.to_owned()) })
+}
+
+/// What a child said, collected beside its run.
+#[derive(Clone, Default)]
+struct Kept(Arc<Mutex<Vec<u8>>>);
+
+impl Kept {
+    fn listen(
+        &self,
+        mut pipe: impl Read + Send + 'static,
+        bound: impl Fn(&mut Vec<u8>) + Send + 'static,
+    ) -> std::thread::JoinHandle<()> {
+        let kept = Arc::clone(&self.0);
+        std::thread::spawn(move || {
+            let mut chunk = [0; 4096];
+            while let Ok(n @ 1..) = pipe.read(&mut chunk) {
+                let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                kept.extend_from_slice(&chunk[..n]);
+                bound(&mut kept);
+            }
+        })
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 #[cfg(test)]

@@ -224,9 +224,22 @@ pub fn write_file(path: &Path, bytes: &[u8], mode: u32, existing: Existing) -> R
     new.commit(existing)
 }
 
+/// Opens a regular file for reading, and waits for nobody: a pipe, a device or a folder is an error.
+///
+/// Without `follow` a symbolic link is one too.
+pub fn open_regular(path: &Path, follow: bool) -> std::io::Result<File> {
+    use rustix::fs::OFlags;
+    let mut flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    if !follow {
+        flags |= OFlags::NOFOLLOW;
+    }
+    let file = File::from(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?);
+    if file.metadata()?.is_file() { Ok(file) } else { Err(std::io::Error::other("it is not a regular file")) }
+}
+
 /// Reads a whole file of at most `limit` bytes.
 pub fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>> {
-    let file = File::open(path).map_err(|e| Error::io("read", path, e))?;
+    let file = open_regular(path, true).map_err(|e| Error::io("read", path, e))?;
     read_open_file(&file, path, limit)
 }
 

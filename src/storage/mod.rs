@@ -197,6 +197,13 @@ pub trait Target: Send + Sync {
     /// Removes a file or a link, or a folder with nothing in it; nothing there, or a folder in use, is no error.
     fn discard(&self, path: &[u8]) -> Result<()>;
 
+    /// Begins to keep what is replaced under `rollback`: what a finished restore kept there stays under another name, and what
+    /// one that was killed kept there is gone on with.
+    fn begin_keeping(&self, rollback: &str) -> Result<()>;
+
+    /// The restore is at its end: what is kept under `rollback` is of this one alone.
+    fn end_keeping(&self, rollback: &str) -> Result<()>;
+
     /// Puts back what was moved to `rollback`, newest last.
     fn roll_back(&self, rollback: &str) -> Result<()>;
 

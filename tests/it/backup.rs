@@ -340,3 +340,22 @@ fn a_file_escrow_keeps_the_key_too() {
     assert_eq!(world.json("backup", 0)["escrows"].as_array().map(Vec::len), Some(2));
     assert_eq!(world.files("keys-elsewhere").iter().filter(|f| !f.contains("/.")).count(), 3);
 }
+
+#[test]
+fn a_wrapped_key_that_somebody_changed_in_custody_gets_into_no_bundle() {
+    let (world, first) = World::backed_up();
+    let custody = world.files("archive/custody").into_iter().find(|f| f.ends_with("identity.age")).expect("wrapped");
+    let signed = std::fs::read(world.bundle(&first).join("identity.age")).expect("read");
+    let path = world.path("archive/custody").join(custody);
+    std::fs::write(&path, b"age-encryption.org/v1\n-> X25519 somebody else's").expect("written");
+    for changed in [true, false] {
+        if !changed {
+            std::fs::remove_file(&path).expect("removed");
+        }
+        let json = world.json("backup", 3);
+        assert!(codes(&json).contains(&"custody-changed".to_owned()), "{json}");
+        let bundle = world.bundle(&crate::world::text(&json["bundle"]));
+        assert_eq!(std::fs::read(bundle.join("identity.age")).expect("read"), signed);
+        world.run(&format!("verify latest -i {IDENTITY}"), 0);
+    }
+}

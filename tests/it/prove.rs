@@ -198,3 +198,37 @@ fn quiet_says_nothing_when_all_is_well_and_one_line_when_not() {
     let ran = world.run(&format!("prove app/database.sqlite {DOTENV} -q"), 12);
     assert_eq!((ran.stdout.lines().count(), ran.stderr.lines().count()), (0, 1), "{}", ran.stderr);
 }
+
+#[test]
+fn a_dump_whose_rows_are_changed_by_what_stands_beside_them_is_not_proved() {
+    let world = World::new();
+    let table = "CREATE TABLE repositories (id TEXT PRIMARY KEY, auth_credentials TEXT NOT NULL);";
+    let value = crate::app::encrypt(KEY, "{}");
+    let row = |schema: &str| format!("INSERT INTO {schema}repositories VALUES ('a', '{value}');");
+    let cases = [
+        (format!("{table}\n{}\nWITH t AS (SELECT 1) UPDATE repositories SET auth_credentials = 'x';", row("")), 2),
+        (
+            format!(
+                "{table}\nCREATE TRIGGER t AFTER INSERT ON repositories BEGIN UPDATE repositories SET auth_credentials = 'x'; END;\n{}",
+                row("")
+            ),
+            2,
+        ),
+        (format!("{table}\nCREATE TEMP TABLE other (a);\n{}", row("temp.")), 3),
+        (format!("{table}\n{}", row("main.")), 0),
+    ];
+    for (text, code) in cases {
+        std::fs::write(world.path("dump.sql"), &text).expect("written");
+        world.run("prove dump.sql --key dotenv:app/.env#ENCRYPTION_KEY", code);
+    }
+}
+
+#[test]
+fn names_in_a_dump_command_no_terminal() {
+    let world = World::new();
+    world.app.execute("CREATE TABLE \"\u{1b}]0;x\u{7}t\" (a TEXT)");
+    let value = crate::app::encrypt(KEY, "{}");
+    world.app.execute(&format!("INSERT INTO \"\u{1b}]0;x\u{7}t\" VALUES ('{value}'), ('{value}')"));
+    let ran = world.call("prove sqlite:app/database.sqlite --key dotenv:app/.env#ENCRYPTION_KEY").run();
+    ran.says("looks encrypted").keeps_quiet_about("\u{1b}");
+}

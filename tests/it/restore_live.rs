@@ -335,3 +335,23 @@ fn an_older_bundle_is_restored_over_a_newer_state() {
     world.run(&format!("restore latest --yes -i {IDENTITY}"), 0);
     assert_eq!(rows(&world), all() + 1);
 }
+
+#[test]
+fn the_same_bundle_restored_twice_keeps_what_it_replaced_each_time() {
+    let (world, id) = World::backed_up();
+    let file = crate::app::OBJECTS[0];
+    let name = crate::app::object(file.0, file.1, file.2);
+    let line = format!("restore --yes --only storage -i {IDENTITY}");
+    for week in ["week 1", "week 2"] {
+        world.app.store(&name, week.as_bytes());
+        world.run(&line, 0);
+    }
+    assert_eq!(world.app.stored(&format!(".strongroom/rollback-{id}.1/{name}")), b"week 1");
+    assert_eq!(world.app.stored(&format!(".strongroom/rollback-{id}/{name}")), b"week 2");
+    // One that fails puts back what stood there, and not what stood there long ago.
+    world.app.store(&name, b"week 3");
+    world.configure("start = [\"/bin/false\"]");
+    world.run(&line, 1).says("putting everything back");
+    assert_eq!(world.app.stored(&name), b"week 3");
+    assert_eq!(world.app.stored(&format!(".strongroom/rollback-{id}.2/{name}")), b"week 2");
+}

@@ -55,6 +55,9 @@ pub fn run(
     let lines = |action, visit: &mut dyn FnMut(FileLine) -> Result<()>| {
         plan.todo.each(action, false, &mut |_, line| line.map_or(Ok(()), &mut *visit))
     };
+    if let Some(rollback) = rollback {
+        target.begin_keeping(rollback)?;
+    }
     lines(Action::Folder, &mut |line| target.folder(&line.path, rollback))?;
     let report = write_parts(opened, key, target, &plan.todo, options, progress)?;
     lines(Action::Link, &mut |line| target.link(&line.path, &look(&line), options.owner))?;
@@ -74,6 +77,9 @@ pub fn run(
     failpoint::pass("before the last sync of restored files");
     target.sync()?;
     failpoint::pass("after the last sync of restored files");
+    if let Some(rollback) = rollback {
+        target.end_keeping(rollback)?;
+    }
     Ok(report)
 }
 

@@ -9,6 +9,7 @@ use std::io::Write as _;
 
 use super::deposits::{self, Depositor, Origin};
 use super::host::{Host, NamedKey};
+use super::shelf::Shelf;
 use super::{Desk, Outcome, Problem};
 use crate::appkey::proof::{Counts, Memory, Verdict};
 use crate::archive::state::State;
@@ -16,7 +17,7 @@ use crate::bundle::store::{Store, StoreOptions, StoreReport};
 use crate::bundle::{Draft, Header, Member, StorageSummary};
 use crate::config::Config;
 use crate::custody;
-use crate::ground::names::{BundleId, Sha256Hex};
+use crate::ground::names::{BundleId, SealingId, Sha256Hex};
 use crate::ground::{Error, Kind, Result, clock, failpoint};
 use crate::ledger::{BundleEvent, Event, Ledger};
 use crate::signer::Signer;
@@ -144,7 +145,9 @@ pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Ou
     if let Some(key) = key.as_ref().filter(|_| host.config.key_in_bundle && only.key()) {
         draft.put(Member::Key, &deposits::record_lines(host, key)?)?;
     }
-    if let Some(wrapped) = custody::wrapped(shelf.archive.as_ref(), host.config.recipient.id())? {
+    let (wrapped, changed) = wrapped_identity(&shelf, &ledger, host.config.recipient.id())?;
+    problems.extend(changed);
+    if let Some(wrapped) = wrapped {
         draft.put_raw(Member::Identity, &wrapped)?;
     }
     draft.put(Member::Config, host.config.text.as_bytes())?;
@@ -217,6 +220,31 @@ fn commit(ledger: &mut Ledger<'_>, signer: &Signer, header: &Header, sums: Sha25
     let seq = ledger.append(signer, Event::Bundle(event), clock::now())?;
     failpoint::pass("after the ledger entry");
     Ok(seq)
+}
+
+/// The wrapped sealing key for the bundle: as the newest signed bundle has it, where there is one.
+///
+/// The copy in custody is not signed, and signing it would vouch for whatever somebody put there.
+fn wrapped_identity(
+    shelf: &Shelf,
+    ledger: &Ledger<'_>,
+    sealing: &SealingId,
+) -> Result<(Option<Vec<u8>>, Option<Problem>)> {
+    let found = custody::wrapped(shelf.archive.as_ref(), sealing);
+    let newest = ledger.bundles().rev().find(|bundle| bundle.sealing == *sealing);
+    let signed = newest
+        .and_then(|bundle| shelf.bundle_by_id(&bundle.bundle, &bundle.sums).ok())
+        .and_then(|opened| opened.wrapped_identity().ok().flatten());
+    let Some(signed) = signed else { return Ok((found?, None)) };
+    if matches!(&found, Ok(Some(found)) if *found == signed) {
+        return Ok((Some(signed), None));
+    }
+    let problem = Problem::new(
+        "custody-changed",
+        format!("custody/{sealing}/identity.age is not the one that the last bundle holds, or is gone"),
+        "The bundle got the copy from the last one. Find out who can write to the archive, and put that copy back into custody.",
+    );
+    Ok((Some(signed), Some(problem)))
 }
 
 /// What somebody took from the end of the ledger since this host last looked; a backup is made all the same.

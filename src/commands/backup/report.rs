@@ -93,7 +93,7 @@ pub(super) fn outcome(facts: Facts<'_>) -> Outcome {
         ));
     }
     if let Some(fingerprint) = header.keys.first() {
-        let kept = if escrows.is_empty() { "in the bundle only".to_owned() } else { escrows.join(", ") };
+        let kept = if escrows.is_empty() { "the bundle only".to_owned() } else { escrows.join(", ") };
         text.push(format!("  key {}: escrowed in {kept}", fingerprint.short()));
     }
     let line = match verdict {

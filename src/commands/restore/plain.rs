@@ -70,6 +70,13 @@ pub(super) fn run(
     if request.dry_run {
         return Outcome::done(&plan, plan.lines());
     }
+    if storage_folder.is_symlink() {
+        return Err(Error::refused(format!(
+            "{} is a symbolic link that this restore did not make",
+            storage_folder.display()
+        ))
+        .hint("Name an empty folder, or one that does not exist yet."));
+    }
     source.authenticate(desk, request)?;
     durable::create_folders(folder, 0o700)?;
     sweep(folder)?;

@@ -39,7 +39,12 @@ pub(super) struct Outline {
 
 /// Reads a whole dump.
 pub(super) fn scan<R: BufRead>(input: R, what: &str, listener: &mut dyn Listener) -> Result<Outline> {
-    let mut script = Script { tokens: Tokens::new(input, what), outline: Outline::default(), in_transaction: false };
+    let mut script = Script {
+        tokens: Tokens::new(input, what),
+        outline: Outline::default(),
+        in_transaction: false,
+        triggers: false,
+    };
     while script.statement(listener)? {}
     if script.in_transaction {
         return Err(script.tokens.truncated().hint("It begins a transaction that it does not end."));
@@ -51,6 +56,8 @@ struct Script<R> {
     tokens: Tokens<R>,
     outline: Outline,
     in_transaction: bool,
+    /// A trigger that names a table which matters was made: rows written from here on may not be what they say.
+    triggers: bool,
 }
 
 impl<R: BufRead> Script<R> {
@@ -85,10 +92,10 @@ impl<R: BufRead> Script<R> {
                 }
                 "COPY" => return Err(foreign("PostgreSQL")),
                 "LOCK" | "UNLOCK" | "USE" => return Err(foreign("MySQL")),
-                "UPDATE" | "DELETE" | "ALTER" | "DROP" => self.change(listener, word)?,
+                "UPDATE" | "DELETE" | "ALTER" | "DROP" | "WITH" => self.change(listener, word)?,
                 "SET" | "SELECT" => self.setting()?,
                 "PRAGMA" | "ANALYZE" | "SAVEPOINT" | "RELEASE" | "VACUUM" | "REINDEX" => self.skip()?,
-                "ATTACH" | "DETACH" | "WITH" | "EXPLAIN" => {
+                "ATTACH" | "DETACH" | "EXPLAIN" => {
                     self.outline.ignored += 1;
                     self.skip()?;
                 }
@@ -143,15 +150,17 @@ impl<R: BufRead> Script<R> {
 
     fn create(&mut self, listener: &dyn Listener) -> Result<()> {
         let mut kind = self.token(false)?;
+        let mut temporary = false;
         while ["TEMP", "TEMPORARY", "UNIQUE", "VIRTUAL", "OR"].iter().any(|k| kind.is(k)) || kind.is("REPLACE") {
             if kind.is("VIRTUAL") {
                 self.token(false)?;
                 return self.pretender(listener, "a virtual table");
             }
+            temporary |= kind.is("TEMP") || kind.is("TEMPORARY");
             kind = self.token(false)?;
         }
         if kind.is("TRIGGER") {
-            return self.skip_trigger();
+            return self.skip_trigger(listener);
         }
         if kind.is("VIEW") {
             return self.pretender(listener, "a view");
@@ -160,6 +169,10 @@ impl<R: BufRead> Script<R> {
             return if kind == Token::Sign(b';') { Ok(()) } else { self.skip() };
         }
         let (table, after) = self.table_name()?;
+        if temporary && listener.matters(&table) {
+            return Err(Error::not_authentic(format!("{table} is a temporary table in this dump"))
+                .hint("It hides the application's own: what it shows is not what is stored."));
+        }
         if after != Token::Sign(b'(') {
             // CREATE TABLE … AS SELECT: its rows are computed, and nobody knows them here.
             if listener.matters(&table) {
@@ -189,10 +202,13 @@ impl<R: BufRead> Script<R> {
     }
 
     /// A trigger's body holds statements; it ends with `; END ;`, as `sqlite3_complete()` knows it.
-    fn skip_trigger(&mut self) -> Result<()> {
+    fn skip_trigger(&mut self, listener: &dyn Listener) -> Result<()> {
         let mut last = [false, false];
         loop {
             let token = self.token(false)?;
+            if let Token::Word(name) | Token::Quoted(name) = &token {
+                self.triggers |= listener.matters(name);
+            }
             let semicolon = token == Token::Sign(b';');
             if semicolon && last == [true, true] {
                 return Ok(());
@@ -211,8 +227,13 @@ impl<R: BufRead> Script<R> {
         }
         let mut after = self.token(true)?;
         if after == Token::Sign(b'.') {
+            let schema = self.named(name)?;
             name = self.token(true)?;
             after = self.token(true)?;
+            if !schema.eq_ignore_ascii_case("main") {
+                // A table of the same name elsewhere, such as a temporary one, is another table.
+                return Ok((format!("{schema}.{}", self.named(name)?), after));
+            }
         }
         Ok((self.named(name)?, after))
     }
@@ -273,6 +294,12 @@ impl<R: BufRead> Script<R> {
         } else {
             None
         };
+        if self.triggers {
+            return Err(Error::usage(format!(
+                "the dump makes triggers before it writes {table}, and they may change what was written"
+            ))
+            .hint("Import it into an empty database with `sqlite3`, and use that file."));
+        }
         if !after.is("VALUES") {
             if listener.matters(&table) {
                 return Err(self.tokens.damaged(&format!("rows of {table} come from a query and not from values")));

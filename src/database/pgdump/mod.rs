@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use self::archive::{Archive, Block, Entry, Head, Packing};
 use self::copy::Fields;
 use self::tables::{Name, Tables};
-use crate::ground::{Error, Kind, Result};
+use crate::ground::{Error, Kind, Result, durable};
 
 pub(crate) use self::archive::MAGIC;
 pub(crate) use self::beginning::Beginning;
@@ -130,7 +130,7 @@ fn directory(folder: &Path, what: &str, listener: &mut dyn Listener) -> Result<O
             return Err(Error::damaged(format!("{what}: it names a file outside its folder")));
         }
         let path = folder.join(name);
-        std::fs::File::open(&path).map_err(|e| match e.kind() {
+        durable::open_regular(&path, false).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => Error::damaged(format!("{what}: {name} is missing")),
             _ => Error::io("read", &path, e),
         })

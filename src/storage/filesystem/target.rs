@@ -173,6 +173,11 @@ impl NewFile for Restored {
     }
 }
 
+/// Stands while a restore is under way that keeps what it replaces under this name.
+fn running(rollback: &str) -> String {
+    format!("{rollback}.running")
+}
+
 impl Target for FilesystemTarget {
     fn describe(&self) -> String {
         format!("file:{}", self.shown.display())
@@ -342,11 +347,58 @@ impl Target for FilesystemTarget {
         }
     }
 
+    fn begin_keeping(&self, rollback: &str) -> Result<()> {
+        match mkdirat(&self.root, as_path(OWN_FOLDER), Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(e) => return Err(self.error("create the folder", OWN_FOLDER, e)),
+        }
+        let failed = |e| self.error("keep replaced files in", OWN_FOLDER, e);
+        let own = self.open_dir(OWN_FOLDER).map_err(failed)?;
+        let marker = running(rollback);
+        if rustix::fs::statat(&own, &marker, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+            return Ok(());
+        }
+        failpoint::pass("before an earlier rollback gets another name");
+        for n in 1_u32.. {
+            match renameat_with(&own, rollback, &own, format!("{rollback}.{n}"), RenameFlags::NOREPLACE) {
+                Ok(()) | Err(Errno::NOENT) => break,
+                Err(Errno::EXIST) => {}
+                Err(e) => return Err(failed(e)),
+            }
+        }
+        failpoint::pass("after an earlier rollback got another name");
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        openat(&own, &marker, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
+        rustix::fs::fsync(&own).map_err(failed)
+    }
+
+    fn end_keeping(&self, rollback: &str) -> Result<()> {
+        let failed = |e| self.error("keep replaced files in", OWN_FOLDER, e);
+        let own = match self.open_dir(OWN_FOLDER) {
+            Ok(own) => own,
+            Err(Errno::NOENT) => return Ok(()),
+            Err(e) => return Err(failed(e)),
+        };
+        failpoint::pass("before the marker of a rollback is removed");
+        match unlinkat(&own, running(rollback), AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(e) => return Err(failed(e)),
+        }
+        failpoint::pass("after the marker of a rollback was removed");
+        rustix::fs::fsync(&own).map_err(failed)?;
+        // Gone when nothing was replaced.
+        let _ = unlinkat(&self.root, as_path(OWN_FOLDER), AtFlags::REMOVEDIR);
+        Ok(())
+    }
+
     fn roll_back(&self, rollback: &str) -> Result<()> {
         let kept = [OWN_FOLDER, b"/", rollback.as_bytes()].concat();
         let folder = match self.open_dir(&kept) {
             Ok(folder) => folder,
-            Err(Errno::NOENT) => return self.sweep(),
+            Err(Errno::NOENT) => {
+                self.end_keeping(rollback)?;
+                return self.sweep();
+            }
             Err(e) => return Err(self.error("open the folder", &kept, e)),
         };
         let (mut files, mut folders) = (Vec::new(), Vec::new());
@@ -367,6 +419,7 @@ impl Target for FilesystemTarget {
         }
         let own = self.open_dir(OWN_FOLDER).map_err(|e| self.error("open the folder", OWN_FOLDER, e))?;
         let _ = unlinkat(&own, rollback, AtFlags::REMOVEDIR);
+        self.end_keeping(rollback)?;
         if Dir::read_from(&own)
             .is_ok_and(|mut dir| !dir.any(|e| e.is_ok_and(|e| !e.file_name().to_bytes().starts_with(b"."))))
         {
