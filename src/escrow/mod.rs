@@ -18,11 +18,13 @@ mod archive;
 mod conformance;
 mod file;
 mod record;
+pub mod secrets_manager;
 mod tree;
 
 pub use archive::ArchiveEscrow;
 pub use file::FileEscrow;
 pub use record::{Prepared, PublicRecord, Record, from_lines, open_record, prepare, seal_record, to_lines};
+pub use secrets_manager::SecretsManager;
 
 use crate::ground::names::{AppName, Fingerprint, SealingId, Sha256Hex};
 use crate::ground::{Error, Result};

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::record::{PUBLIC_LIMIT, SEALED_LIMIT, replaced};
+use super::record::{PUBLIC_LIMIT, SEALED_LIMIT, check_whole, replaced};
 use super::{Deposit, Escrow, PublicRecord};
 use crate::ground::names::{AppName, Fingerprint, ObjectName, SealingId, Sha256Hex};
 use crate::ground::{Error, Kind, Result, failpoint};
@@ -108,17 +108,6 @@ fn settle<P: Place + ?Sized>(place: &P, name: &ObjectName, bytes: &[u8]) -> Resu
     }
 }
 
-/// Refuses to store what nobody would accept afterwards.
-fn check(sealed: &[u8], public: &PublicRecord, minisig: &[u8], trusted: &Trusted) -> Result<Vec<u8>> {
-    if sealed.len() as u64 > SEALED_LIMIT || public.sha256 != Sha256Hex::of(sealed) {
-        return Err(Error::failed("the public record is not about the sealed bytes that it came with"));
-    }
-    let bytes = public.to_bytes()?;
-    let stand = (&public.app, &public.fingerprint, &public.sealing);
-    PublicRecord::verify(&bytes, minisig, stand, trusted, "the escrow record to be stored")?;
-    Ok(bytes)
-}
-
 impl<P: Place> Escrow for P {
     fn describe(&self) -> String {
         Place::describe(self)
@@ -159,7 +148,7 @@ impl<P: Place> Escrow for P {
     }
 
     fn deposit(&self, sealed: &[u8], public: &PublicRecord, minisig: &[u8], trusted: &Trusted) -> Result<Deposit> {
-        let json = check(sealed, public, minisig, trusted)?;
+        let json = check_whole(sealed, public, minisig, trusted)?;
         let names = Names::of(&public.app, &public.fingerprint, &public.sealing)?;
         let complete = || self.has(&public.app, &public.fingerprint, &public.sealing, trusted);
         let _held = self.hold(&names.lock)?;
@@ -205,7 +194,7 @@ impl<P: Place> Escrow for P {
     }
 
     fn repair(&self, sealed: &[u8], public: &PublicRecord, minisig: &[u8], trusted: &Trusted) -> Result<()> {
-        let json = check(sealed, public, minisig, trusted)?;
+        let json = check_whole(sealed, public, minisig, trusted)?;
         let names = Names::of(&public.app, &public.fingerprint, &public.sealing)?;
         let _held = self.hold(&names.lock)?;
         self.remove(&names.json)?;

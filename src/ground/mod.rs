@@ -11,6 +11,7 @@ pub mod interrupt;
 pub mod json;
 pub mod names;
 pub mod progress;
+pub mod runtime;
 pub mod scratch;
 
 pub use error::{Context, Error, Kind, Result};

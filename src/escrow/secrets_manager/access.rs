@@ -1,0 +1,183 @@
+//! How the service is reached: region, endpoint, credentials, time limits.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use aws_config::{BehaviorVersion, Region};
+use aws_sdk_secretsmanager::Client;
+use aws_sdk_secretsmanager::config::interceptors::BeforeTransmitInterceptorContextRef;
+use aws_sdk_secretsmanager::config::retry::RetryConfig;
+use aws_sdk_secretsmanager::config::timeout::TimeoutConfig;
+use aws_sdk_secretsmanager::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_secretsmanager::error::BoxError;
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_http_client::{Builder, Connector};
+
+use crate::ground::{Error, Result, runtime};
+
+/// How often a call is tried in all.
+const ATTEMPTS: u32 = 4;
+/// How long one try may take, and how long all of them.
+const PATIENCE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(30));
+/// How long a connection may take to be made.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// Where the service is and as whom it is asked; what is left out comes from the environment and the AWS profile.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Access {
+    /// The region, such as `eu-west-1`.
+    pub region: Option<String>,
+    /// Another address than the region's own.
+    pub endpoint: Option<String>,
+    /// The profile in the AWS configuration files.
+    pub profile: Option<String>,
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AWS Secrets Manager")?;
+        if let Some(region) = &self.region {
+            write!(f, " in {region}")?;
+        }
+        if let Some(endpoint) = &self.endpoint {
+            write!(f, " at {endpoint}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A client that is made when it is first asked for.
+pub(super) struct Service {
+    pub(super) access: Access,
+    client: OnceLock<Client>,
+}
+
+impl Service {
+    pub(super) fn new(access: Access) -> Self {
+        Self { access, client: OnceLock::new() }
+    }
+
+    pub(super) fn client(&self) -> Result<&Client> {
+        if let Some(client) = self.client.get() {
+            return Ok(client);
+        }
+        let client = runtime::wait(connect(&self.access))?;
+        Ok(self.client.get_or_init(|| client))
+    }
+}
+
+async fn connect(access: &Access) -> Result<Client> {
+    let http = Builder::new().build_with_connector_fn(|settings, components| {
+        let mut connector = Connector::builder().proxy_config(ProxyConfig::from_env());
+        connector.set_connector_settings(settings.cloned());
+        connector.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
+        connector.tls_provider(Provider::Rustls(CryptoMode::Ring)).build()
+    });
+    let (attempt, whole) = PATIENCE;
+    let mut loader = aws_config::defaults(BehaviorVersion::latest())
+        .http_client(http)
+        .retry_config(
+            RetryConfig::standard()
+                .with_max_attempts(ATTEMPTS)
+                .with_initial_backoff(Duration::from_millis(300))
+                .with_max_backoff(Duration::from_secs(5)),
+        )
+        .timeout_config(
+            TimeoutConfig::builder()
+                .connect_timeout(CONNECT)
+                .operation_attempt_timeout(attempt)
+                .operation_timeout(whole)
+                .build(),
+        );
+    if let Some(region) = &access.region {
+        loader = loader.region(Region::new(region.clone()));
+    }
+    if let Some(endpoint) = &access.endpoint {
+        loader = loader.endpoint_url(endpoint);
+    }
+    if let Some(profile) = &access.profile {
+        loader = loader.profile_name(profile);
+    }
+    let shared = loader.load().await;
+    if shared.region().is_none() {
+        return Err(Error::usage("no region of AWS is named")
+            .hint("Set region in the [[escrow]], AWS_REGION, or region in the AWS profile."));
+    }
+    let config = aws_sdk_secretsmanager::config::Builder::from(&shared).interceptor(NoPlainHttp).build();
+    Ok(Client::from_conf(config))
+}
+
+/// Lets nothing out over `http` that leaves this machine, wherever the endpoint was named.
+#[derive(Debug)]
+struct NoPlainHttp;
+
+impl Intercept for NoPlainHttp {
+    fn name(&self) -> &'static str {
+        "NoPlainHttp"
+    }
+
+    fn read_before_transmit(
+        &self,
+        context: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> std::result::Result<(), BoxError> {
+        check_endpoint(context.request().uri()).map_err(Into::into)
+    }
+}
+
+/// `https`, or `http` to this machine.
+pub fn check_endpoint(url: &str) -> Result<()> {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = match authority.strip_prefix('[') {
+        Some(v6) => v6.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    let here = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    match scheme {
+        _ if authority.contains('@') => Err(Error::usage("the endpoint of AWS holds a user or a password")
+            .hint("Credentials come from the AWS environment or profile.")),
+        "https" if !host.is_empty() => Ok(()),
+        "http" if here => Ok(()),
+        "http" => {
+            Err(Error::usage(format!("the endpoint http://{authority} is not encrypted and not on this machine"))
+                .hint("Use https."))
+        }
+        _ => Err(Error::usage("the endpoint of AWS is no https URL").hint("Write it like https://HOST[:PORT].")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn http_is_for_this_machine_only() {
+        for fine in [
+            "https://vpce-1.example",
+            "http://127.0.0.1:5000",
+            "http://localhost/x",
+            "http://[::1]:1",
+            "https://[fe80::1]/",
+        ] {
+            check_endpoint(fine).expect(fine);
+        }
+        for wrong in [
+            "http://169.254.1.1",
+            "http://aws.example:80",
+            "http://localhost.example",
+            "ftp://localhost",
+            "https://",
+            "localhost",
+            "http://localhost@aws.example",
+            "https://user:hunter2@aws.example",
+        ] {
+            let error = check_endpoint(wrong).expect_err(wrong);
+            assert!(!error.chain().contains("hunter2"), "{}", error.chain());
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! AWS Secrets Manager as an escrow: one secret a deposit, its record and signature in the secret's tags.
+//!
+//! Secret and tags are created by one call, so there is never half a deposit, and the id of the secret's version is the
+//! SHA-256 of the sealed bytes, so whoever reads tags sees whether these bytes are still the current ones without the right to read them.
+
+mod access;
+mod fault;
+mod secret;
+mod tags;
+
+use aws_sdk_secretsmanager::operation::describe_secret::DescribeSecretOutput;
+use aws_sdk_secretsmanager::primitives::Blob;
+use aws_sdk_secretsmanager::types::{Filter, FilterNameStringType, Tag};
+
+use access::Service;
+pub use access::{Access, check_endpoint};
+use fault::{Call, Fault};
+pub use secret::read as read_secret;
+
+use super::record::{check_whole, replaced};
+use super::{Deposit, Escrow, PublicRecord};
+use crate::ground::names::{AppName, Fingerprint, SealingId};
+use crate::ground::{Error, Result, failpoint, runtime};
+use crate::signer::Trusted;
+
+/// The version of a secret that is read.
+const CURRENT: &str = "AWSCURRENT";
+
+/// Keeps sealed keys as `<prefix>/<app>/<fingerprint>/<sealing id>`.
+pub struct SecretsManager {
+    service: Service,
+    prefix: String,
+    kms_key: Option<String>,
+}
+
+impl SecretsManager {
+    /// The escrow below a prefix; nothing is connected before it is used.
+    pub fn new(access: Access, prefix: &str, kms_key: Option<String>) -> Self {
+        Self { service: Service::new(access), prefix: prefix.to_owned(), kms_key }
+    }
+
+    fn access(&self) -> &Access {
+        &self.service.access
+    }
+
+    fn name(&self, app: &AppName, fingerprint: &Fingerprint, sealing: &SealingId) -> String {
+        format!("{}/{app}/{fingerprint}/{sealing}", self.prefix)
+    }
+
+    fn call<'a>(&'a self, action: &'static str, secret: &'a str) -> Call<'a> {
+        Call { access: self.access(), action, secret }
+    }
+
+    fn look(&self, name: &str) -> Result<Option<DescribeSecretOutput>> {
+        let call = self.call("DescribeSecret", name);
+        let client = self.service.client()?;
+        runtime::wait(async {
+            match client.describe_secret().secret_id(name).send().await {
+                Ok(found) if found.deleted_date().is_some() => Err(call.error(Fault::Deleted)),
+                Ok(found) => Ok(Some(found)),
+                Err(error) => match call.fault(&error) {
+                    Fault::Missing => Ok(None),
+                    fault => Err(call.error(fault)),
+                },
+            }
+        })
+    }
+
+    /// `false` when the name was taken.
+    fn create(&self, name: &str, sealed: &[u8], public: &PublicRecord, tags: Vec<Tag>) -> Result<bool> {
+        let call = self.call("CreateSecret", name);
+        let request = self
+            .service
+            .client()?
+            .create_secret()
+            .name(name)
+            .client_request_token(public.sha256.as_str())
+            .secret_binary(Blob::new(sealed))
+            .set_kms_key_id(self.kms_key.clone())
+            .set_tags(Some(tags));
+        failpoint::pass("before a secret is created");
+        let created = runtime::wait(async {
+            match request.send().await {
+                Ok(_) => Ok(true),
+                Err(error) => match call.fault(&error) {
+                    Fault::Taken => Ok(false),
+                    fault => Err(call.error(fault)),
+                },
+            }
+        });
+        failpoint::pass("after a secret is created");
+        created
+    }
+}
+
+impl Escrow for SecretsManager {
+    fn describe(&self) -> String {
+        format!("{} below {}/", self.access(), self.prefix)
+    }
+
+    fn has(
+        &self,
+        app: &AppName,
+        fingerprint: &Fingerprint,
+        sealing: &SealingId,
+        trusted: &Trusted,
+    ) -> Result<Option<PublicRecord>> {
+        let name = self.name(app, fingerprint, sealing);
+        let Some(found) = self.look(&name)? else { return Ok(None) };
+        let what = format!("the secret {name} in {}", self.access());
+        let Some((record, minisig)) = tags::read(found.tags()) else {
+            return Err(Error::not_authentic(format!("{what} has no signed record in its tags")).hint(
+                "Nothing of ours leaves a secret without one: find out who put it there, or who changed its tags. `strongroom key escrow --repair` replaces it.",
+            ));
+        };
+        let record = PublicRecord::verify(&record, &minisig, (app, fingerprint, sealing), trusted, &what)?;
+        let versions = found.version_ids_to_stages();
+        let current = versions.into_iter().flatten().find(|(_, stages)| stages.iter().any(|s| s == CURRENT));
+        match current {
+            Some((version, _)) if version == record.sha256.as_str() => Ok(Some(record)),
+            Some(_) => Err(replaced(&self.describe(), fingerprint)),
+            None => Err(Error::damaged(format!("{what} has no current version, and its record is still there"))
+                .hint("`strongroom key escrow --repair` stores the key anew.")),
+        }
+    }
+
+    fn deposit(&self, sealed: &[u8], public: &PublicRecord, minisig: &[u8], trusted: &Trusted) -> Result<Deposit> {
+        let json = check_whole(sealed, public, minisig, trusted)?;
+        let complete = || self.has(&public.app, &public.fingerprint, &public.sealing, trusted);
+        if complete()?.is_some() {
+            return Ok(Deposit::Already);
+        }
+        let name = self.name(&public.app, &public.fingerprint, &public.sealing);
+        if self.create(&name, sealed, public, tags::write(&json, minisig)?)? {
+            return Ok(Deposit::Stored);
+        }
+        match complete()? {
+            Some(_) => Ok(Deposit::Already),
+            None => Err(Error::unreachable(format!(
+                "the secret {name} in {} is there and cannot be seen yet",
+                self.access()
+            ))
+            .hint("Another run may be creating it: run this again.")),
+        }
+    }
+
+    fn repair(&self, sealed: &[u8], public: &PublicRecord, minisig: &[u8], trusted: &Trusted) -> Result<()> {
+        let json = check_whole(sealed, public, minisig, trusted)?;
+        let tags = tags::write(&json, minisig)?;
+        let name = self.name(&public.app, &public.fingerprint, &public.sealing);
+        if self.look(&name)?.is_none() {
+            if self.create(&name, sealed, public, tags)? {
+                return Ok(());
+            }
+            return Err(self
+                .call("CreateSecret", &name)
+                .error(Fault::Taken)
+                .hint("Another run created it: run this again."));
+        }
+        let client = self.service.client()?;
+        let call = self.call("UntagResource", &name);
+        let keys = Some(tags::names().map(str::to_owned).collect());
+        failpoint::pass("before a secret's record is taken off");
+        runtime::wait(async {
+            let sent = client.untag_resource().secret_id(&name).set_tag_keys(keys).send().await;
+            sent.map_err(|e| call.error(call.fault(&e)))
+        })?;
+        failpoint::pass("before a secret's bytes are replaced");
+        let call = self.call("PutSecretValue", &name);
+        runtime::wait(async {
+            let token = public.sha256.as_str();
+            let put = client.put_secret_value().secret_id(&name).client_request_token(token);
+            let sent = put.secret_binary(Blob::new(sealed)).send().await;
+            sent.map_err(|e| call.error(call.fault(&e)))
+        })?;
+        failpoint::pass("before a secret's record comes back");
+        let call = self.call("TagResource", &name);
+        runtime::wait(async {
+            let sent = client.tag_resource().secret_id(&name).set_tags(Some(tags)).send().await;
+            sent.map(drop).map_err(|e| call.error(call.fault(&e)))
+        })
+    }
+
+    fn fetch(&self, app: &AppName, fingerprint: &Fingerprint, sealing: &SealingId) -> Result<Vec<u8>> {
+        let name = self.name(app, fingerprint, sealing);
+        let call = self.call("GetSecretValue", &name);
+        let client = self.service.client()?;
+        let answer = runtime::wait(async {
+            let sent = client.get_secret_value().secret_id(&name).version_stage(CURRENT).send().await;
+            sent.map_err(|e| call.error(call.fault(&e)))
+        })?;
+        let bytes = answer.secret_binary.map(Blob::into_inner);
+        bytes.ok_or_else(|| {
+            Error::damaged(format!("the secret {name} in {} holds a text and no sealed bytes", self.access()))
+        })
+    }
+
+    fn list(&self, app: &AppName) -> Result<Vec<(Fingerprint, SealingId)>> {
+        let below = format!("{}/{app}/", self.prefix);
+        let call = self.call("ListSecrets", &below);
+        let client = self.service.client()?;
+        let named = Filter::builder().key(FilterNameStringType::Name).values(&below).build();
+        // What is scheduled for deletion can still be brought back, and whoever looks for it should be told.
+        let pages = client.list_secrets().filters(named).include_planned_deletion(true).max_results(100);
+        let mut pages = pages.into_paginator().send();
+        let mut found = Vec::new();
+        runtime::wait(async {
+            while let Some(page) = pages.next().await {
+                let page = page.map_err(|e| call.error(call.fault(&e)))?;
+                for entry in page.secret_list().iter().filter(|entry| tags::read(entry.tags()).is_some()) {
+                    let names = entry.name().and_then(|name| name.strip_prefix(&below)?.split_once('/'));
+                    if let Some((fingerprint, sealing)) = names
+                        && let (Ok(fingerprint), Ok(sealing)) = (fingerprint.parse(), sealing.parse())
+                    {
+                        found.push((fingerprint, sealing));
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        found.sort();
+        Ok(found)
+    }
+}
