@@ -11,12 +11,13 @@ use crate::appkey::source::Reference;
 use crate::archive::Archive;
 use crate::archive::folder::Folder;
 use crate::commands::{Around, DatabaseOptions, Systems};
-use crate::config::EscrowPlace;
 use crate::config::url::{DatabaseUrl, PlaceUrl};
+use crate::config::{EscrowPlace, SecretsManagerPlace};
 use crate::database::Database;
 use crate::database::postgres::{Postgres, PostgresOptions};
 use crate::database::sqlite::{Sqlite, SqliteOptions};
-use crate::escrow::{ArchiveEscrow, Escrow, FileEscrow};
+use crate::escrow::secrets_manager::{Access, read_secret};
+use crate::escrow::{ArchiveEscrow, Escrow, FileEscrow, SecretsManager};
 use crate::ground::{Error, Result};
 use crate::storage::filesystem::{Filesystem, FilesystemTarget};
 use crate::storage::{Storage, Target};
@@ -64,13 +65,28 @@ impl Systems for Wiring {
         Ok(match place {
             EscrowPlace::Archive => Box::new(ArchiveEscrow::new(archive)),
             EscrowPlace::File(path) => Box::new(FileEscrow::new(path)),
+            EscrowPlace::SecretsManager(place) => {
+                Box::new(SecretsManager::new(access(place), &place.prefix, place.kms_key.clone()))
+            }
         })
     }
 
     fn secret(&self, reference: &Reference, around: &Around<'_>) -> Result<Zeroizing<Vec<u8>>> {
         match reference {
+            Reference::AwsSm(id, field) => {
+                let place = around.escrows.iter().find_map(|place| match place {
+                    EscrowPlace::SecretsManager(place) => Some(access(place)),
+                    _ => None,
+                });
+                read_secret(&place.unwrap_or_default(), id, field.as_deref())
+            }
             Reference::Docker(container, name) => docker::variable(container, name, &around.environment),
             other => Err(Error::usage(format!("{other}: such references are not supported by this version"))),
         }
     }
+}
+
+fn access(place: &SecretsManagerPlace) -> Access {
+    let SecretsManagerPlace { region, endpoint, profile, .. } = place.clone();
+    Access { region, endpoint, profile }
 }

@@ -148,6 +148,11 @@ pub(super) struct Signing {
 pub(super) struct Escrow {
     pub(super) kind: String,
     pub(super) path: Option<PathBuf>,
+    pub(super) prefix: Option<String>,
+    pub(super) region: Option<String>,
+    pub(super) endpoint: Option<String>,
+    pub(super) profile: Option<String>,
+    pub(super) kms_key: Option<String>,
 }
 
 #[derive(Deserialize, Default)]

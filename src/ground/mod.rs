@@ -5,6 +5,7 @@
 pub mod child;
 pub mod clock;
 pub mod durable;
+pub mod endpoint;
 pub mod error;
 pub mod failpoint;
 pub mod interrupt;

@@ -1,7 +1,6 @@
 //! How the service is reached: region, endpoint, credentials, time limits.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use aws_smithy_http_client::{Builder, Connector};
 
-use crate::ground::{Error, Result, runtime};
+use crate::ground::{Error, Result, endpoint, runtime};
 
 /// How often a call is tried in all.
 const ATTEMPTS: u32 = 4;
@@ -125,59 +124,6 @@ impl Intercept for NoPlainHttp {
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> std::result::Result<(), BoxError> {
-        check_endpoint(context.request().uri()).map_err(Into::into)
-    }
-}
-
-/// `https`, or `http` to this machine.
-pub fn check_endpoint(url: &str) -> Result<()> {
-    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let host = match authority.strip_prefix('[') {
-        Some(v6) => v6.split(']').next().unwrap_or_default(),
-        None => authority.split(':').next().unwrap_or_default(),
-    };
-    let here = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    match scheme {
-        _ if authority.contains('@') => Err(Error::usage("the endpoint of AWS holds a user or a password")
-            .hint("Credentials come from the AWS environment or profile.")),
-        "https" if !host.is_empty() => Ok(()),
-        "http" if here => Ok(()),
-        "http" => {
-            Err(Error::usage(format!("the endpoint http://{authority} is not encrypted and not on this machine"))
-                .hint("Use https."))
-        }
-        _ => Err(Error::usage("the endpoint of AWS is no https URL").hint("Write it like https://HOST[:PORT].")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn http_is_for_this_machine_only() {
-        for fine in [
-            "https://vpce-1.example",
-            "http://127.0.0.1:5000",
-            "http://localhost/x",
-            "http://[::1]:1",
-            "https://[fe80::1]/",
-        ] {
-            check_endpoint(fine).expect(fine);
-        }
-        for wrong in [
-            "http://169.254.1.1",
-            "http://aws.example:80",
-            "http://localhost.example",
-            "ftp://localhost",
-            "https://",
-            "localhost",
-            "http://localhost@aws.example",
-            "https://user:hunter2@aws.example",
-        ] {
-            let error = check_endpoint(wrong).expect_err(wrong);
-            assert!(!error.chain().contains("hunter2"), "{}", error.chain());
-        }
+        endpoint::private(context.request().uri(), "the endpoint of AWS").map_err(Into::into)
     }
 }

@@ -12,8 +12,8 @@ use aws_sdk_secretsmanager::operation::describe_secret::DescribeSecretOutput;
 use aws_sdk_secretsmanager::primitives::Blob;
 use aws_sdk_secretsmanager::types::{Filter, FilterNameStringType, Tag};
 
+pub use access::Access;
 use access::Service;
-pub use access::{Access, check_endpoint};
 use fault::{Call, Fault};
 pub use secret::read as read_secret;
 
