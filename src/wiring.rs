@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use crate::appkey::docker;
 use crate::appkey::source::Reference;
+use crate::appkey::{docker, gpg};
 use crate::archive::Archive;
 use crate::archive::folder::Folder;
 use crate::commands::{Around, DatabaseOptions, Systems};
@@ -80,6 +80,7 @@ impl Systems for Wiring {
                 });
                 read_secret(&place.unwrap_or_default(), id, field.as_deref())
             }
+            Reference::Gpg(path) => gpg::decrypt(&around.base.join(path), &around.environment, around.ask),
             Reference::Docker(container, name) => docker::variable(container, name, &around.environment),
             other => Err(Error::usage(format!("{other}: such references are not supported by this version"))),
         }

@@ -7,6 +7,7 @@ pub mod canary;
 pub mod credential;
 pub mod docker;
 pub mod fingerprint;
+pub mod gpg;
 pub mod lint;
 pub mod proof;
 pub mod schemes;

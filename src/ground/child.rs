@@ -7,12 +7,16 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use zeroize::Zeroizing;
+
 use super::{Error, Result};
 
 /// How much of what a child said is kept for the message.
 const TAIL: usize = 4096;
 /// How much of its output is kept.
 const OUTPUT: usize = 1 << 20;
+/// How much is read at once.
+const CHUNK: usize = 4096;
 /// How long a child's pipes are listened to after its end.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -34,10 +38,34 @@ impl Environment {
     }
 }
 
+/// A program that ended, well or not.
+pub struct Ended {
+    /// Whether it says that all is well.
+    pub success: bool,
+    /// How it ended, in words.
+    pub status: String,
+    /// Its standard output; it may be a secret.
+    pub out: Zeroizing<Vec<u8>>,
+    /// The end of its standard error.
+    pub err: String,
+}
+
 /// Runs a program to its end; anything but success within `limit` is an error that holds the end of its stderr.
 ///
 /// `argv` holds no secret, ever; `input` goes to its standard input.
 pub fn run(argv: &[String], environment: &Environment, input: &[u8], limit: Duration) -> Result<Vec<u8>> {
+    let mut ended = run_to_end(argv, environment, input, limit)?;
+    if ended.success {
+        return Ok(std::mem::take(&mut *ended.out));
+    }
+    let program = argv.first().map(String::as_str).unwrap_or_default();
+    let error = Error::failed(format!("{program} failed ({})", ended.status));
+    let said = ended.err.trim();
+    Err(if said.is_empty() { error } else { error.because(said.to_owned()) })
+}
+
+/// The same for callers who look at how it ended; only that it did not start or end is an error.
+pub fn run_to_end(argv: &[String], environment: &Environment, input: &[u8], limit: Duration) -> Result<Ended> {
     let (program, arguments) = argv.split_first().ok_or_else(|| Error::usage("an empty command"))?;
     let mut child = Command::new(program)
         .args(arguments)
@@ -48,8 +76,9 @@ pub fn run(argv: &[String], environment: &Environment, input: &[u8], limit: Dura
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|e| Error::failed(format!("cannot start {program}")).because(e))?;
-    let (out, err) = (Kept::default(), Kept::default());
-    let input = zeroize::Zeroizing::new(input.to_vec());
+    // In one allocation, so that no unwiped copy of a secret is left behind.
+    let (out, err) = (Kept::with_room(OUTPUT + CHUNK), Kept::with_room(TAIL + CHUNK));
+    let input = Zeroizing::new(input.to_vec());
     if let Some(mut pipe) = child.stdin.take() {
         // A child that does not read its input is no failure of ours.
         std::thread::spawn(move || drop(pipe.write_all(&input)));
@@ -81,21 +110,23 @@ pub fn run(argv: &[String], environment: &Environment, input: &[u8], limit: Dura
     while listeners.iter().flatten().any(|listener| !listener.is_finished()) && ended.elapsed() < LINGER {
         std::thread::sleep(Duration::from_millis(5));
     }
-    if status.success() {
-        return Ok(out.bytes());
-    }
-    let said = err.bytes();
-    let said = String::from_utf8_lossy(&said);
-    let said = said.trim();
-    let error = Error::failed(format!("{program} failed ({status})"));
-    Err(if said.is_empty() { error } else { error.because(said.to_owned()) })
+    Ok(Ended {
+        success: status.success(),
+        status: status.to_string(),
+        out: out.bytes(),
+        err: String::from_utf8_lossy(&err.bytes()).into_owned(),
+    })
 }
 
 /// What a child said, collected beside its run.
-#[derive(Clone, Default)]
-struct Kept(Arc<Mutex<Vec<u8>>>);
+#[derive(Clone)]
+struct Kept(Arc<Mutex<Zeroizing<Vec<u8>>>>);
 
 impl Kept {
+    fn with_room(room: usize) -> Self {
+        Self(Arc::new(Mutex::new(Zeroizing::new(Vec::with_capacity(room)))))
+    }
+
     fn listen(
         &self,
         mut pipe: impl Read + Send + 'static,
@@ -103,8 +134,8 @@ impl Kept {
     ) -> std::thread::JoinHandle<()> {
         let kept = Arc::clone(&self.0);
         std::thread::spawn(move || {
-            let mut chunk = [0; 4096];
-            while let Ok(n @ 1..) = pipe.read(&mut chunk) {
+            let mut chunk = Zeroizing::new([0; CHUNK]);
+            while let Ok(n @ 1..) = pipe.read(&mut *chunk) {
                 let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
                 kept.extend_from_slice(&chunk[..n]);
                 bound(&mut kept);
@@ -112,7 +143,7 @@ impl Kept {
         })
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    fn bytes(&self) -> Zeroizing<Vec<u8>> {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
