@@ -4,6 +4,7 @@ mod escrow;
 mod file;
 mod postgres;
 pub mod profile;
+mod secrets_manager;
 pub mod url;
 
 use std::path::{Path, PathBuf};
@@ -13,9 +14,10 @@ use crate::ground::names::{AppName, Uuid};
 use crate::ground::{Error, Result, durable};
 use crate::sealing::Recipient;
 use crate::signer::{PublicKey, Trusted};
-pub use escrow::{EscrowPlace, SecretsManagerPlace};
+pub use escrow::EscrowPlace;
 pub use file::{Health, HookTable};
 use profile::Profile;
+pub use secrets_manager::SecretsManagerPlace;
 use url::{DatabaseUrl, PlaceUrl};
 
 /// The name looked for in the current folder.
@@ -105,11 +107,12 @@ impl Config {
             Some(profile) => Profile::parse(&profile.to_string(), &here("[profile]"))?,
             None => Profile::find(app.as_str(), &base)?,
         };
-        let escrows = raw
+        let escrows: Vec<_> = raw
             .escrow
             .into_iter()
-            .map(|escrow| EscrowPlace::read(escrow, &within, &here))
-            .collect::<Result<Vec<_>>>()?;
+            .map(|escrow| EscrowPlace::parse(escrow, &base))
+            .collect::<Result<_>>()
+            .map_err(|e| e.context(shown.clone()))?;
         let state = within(&raw.state.folder.unwrap_or_else(|| PathBuf::from("strongroom-state")));
         Ok(Self {
             app,

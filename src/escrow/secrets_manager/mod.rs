@@ -222,3 +222,6 @@ impl Escrow for SecretsManager {
         Ok(found)
     }
 }
+
+#[cfg(test)]
+mod tests;

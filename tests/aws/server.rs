@@ -1,0 +1,88 @@
+//! A real moto server, which keeps secrets and enforces policies as AWS does; stopped when the test ends.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+pub(crate) const REGION: &str = "eu-west-1";
+
+/// A running server.
+pub(crate) struct Moto {
+    child: Child,
+    pub(crate) port: u16,
+}
+
+/// A program of moto's own Python environment.
+fn tool(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/moto/bin").join(name);
+    assert!(path.exists(), "{} is missing; tests/run installs it", path.display());
+    path
+}
+
+impl Moto {
+    /// Starts one in which everybody may do everything.
+    pub(crate) fn start() -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
+        let child = Command::new(tool("moto_server"))
+            .args(["-H", "127.0.0.1", "-p", &port.to_string()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("moto starts");
+        let server = Self { child, port };
+        let begun = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "moto does not answer");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        server
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// From now on nobody may do what no policy allows.
+    pub(crate) fn enforce(&self) {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("connected");
+        write!(
+            stream,
+            "POST /moto-api/reset-auth HTTP/1.1\r\nHost: moto\r\nContent-Length: 1\r\nConnection: close\r\n\r\n0"
+        )
+        .expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+
+    /// Runs lines of Python with `sm` and `iam`, clients of AWS's own library, as this user; what they print.
+    pub(crate) fn python(&self, (id, secret): (&str, &str), lines: &str) -> String {
+        let script = format!(
+            "import boto3, json, sys, base64\nfrom botocore.config import Config\n\
+             def client(name): return boto3.client(name, endpoint_url='{}', region_name='{REGION}', aws_access_key_id='{id}', aws_secret_access_key='{secret}', config=Config(retries={{'total_max_attempts': 1}}))\n\
+             sm, iam = client('secretsmanager'), client('iam')\n\
+             def refused(call, **args):\n\
+             \x20   try: call(**args)\n\
+             \x20   except Exception as e: return '403' in str(e) or 'AccessDenied' in str(e)\n\
+             \x20   return False\n{lines}\n",
+            self.url()
+        );
+        let out = Command::new(tool("python")).arg("-c").arg(&script).env_clear().output().expect("python runs");
+        assert!(out.status.success(), "{lines}\n{}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).expect("text").trim().to_owned()
+    }
+
+    /// The same where everybody may do everything.
+    pub(crate) fn admin(&self, lines: &str) -> String {
+        self.python(("admin", "admin"), lines)
+    }
+}
+
+impl Drop for Moto {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
