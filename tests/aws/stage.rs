@@ -14,12 +14,10 @@ pub(crate) fn host(endpoint: &str) -> World {
     let world = World::ready();
     let path = world.path("strongroom.toml");
     let text = std::fs::read_to_string(&path).expect("a configuration");
-    let text = text.replace("[[escrow]]\nkind = \"archive\"\n", "");
-    assert!(!text.contains("kind = \"archive\""), "{text}");
+    let place = format!("kind = \"aws-secrets-manager\"\nregion = \"{REGION}\"\nendpoint = \"{endpoint}\"");
+    let text = text.replace("kind = \"archive\"", &place);
+    assert!(text.contains(&place), "{text}");
     crate::app::secret_file(&path, &text);
-    world.configure(&format!(
-        "[[escrow]]\nkind = \"aws-secrets-manager\"\nregion = \"{REGION}\"\nendpoint = \"{endpoint}\"\n"
-    ));
     world
 }
 

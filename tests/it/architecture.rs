@@ -29,8 +29,9 @@ const ROOMS: [(&str, &[&str]); 15] = [
 ];
 
 /// Real systems, by the paths that name them. Only `wiring` and the system itself may.
-const SYSTEMS: [&str; 9] = [
+const SYSTEMS: [&str; 12] = [
     "appkey::docker",
+    "appkey::gpg",
     "archive::folder",
     "database::postgres",
     "database::sqlite",
@@ -39,6 +40,8 @@ const SYSTEMS: [&str; 9] = [
     "escrow::file",
     "escrow::ArchiveEscrow",
     "escrow::FileEscrow",
+    "escrow::secrets_manager",
+    "escrow::SecretsManager",
 ];
 
 /// Who may name a system besides `wiring`, and why.
@@ -48,8 +51,15 @@ const EXCEPTIONS: [(&str, &str); 1] = [
 ];
 
 /// Crates that one room alone may use.
-const CRATES: [(&str, &[&str]); 4] =
-    [("clap", &["cli"]), ("indicatif", &["cli"]), ("rpassword", &["cli"]), ("ureq", &["commands"])];
+const CRATES: [(&str, &[&str]); 7] = [
+    ("clap", &["cli"]),
+    ("indicatif", &["cli"]),
+    ("rpassword", &["cli"]),
+    ("ureq", &["commands"]),
+    ("tokio", &["ground"]),
+    ("aws_config", &["escrow"]),
+    ("aws_sdk_secretsmanager", &["escrow"]),
+];
 
 /// What prints; only `cli` may.
 const PRINTING: [&str; 7] =

@@ -6,6 +6,7 @@ mod backup;
 mod check;
 mod cron;
 mod custody;
+mod gpg;
 mod guard;
 mod init;
 mod keys;

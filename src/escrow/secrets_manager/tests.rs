@@ -3,6 +3,7 @@
 use super::super::conformance::keeps_its_promises;
 use super::{Access, SecretsManager};
 
+#[expect(dead_code, reason = "shared with a test binary, which uses all of it")]
 #[path = "../../../tests/aws/server.rs"]
 mod server;
 
