@@ -1,5 +1,6 @@
 //! `strongroom.toml`, application profiles and policies: parsed once into types that cannot be wrong.
 
+mod escrow;
 mod file;
 mod postgres;
 pub mod profile;
@@ -12,6 +13,8 @@ use crate::ground::names::{AppName, Uuid};
 use crate::ground::{Error, Result, durable};
 use crate::sealing::Recipient;
 use crate::signer::{PublicKey, Trusted};
+pub(crate) use escrow::folder;
+pub use escrow::{EscrowPlace, VaultAuth, VaultPlace};
 pub use file::{Health, HookTable};
 use profile::Profile;
 use url::{DatabaseUrl, PlaceUrl};
@@ -74,15 +77,6 @@ pub struct Config {
     pub recovery_identity: PathBuf,
 }
 
-/// One `[[escrow]]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum EscrowPlace {
-    /// The archive itself.
-    Archive,
-    /// A folder.
-    File(PathBuf),
-}
-
 impl Config {
     /// Reads a configuration file; `variables` are the `STRONGROOM_<SECTION>_<FIELD>` overrides.
     pub fn load(path: &Path, variables: &[(String, String)]) -> Result<Self> {
@@ -112,22 +106,12 @@ impl Config {
             Some(profile) => Profile::parse(&profile.to_string(), &here("[profile]"))?,
             None => Profile::find(app.as_str(), &base)?,
         };
-        let mut escrows = Vec::new();
-        for escrow in raw.escrow {
-            escrows.push(match escrow.kind.as_str() {
-                "archive" => EscrowPlace::Archive,
-                "file" => EscrowPlace::File(within(
-                    escrow
-                        .path
-                        .as_deref()
-                        .ok_or_else(|| Error::usage(here("an [[escrow]] of kind \"file\" has no path")))?,
-                )),
-                other => {
-                    return Err(Error::usage(here(&format!("[[escrow]] kind {other:?} is not one that is known")))
-                        .hint("Known kinds: archive, file."));
-                }
-            });
-        }
+        let escrows: Vec<_> = raw
+            .escrow
+            .into_iter()
+            .map(|escrow| EscrowPlace::parse(escrow, &base))
+            .collect::<Result<_>>()
+            .map_err(|e| e.context(shown.clone()))?;
         let state = within(&raw.state.folder.unwrap_or_else(|| PathBuf::from("strongroom-state")));
         Ok(Self {
             app,
