@@ -1,5 +1,6 @@
 //! `[[escrow]]` of kind `aws-secrets-manager`.
 
+use super::escrow::folder;
 use super::file::Escrow as Raw;
 use crate::ground::{Error, Result, endpoint};
 
@@ -24,11 +25,7 @@ pub struct SecretsManagerPlace {
 impl SecretsManagerPlace {
     pub(super) fn parse(raw: Raw) -> Result<Self> {
         let Raw { prefix, region, endpoint, profile, kms_key, .. } = raw;
-        let prefix = prefix.unwrap_or_else(|| "strongroom".to_owned());
-        if !is_prefix(&prefix) {
-            return Err(Error::usage(format!("[[escrow]] prefix {prefix:?} is no beginning of a secret's name"))
-                .hint("It has letters, digits and /_+=.@- and no slash at its ends."));
-        }
+        let prefix = folder("[[escrow]] prefix", prefix.as_deref().unwrap_or("strongroom"))?;
         if let Some(region) = region.as_deref().filter(|region| !is_region(region)) {
             return Err(Error::usage(format!("[[escrow]] region {region:?} is no region of AWS"))
                 .hint("Write it like eu-west-1."));
@@ -38,13 +35,6 @@ impl SecretsManagerPlace {
         }
         Ok(Self { prefix, region, endpoint, profile, kms_key })
     }
-}
-
-/// What a secret's name may begin with, and leaves room for the rest (names have at most 512 characters).
-fn is_prefix(prefix: &str) -> bool {
-    (1..=256).contains(&prefix.len())
-        && prefix.split('/').all(|part| !part.is_empty())
-        && prefix.chars().all(|c| c.is_ascii_alphanumeric() || "/_+=.@-".contains(c))
 }
 
 /// It becomes part of a host's name.

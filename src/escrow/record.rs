@@ -254,7 +254,7 @@ pub fn prepare(record: &Record, recipient: &Recipient, signer: &Signer) -> Resul
 }
 
 /// Refuses to store what nobody would accept afterwards.
-pub(super) fn check_whole(sealed: &[u8], public: &PublicRecord, minisig: &[u8], trusted: &Trusted) -> Result<Vec<u8>> {
+pub(super) fn check(sealed: &[u8], public: &PublicRecord, minisig: &[u8], trusted: &Trusted) -> Result<Vec<u8>> {
     if sealed.len() as u64 > SEALED_LIMIT || public.sha256 != Sha256Hex::of(sealed) {
         return Err(Error::failed("the public record is not about the sealed bytes that it came with"));
     }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::record::{PUBLIC_LIMIT, SEALED_LIMIT, check_whole, replaced};
+use super::record::{PUBLIC_LIMIT, SEALED_LIMIT, check, replaced};
 use super::{Deposit, Escrow, PublicRecord};
 use crate::ground::names::{AppName, Fingerprint, ObjectName, SealingId, Sha256Hex};
 use crate::ground::{Error, Kind, Result, failpoint};
@@ -148,7 +148,7 @@ impl<P: Place> Escrow for P {
     }
 
     fn deposit(&self, sealed: &[u8], public: &PublicRecord, minisig: &[u8], trusted: &Trusted) -> Result<Deposit> {
-        let json = check_whole(sealed, public, minisig, trusted)?;
+        let json = check(sealed, public, minisig, trusted)?;
         let names = Names::of(&public.app, &public.fingerprint, &public.sealing)?;
         let complete = || self.has(&public.app, &public.fingerprint, &public.sealing, trusted);
         let _held = self.hold(&names.lock)?;
@@ -194,7 +194,7 @@ impl<P: Place> Escrow for P {
     }
 
     fn repair(&self, sealed: &[u8], public: &PublicRecord, minisig: &[u8], trusted: &Trusted) -> Result<()> {
-        let json = check_whole(sealed, public, minisig, trusted)?;
+        let json = check(sealed, public, minisig, trusted)?;
         let names = Names::of(&public.app, &public.fingerprint, &public.sealing)?;
         let _held = self.hold(&names.lock)?;
         self.remove(&names.json)?;

@@ -17,10 +17,10 @@ use access::Service;
 use fault::{Call, Fault};
 pub use secret::read as read_secret;
 
-use super::record::{check_whole, replaced};
+use super::record::{check, replaced};
 use super::{Deposit, Escrow, PublicRecord};
-use crate::ground::names::{AppName, Fingerprint, SealingId};
-use crate::ground::{Error, Result, failpoint, runtime};
+use crate::ground::names::{AppName, Fingerprint, SealingId, Sha256Hex};
+use crate::ground::{Error, Kind, Result, failpoint, runtime};
 use crate::signer::Trusted;
 
 /// The version of a secret that is read.
@@ -98,6 +98,11 @@ impl Escrow for SecretsManager {
         format!("{} below {}/", self.access(), self.prefix)
     }
 
+    /// Asks for a secret that is not there: who may see records is told so, and listing is more than a backup may.
+    fn reachable(&self, app: &AppName) -> Result<()> {
+        self.look(&format!("{}/{app}/reachable", self.prefix)).map(drop)
+    }
+
     fn has(
         &self,
         app: &AppName,
@@ -124,8 +129,23 @@ impl Escrow for SecretsManager {
         }
     }
 
+    fn inspect(
+        &self,
+        app: &AppName,
+        fingerprint: &Fingerprint,
+        sealing: &SealingId,
+        trusted: &Trusted,
+    ) -> Result<Option<PublicRecord>> {
+        let Some(record) = self.has(app, fingerprint, sealing, trusted)? else { return Ok(None) };
+        match self.fetch(app, fingerprint, sealing) {
+            Ok(sealed) if Sha256Hex::of(&sealed) != record.sha256 => Err(replaced(&self.describe(), fingerprint)),
+            Err(error) if error.kind() != Kind::Denied => Err(error),
+            Ok(_) | Err(_) => Ok(Some(record)),
+        }
+    }
+
     fn deposit(&self, sealed: &[u8], public: &PublicRecord, minisig: &[u8], trusted: &Trusted) -> Result<Deposit> {
-        let json = check_whole(sealed, public, minisig, trusted)?;
+        let json = check(sealed, public, minisig, trusted)?;
         let complete = || self.has(&public.app, &public.fingerprint, &public.sealing, trusted);
         if complete()?.is_some() {
             return Ok(Deposit::Already);
@@ -145,7 +165,7 @@ impl Escrow for SecretsManager {
     }
 
     fn repair(&self, sealed: &[u8], public: &PublicRecord, minisig: &[u8], trusted: &Trusted) -> Result<()> {
-        let json = check_whole(sealed, public, minisig, trusted)?;
+        let json = check(sealed, public, minisig, trusted)?;
         let tags = tags::write(&json, minisig)?;
         let name = self.name(&public.app, &public.fingerprint, &public.sealing);
         if self.look(&name)?.is_none() {
