@@ -16,7 +16,7 @@ use crate::config::{EscrowPlace, SecretsManagerPlace, VaultAuth, VaultPlace};
 use crate::database::Database;
 use crate::database::postgres::{Postgres, PostgresOptions};
 use crate::database::sqlite::{Sqlite, SqliteOptions};
-use crate::escrow::secrets_manager::{Access, read_secret};
+use crate::escrow::secrets_manager::{Access, Service, read_secret};
 use crate::escrow::{ArchiveEscrow, Escrow, FileEscrow, Login, Secret, SecretsManager, Vault, VaultEscrow};
 use crate::ground::child::Environment;
 use crate::ground::{Context as _, Error, Result, durable};
@@ -28,6 +28,7 @@ use crate::storage::{Storage, Target};
 pub struct Wiring {
     /// Sessions that are open: one login serves a key's source and an escrow, and every key that is asked for.
     vaults: Mutex<Vec<(VaultPlace, Arc<Vault>)>>,
+    secrets_managers: Mutex<Vec<Arc<Service>>>,
 }
 
 impl Systems for Wiring {
@@ -70,7 +71,7 @@ impl Systems for Wiring {
             EscrowPlace::Archive => Box::new(ArchiveEscrow::new(archive)),
             EscrowPlace::File(path) => Box::new(FileEscrow::new(path)),
             EscrowPlace::SecretsManager(place) => {
-                Box::new(SecretsManager::new(access(place), &place.prefix, place.kms_key.clone()))
+                Box::new(SecretsManager::new(self.secrets_manager(access(place)), &place.prefix, place.kms_key.clone()))
             }
             EscrowPlace::Vault(place) => Box::new(VaultEscrow::new(self.vault(place)?, &place.mount, &place.prefix)),
         })
@@ -83,7 +84,7 @@ impl Systems for Wiring {
                     EscrowPlace::SecretsManager(place) => Some(access(place)),
                     _ => None,
                 });
-                read_secret(&place.unwrap_or_default(), id, field.as_deref())
+                read_secret(&self.secrets_manager(place.unwrap_or_default().to(id)), id, field.as_deref())
             }
             Reference::Gpg(path) => gpg::decrypt(&around.base.join(path), &around.environment, around.ask),
             Reference::Vault(path, field) => {
@@ -113,6 +114,17 @@ fn variable(name: &str) -> Option<String> {
 }
 
 impl Wiring {
+    /// The client for one access to Secrets Manager; nothing is connected before it is used.
+    fn secrets_manager(&self, access: Access) -> Arc<Service> {
+        let mut open = self.secrets_managers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(service) = open.iter().find(|known| *known.access() == access) {
+            return Arc::clone(service);
+        }
+        let service = Arc::new(Service::new(access));
+        open.push(Arc::clone(&service));
+        service
+    }
+
     /// The session with a Vault; nothing is connected before it is used.
     fn vault(&self, place: &VaultPlace) -> Result<Arc<Vault>> {
         let mut open = self.vaults.lock().unwrap_or_else(PoisonError::into_inner);

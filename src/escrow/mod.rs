@@ -84,7 +84,7 @@ pub trait Escrow: Send + Sync {
 
     /// Stores a sealed record with its public record and signature, unless a complete deposit is there.
     ///
-    /// Written in this order: sealed bytes, signature, public record. What a killed run leaves is a sealed object, or that and a
+    /// Written in this order: sealed bytes, signature, public record; or all of it by one call. What a killed run leaves is a sealed object, or that and a
     /// signature, which nobody vouches for: they are not ours (sealing is randomized, so they differ from `sealed`), cannot be
     /// checked without the secret key, and may have been planted. After a pause, in which another run would finish, they are
     /// replaced by ours where the rights allow it, and are [`crate::ground::Kind::NotAuthentic`] with a hint where they do not.

@@ -34,7 +34,7 @@ impl Moto {
         let server = Self { child, port };
         let begun = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(60), "moto does not answer");
+            assert!(begun.elapsed() < Duration::from_mins(1), "moto does not answer");
             std::thread::sleep(Duration::from_millis(50));
         }
         server

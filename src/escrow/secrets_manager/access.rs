@@ -35,6 +35,18 @@ pub struct Access {
     pub profile: Option<String>,
 }
 
+impl Access {
+    /// The access to a secret, whose ARN says which region it is in: `arn:aws:secretsmanager:REGION:…`.
+    #[must_use]
+    pub fn to(mut self, secret: &str) -> Self {
+        let region = secret.strip_prefix("arn:").and_then(|arn| arn.split(':').nth(2));
+        if let Some(region) = region.filter(|region| !region.is_empty()) {
+            self.region = Some(region.to_owned());
+        }
+        self
+    }
+}
+
 impl fmt::Display for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("AWS Secrets Manager")?;
@@ -48,15 +60,21 @@ impl fmt::Display for Access {
     }
 }
 
-/// A client that is made when it is first asked for.
-pub(super) struct Service {
+/// A client of the service, made when it is first asked for; escrows and references of one access share it.
+pub struct Service {
     pub(super) access: Access,
     client: OnceLock<Client>,
 }
 
 impl Service {
-    pub(super) fn new(access: Access) -> Self {
+    /// Nothing is connected before it is used.
+    pub fn new(access: Access) -> Self {
         Self { access, client: OnceLock::new() }
+    }
+
+    /// How it is reached.
+    pub fn access(&self) -> &Access {
+        &self.access
     }
 
     pub(super) fn client(&self) -> Result<&Client> {

@@ -78,7 +78,7 @@ impl Call<'_> {
         while let Some(next) = cause {
             if let Some(own) = next.downcast_ref::<Error>() {
                 let kept = Error::new(own.kind(), own.to_string());
-                return own.hints().iter().fold(kept, |kept, hint| kept.hint(hint));
+                return own.hints().iter().fold(kept, Error::hint);
             }
             if let Some(credentials) = next.downcast_ref::<CredentialsError>() {
                 return self.without_credentials(credentials);

@@ -8,12 +8,13 @@ mod fault;
 mod secret;
 mod tags;
 
+use std::sync::Arc;
+
 use aws_sdk_secretsmanager::operation::describe_secret::DescribeSecretOutput;
 use aws_sdk_secretsmanager::primitives::Blob;
 use aws_sdk_secretsmanager::types::{Filter, FilterNameStringType, Tag};
 
-pub use access::Access;
-use access::Service;
+pub use access::{Access, Service};
 use fault::{Call, Fault};
 pub use secret::read as read_secret;
 
@@ -28,19 +29,19 @@ const CURRENT: &str = "AWSCURRENT";
 
 /// Keeps sealed keys as `<prefix>/<app>/<fingerprint>/<sealing id>`.
 pub struct SecretsManager {
-    service: Service,
+    service: Arc<Service>,
     prefix: String,
     kms_key: Option<String>,
 }
 
 impl SecretsManager {
-    /// The escrow below a prefix; nothing is connected before it is used.
-    pub fn new(access: Access, prefix: &str, kms_key: Option<String>) -> Self {
-        Self { service: Service::new(access), prefix: prefix.to_owned(), kms_key }
+    /// The escrow below a prefix.
+    pub fn new(service: Arc<Service>, prefix: &str, kms_key: Option<String>) -> Self {
+        Self { service, prefix: prefix.to_owned(), kms_key }
     }
 
     fn access(&self) -> &Access {
-        &self.service.access
+        self.service.access()
     }
 
     fn name(&self, app: &AppName, fingerprint: &Fingerprint, sealing: &SealingId) -> String {
@@ -228,8 +229,8 @@ impl Escrow for SecretsManager {
             while let Some(page) = pages.next().await {
                 let page = page.map_err(|e| call.error(call.fault(&e)))?;
                 for entry in page.secret_list().iter().filter(|entry| tags::read(entry.tags()).is_some()) {
-                    let names = entry.name().and_then(|name| name.strip_prefix(&below)?.split_once('/'));
-                    if let Some((fingerprint, sealing)) = names
+                    let stem = entry.name().and_then(|name| name.strip_prefix(&below)?.split_once('/'));
+                    if let Some((fingerprint, sealing)) = stem
                         && let (Ok(fingerprint), Ok(sealing)) = (fingerprint.parse(), sealing.parse())
                     {
                         found.push((fingerprint, sealing));

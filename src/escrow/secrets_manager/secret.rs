@@ -5,27 +5,21 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use zeroize::Zeroizing;
 
-use super::access::{Access, Service};
+use super::access::Service;
 use super::fault::Call;
 use crate::ground::{Error, Result, json, runtime};
 
 /// The current value of a secret, by name or ARN: its bytes as they are, or one member of its text when that is a JSON object.
-pub fn read(access: &Access, id: &str, field: Option<&str>) -> Result<Zeroizing<Vec<u8>>> {
-    let mut access = access.clone();
-    // An ARN says where the secret is: arn:aws:secretsmanager:REGION:….
-    if let Some(region) = id.strip_prefix("arn:").and_then(|arn| arn.split(':').nth(2)).filter(|r| !r.is_empty()) {
-        access.region = Some(region.to_owned());
-    }
-    let service = Service::new(access);
+pub fn read(service: &Service, id: &str, field: Option<&str>) -> Result<Zeroizing<Vec<u8>>> {
     let client = service.client()?;
-    let call = Call { access: &service.access, action: "GetSecretValue", secret: id };
+    let call = Call { access: service.access(), action: "GetSecretValue", secret: id };
     let answer = runtime::wait(async {
         client.get_secret_value().secret_id(id).send().await.map_err(|e| call.error(call.fault(&e)))
     })?;
     let value = match (answer.secret_string, answer.secret_binary) {
         (Some(text), _) => Zeroizing::new(text.into_bytes()),
         (None, Some(bytes)) => Zeroizing::new(bytes.into_inner()),
-        (None, None) => return Err(Error::not_found(format!("the secret {id} in {} has no value", service.access))),
+        (None, None) => return Err(Error::not_found(format!("the secret {id} in {} has no value", service.access()))),
     };
     match field {
         Some(field) => member(&value, id, field),

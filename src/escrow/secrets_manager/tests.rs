@@ -1,7 +1,9 @@
 //! The promises of every escrow, kept against a real server.
 
+use std::sync::Arc;
+
 use super::super::conformance::keeps_its_promises;
-use super::{Access, SecretsManager};
+use super::{Access, SecretsManager, Service};
 
 #[expect(dead_code, reason = "shared with a test binary, which uses all of it")]
 #[path = "../../../tests/aws/server.rs"]
@@ -33,5 +35,5 @@ fn secrets_manager_keeps_its_promises() {
 fn inner() {
     let endpoint = std::env::var(ENDPOINT).expect("run by the test above");
     let access = Access { region: Some(server::REGION.to_owned()), endpoint: Some(endpoint), profile: None };
-    keeps_its_promises(&SecretsManager::new(access, "team/strongroom", None));
+    keeps_its_promises(&SecretsManager::new(Arc::new(Service::new(access)), "team/strongroom", None));
 }
