@@ -7,6 +7,7 @@ mod check;
 mod cron;
 mod custody;
 mod guard;
+mod hygiene;
 mod init;
 mod keys;
 #[cfg(feature = "failpoints")]
