@@ -184,7 +184,7 @@ pub(super) struct Prove {
     #[arg(
         long,
         value_name = "REF",
-        help = "Where the key is: env:NAME, file:PATH, dotenv:PATH#NAME or prompt: [default: the configured one]"
+        help = "Where the key is: env:NAME, file:PATH, vault:MOUNT/PATH#FIELD or another reference [default: the configured one]"
     )]
     pub(super) key: Option<String>,
     /// The application, or a file that describes it: where its credentials are, how it encrypts them

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::{DatabaseOptions, Desk, Outcome, Problem, shelf::Shelf};
 use crate::appkey::schemes::{self, Scheme};
-use crate::appkey::{EffectiveKey, KeyText, fingerprint, lint, source};
+use crate::appkey::source::Reference;
+use crate::appkey::{EffectiveKey, KeyText, fingerprint, lint};
 use crate::config::Config;
 use crate::database::Database;
 use crate::ground::names::{Fingerprint, Sha256Hex};
@@ -61,8 +62,9 @@ impl Host {
     /// The same, without its name, which costs a slow hash.
     pub fn key_text(&self, desk: &Desk<'_>, reference: Option<&str>) -> Result<KeyText> {
         match reference {
-            Some(text) => read_key(desk, text),
-            None => source::resolve(&self.config.key, &self.config.base(), &|prompt| desk.ask.secret(prompt))
+            Some(text) => read_key(desk, Some(&self.config), text),
+            None => desk
+                .secret(&self.config.key, Some(&self.config), None)
                 .context(|| format!("cannot read the application key from {}", self.config.key)),
         }
     }
@@ -78,7 +80,7 @@ impl Host {
         let config = &self.config;
         let password = match &config.database_password {
             Some(reference) => Some(Arc::new(
-                source::resolve(reference, &config.base(), &|_| desk.ask.secret("Password of the database"))
+                desk.secret(reference, Some(config), Some("Password of the database"))
                     .context(|| format!("cannot read the database's password from {reference}"))?,
             )),
             None => None,
@@ -199,8 +201,8 @@ impl Host {
 }
 
 /// Reads a key by a reference of the command line, relative to the current folder.
-pub fn read_key(desk: &Desk<'_>, reference: &str) -> Result<KeyText> {
-    let parsed: source::Reference = reference.parse()?;
-    source::resolve(&parsed, std::path::Path::new(""), &|prompt| desk.ask.secret(prompt))
+pub fn read_key(desk: &Desk<'_>, config: Option<&Config>, reference: &str) -> Result<KeyText> {
+    let parsed: Reference = reference.parse()?;
+    desk.secret_relative_to(&parsed, std::path::Path::new(""), config, None)
         .context(|| format!("cannot read the application key from {parsed}"))
 }

@@ -103,7 +103,7 @@ fn start_key(desk: &Desk<'_>, host: &Host, source: &Source<'_>, request: &Reques
         return Ok(None);
     }
     let text = match &request.key {
-        Some(reference) => read_key(desk, reference),
+        Some(reference) => read_key(desk, Some(&host.config), reference),
         None => host.key_text(desk, None),
     };
     let text = match text {

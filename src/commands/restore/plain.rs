@@ -31,7 +31,7 @@ pub(super) fn run(
 ) -> Result<Outcome> {
     let header = source.opened.header();
     must_be_ours(folder, header.id.as_str())?;
-    let proved = prove::bundle(desk, shelf, config, source, request, sealed_or_given(desk, source, request)?)?;
+    let proved = prove::bundle(desk, shelf, config, source, request, sealed_or_given(desk, config, source, request)?)?;
     let member = source.opened.database_member().filter(|_| request.database);
     let storage_folder = folder.join("storage");
     let with_storage = request.storage && source.has_storage();
@@ -126,13 +126,14 @@ pub(super) fn run(
 /// The key given on the command line, named for the bundle's installation.
 fn sealed_or_given(
     desk: &Desk<'_>,
+    config: Option<&Config>,
     source: &Source<'_>,
     request: &Request,
 ) -> Result<Option<crate::commands::host::NamedKey>> {
     let Some(reference) = &request.key else { return Ok(None) };
     let header = source.opened.header();
     let scheme = crate::appkey::schemes::by_name(&header.scheme)?;
-    let text = crate::commands::host::read_key(desk, reference)?;
+    let text = crate::commands::host::read_key(desk, config, reference)?;
     crate::commands::host::NamedKey::new(text, scheme, &header.installation).map(Some)
 }
 
