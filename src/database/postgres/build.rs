@@ -207,6 +207,7 @@ fn run(link: &Link, arguments: &[&str], input: Input, progress: &dyn Progress) -
     let listener = child.stderr.take().map(|stderr| said.listen(stderr));
     let mut fed = Ok(());
     if let (Some(mut stream), Some(mut stdin)) = (stream, child.stdin.take()) {
+        super::link::widen(&stdin);
         let mut buffer = vec![0; 1 << 18];
         loop {
             let read = match stream.read(&mut buffer) {

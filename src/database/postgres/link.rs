@@ -151,6 +151,13 @@ impl Link {
 const INSTALL: &str =
     "PostgreSQL's own client programs are needed (postgresql-client); [database] programs names their folder.";
 
+/// Lets more lie in a pipe, so that both its ends work on while the other does something else.
+///
+/// Best effort: a user has a limit on all pipes together, and everything works with less.
+pub(super) fn widen(pipe: &impl std::os::fd::AsFd) {
+    let _ = rustix::pipe::fcntl_setpipe_size(pipe, 1 << 20);
+}
+
 /// The error when a program is not there, here or behind the prefix.
 pub(super) fn missing(program: &str, said: &str) -> Option<Error> {
     let absent = ["No such file or directory (os error 2)", "executable file not found", "command not found"];
