@@ -1,6 +1,7 @@
 //! The configured host: its application, its key, its systems.
 
 use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use super::{DatabaseOptions, Desk, Outcome, Problem, shelf::Shelf};
 use crate::appkey::schemes::{self, Scheme};
 use crate::appkey::{EffectiveKey, KeyText, fingerprint, lint, source};
 use crate::config::Config;
+use crate::config::profile::Profile;
 use crate::database::Database;
 use crate::ground::names::{Fingerprint, Sha256Hex};
 use crate::ground::scratch::Scratch;
@@ -46,6 +48,12 @@ impl Host {
     pub fn new(config: Config) -> Result<Self> {
         let scheme = schemes::by_name(&config.profile.scheme)?;
         Ok(Self { config, scheme })
+    }
+
+    /// The profile that the command line names: its file, or a name as in the configuration.
+    pub fn profile(&self, app: &str) -> Result<Profile> {
+        let beside = self.config.base().join(format!("policies/apps/{app}.toml"));
+        if beside.exists() { Profile::find(app, &self.config.base()) } else { Profile::named(app) }
     }
 
     /// The archive and its ledger's names.
@@ -115,6 +123,7 @@ impl Host {
 
     /// The folder in which this host remembers what it stored.
     pub fn state_folder(&self) -> Result<PathBuf> {
+        durable::believed_folder(&self.config.state)?;
         durable::create_folders(&self.config.state, 0o700)?;
         Ok(self.config.state.clone())
     }
@@ -126,6 +135,7 @@ impl Host {
             .create(true)
             .truncate(false)
             .write(true)
+            .custom_flags(durable::AT_ONCE)
             .open(&path)
             .map_err(|e| Error::io("open", &path, e))?;
         match file.try_lock() {
