@@ -1,6 +1,7 @@
 //! The configured host: its application, its key, its systems.
 
 use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use crate::appkey::schemes::{self, Scheme};
 use crate::appkey::source::Reference;
 use crate::appkey::{EffectiveKey, KeyText, fingerprint, lint};
 use crate::config::Config;
+use crate::config::profile::Profile;
 use crate::database::Database;
 use crate::ground::names::{Fingerprint, Sha256Hex};
 use crate::ground::scratch::Scratch;
@@ -47,6 +49,12 @@ impl Host {
     pub fn new(config: Config) -> Result<Self> {
         let scheme = schemes::by_name(&config.profile.scheme)?;
         Ok(Self { config, scheme })
+    }
+
+    /// The profile that the command line names: its file, or a name as in the configuration.
+    pub fn profile(&self, app: &str) -> Result<Profile> {
+        let beside = self.config.base().join(format!("policies/apps/{app}.toml"));
+        if beside.exists() { Profile::find(app, &self.config.base()) } else { Profile::named(app) }
     }
 
     /// The archive and its ledger's names.
@@ -117,6 +125,7 @@ impl Host {
 
     /// The folder in which this host remembers what it stored.
     pub fn state_folder(&self) -> Result<PathBuf> {
+        durable::believed_folder(&self.config.state)?;
         durable::create_folders(&self.config.state, 0o700)?;
         Ok(self.config.state.clone())
     }
@@ -128,6 +137,7 @@ impl Host {
             .create(true)
             .truncate(false)
             .write(true)
+            .custom_flags(durable::AT_ONCE)
             .open(&path)
             .map_err(|e| Error::io("open", &path, e))?;
         match file.try_lock() {

@@ -10,6 +10,7 @@
 pub mod dump;
 pub(crate) mod pgdump;
 pub mod postgres;
+mod room;
 pub(crate) mod rows;
 pub(crate) mod spread;
 pub mod sqlite;

@@ -311,7 +311,7 @@ const NOT_LASTING: [(&str, &str); 10] = [
     ("src/database/postgres/session.rs", "ends a transaction that only read"),
     ("src/bundle/extract/todo.rs", "a private file that is unlinked"),
     ("src/ground/scratch.rs", "plaintext that is unlinked"),
-    ("src/storage/filesystem/target.rs", "the places stand around each call; syncfs has them in bundle/extract/run.rs"),
+    ("src/storage/filesystem/target.rs", "syncfs has its places in bundle/extract/run.rs"),
     ("src/appkey/proof/memory.rs", "the places stand around the transaction"),
 ];
 

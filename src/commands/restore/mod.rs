@@ -180,7 +180,7 @@ fn sealed_config(desk: &Desk<'_>, source: &Source<'_>) -> Result<Config> {
     let bytes = source.opened.read_secret(&Member::Config, &source.sealing, 1 << 20)?;
     let here = std::env::current_dir().map_err(|e| Error::failed("there is no current folder").because(e))?;
     let text = std::str::from_utf8(&bytes).map_err(|_| Error::damaged("config.toml.age holds no text"))?;
-    Config::parse(text, &here.join(config::FILE_NAME), &desk.variables)
+    Config::foreign(text, &here.join(config::FILE_NAME), &desk.variables)
 }
 
 /// Asks before anything is changed.

@@ -1,6 +1,7 @@
 //! A folder of files as storage.
 
 mod path;
+mod rollback;
 mod target;
 mod walk;
 
