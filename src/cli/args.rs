@@ -294,6 +294,9 @@ pub(super) struct Restore {
     /// Leave owners and grants out, where the server lacks the roles (PostgreSQL)
     #[arg(long)]
     pub(super) no_owner: bool,
+    /// Change the live database itself, in one transaction that cannot be rolled back, after a backup of it (PostgreSQL, for a user without CREATEDB)
+    #[arg(long, conflicts_with_all = ["target", "cleanup", "database"])]
+    pub(super) in_place: bool,
     /// Run no stop, start and health hooks
     #[arg(long)]
     pub(super) no_hooks: bool,

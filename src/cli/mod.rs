@@ -273,6 +273,7 @@ fn restore_verb(desk: &Desk<'_>, global: &Global, a: args::Restore) -> Result<Ou
         accept_unproved: a.accept_unproved,
         as_superuser: a.as_superuser,
         no_owner: a.no_owner,
+        in_place: a.in_place,
         hooks: !a.no_hooks,
         delete_extra: a.delete_extra,
         owner: owner(&a.owner)?,

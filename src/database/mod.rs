@@ -116,7 +116,7 @@ pub struct DatabasePlan {
     pub kept_as: Option<String>,
     /// Steps, one sentence each, for people.
     pub steps: Vec<String>,
-    /// The swap can be undone.
+    /// The swap can be undone; where it cannot, what is there is backed up first.
     pub reversible: bool,
 }
 

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::live;
 use crate::commands::host::Host;
-use crate::commands::{Desk, Outcome};
+use crate::commands::{DatabaseOptions, Desk, Outcome};
 use crate::config::Config;
 use crate::ground::{Error, Result};
 
@@ -12,7 +12,7 @@ use crate::ground::{Error, Result};
 pub fn run(desk: &Desk<'_>, config: Config, url: Option<&str>, dry_run: bool, yes: bool) -> Result<Outcome> {
     let host = Host::new(config)?;
     let _lock = if dry_run { None } else { Some(host.lock()?) };
-    let database = live::open_database(desk, &host, url, false, false)?;
+    let database = live::open_database(desk, &host, url, DatabaseOptions::default())?;
     let kept = database.kept()?;
     if kept.is_empty() {
         let text = vec![format!("nothing is kept beside {}", database.describe())];

@@ -1,6 +1,7 @@
 //! `restore`: plan, authenticate, prove, stop, build beside, swap, check, or roll back.
 
 pub mod cleanup;
+mod in_place;
 mod live;
 mod plain;
 mod prove;
@@ -56,6 +57,8 @@ pub struct Request {
     pub as_superuser: bool,
     /// Leave owners and grants of the database out.
     pub no_owner: bool,
+    /// Change the live database itself, in one transaction, after a backup of it.
+    pub in_place: bool,
     /// Run the hooks.
     pub hooks: bool,
     /// Move extra files away.

@@ -51,6 +51,8 @@ pub struct PostgresOptions {
     pub as_superuser: bool,
     /// A restore gives everything to the user who runs it, and leaves grants out.
     pub no_owner: bool,
+    /// A restore changes the live database itself, in one transaction.
+    pub in_place: bool,
 }
 
 /// A way to run `psql`, `pg_dump` and `pg_restore` on one database.
@@ -133,6 +135,23 @@ impl Link {
                 server / 10_000
             ),
         ))
+    }
+
+    /// `pg_restore` must not be older than what it reads and where it writes to, nor set what the server does not know.
+    pub(super) fn restores(&self, from: u32, server: u32) -> Result<()> {
+        let version = self.not_older("pg_restore", server.max(from))?;
+        let major: u32 = version.split(|c: char| !c.is_ascii_digit()).next().unwrap_or("").parse().unwrap_or(0);
+        let server = server / 10_000;
+        // Since 17 it begins with `SET transaction_timeout`, whatever the server.
+        if major >= 17 && server < 17 {
+            return Err(Error::usage(format!(
+                "pg_restore is of version {version}, and writes what a server of {server} does not understand"
+            ))
+            .hint(format!(
+                "Name the folder of the client programs of PostgreSQL {server} as [database] programs; up to 16 fit."
+            )));
+        }
+        Ok(())
     }
 
     /// The error for a program that did not start.
