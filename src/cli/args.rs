@@ -264,7 +264,7 @@ pub(super) struct Restore {
     /// Do not ask
     #[arg(long)]
     pub(super) yes: bool,
-    /// Restore nothing: list the databases that earlier restores kept, and remove them
+    /// Restore nothing: list what earlier restores kept (replaced databases and files), and remove it
     #[arg(long, conflicts_with_all = ["target", "only"])]
     pub(super) cleanup: bool,
     /// Only this: database or storage

@@ -146,7 +146,7 @@ pub(super) fn run(desk: &Desk<'_>, global: &Global, verb: KeyVerb) -> Result<End
         KeyVerb::Lint { reference, app } => {
             key::lint(desk, global.config_if_any(desk)?, reference.as_deref(), app.as_deref())
         }
-        KeyVerb::Status { place } => key::status(desk, &shelf(&place)?),
+        KeyVerb::Status { place } => key::status(desk, &shelf(&place)?, config(&place)?),
         KeyVerb::Needed { bundle, all, place } => key::needed(desk, &shelf(&place)?, (!all).then_some(bundle.as_str())),
         KeyVerb::History { place } => key::history(&shelf(&place)?),
         KeyVerb::Escrow { repair } => key::escrow(desk, global.config(desk)?, repair),

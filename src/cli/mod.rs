@@ -152,7 +152,7 @@ fn dispatch(desk: &Desk<'_>, global: &Global, verb: Verb) -> Result<End> {
                 Some("key") => backup::Only::Key,
                 _ => backup::Only::All,
             };
-            backup::run(desk, global.config(desk)?, &backup::Request { only, prove_all: a.prove_all })
+            backup::run(desk, global.config(desk)?, &backup::Request { only, prove_all: a.prove_all, rotating: false })
         }
         Verb::List { place } => bundles::list(&shelf(&place)?),
         Verb::Show { bundle, unseal, files, place } => {
@@ -231,7 +231,8 @@ fn restore_verb(desk: &Desk<'_>, global: &Global, a: args::Restore) -> Result<Ou
     if a.cleanup {
         let config =
             config.ok_or_else(|| Error::usage("a clean-up needs the configuration").hint("Give --config FILE."))?;
-        return restore::cleanup::run(desk, config, a.database.as_deref(), a.dry_run, a.yes);
+        let places = restore::cleanup::Places { database: a.database.as_deref(), storage: a.storage.as_deref() };
+        return restore::cleanup::run(desk, config, &places, a.dry_run, a.yes);
     }
     let shelf = Shelf::open(desk, &flags(&a.place), || global.config_of_the_shelf(desk))?;
     let include = a

@@ -14,6 +14,9 @@ use crate::ground::scratch::Scratch;
 use crate::ground::{Context as _, Error, Result, child, clock, durable};
 use crate::signer::Signer;
 
+/// The file in the state folder that holds the new key of a rotation under way.
+pub(super) const ROTATION: &str = "rotation.json";
+
 /// A key that was read: exact text, what the application uses of it, its name.
 pub struct NamedKey {
     /// The exact text.
@@ -157,6 +160,18 @@ impl Host {
             ));
         }
         problems
+    }
+
+    /// A rotation of the key that did not end, if there is one.
+    pub fn pending_rotation(&self) -> Option<Problem> {
+        let path = self.config.state.join(ROTATION);
+        path.exists().then(|| {
+            Problem::new(
+                "rotation-pending",
+                format!("a key rotation did not end: {} holds its new key", path.display()),
+                "Go on with it: strongroom key rotate --resume",
+            )
+        })
     }
 
     /// Tells how a verb ended to whoever wants to know; that nobody could be told is for a person to look at.

@@ -12,8 +12,9 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::path::{as_path, open_below, open_folder, split};
-use super::{OWN_FOLDER, size_of, times_of, walk};
+use super::{OWN_FOLDER, kept, size_of, times_of, walk};
 use crate::ground::durable::TEMPORARY;
+use crate::ground::kept::Kept;
 use crate::ground::{Error, Kind, Result, failpoint};
 use crate::storage::{EntryKind, FileTime, Look, NewFile, Owner, Standing, Target};
 
@@ -427,6 +428,18 @@ impl Target for FilesystemTarget {
         }
         self.sweep()?;
         self.sync()
+    }
+
+    fn kept(&self) -> Result<Vec<Kept>> {
+        kept::list(self.root.as_fd()).map_err(|e| self.error("list", OWN_FOLDER, e))
+    }
+
+    fn remove_kept(&self, name: &str) -> Result<()> {
+        match kept::remove(self.root.as_fd(), name) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Error::refused(format!("{name} was not made by a restore"))),
+            Err(e) => Err(self.error("remove", &Self::kept(name, b""), e)),
+        }
     }
 
     fn need(&self, bytes: u64) -> Result<()> {
