@@ -218,6 +218,9 @@ pub(super) struct Init {
     /// The public half of a sealing key that was made elsewhere
     #[arg(long, value_name = "age1…")]
     pub(super) recipient: Option<String>,
+    /// A signer of the archive that is there already, when this host goes on after another; may repeat
+    #[arg(long, value_name = "RW…")]
+    pub(super) signer: Vec<String>,
     /// Take what is given and ask nothing
     #[arg(long)]
     pub(super) yes: bool,

@@ -141,6 +141,7 @@ fn dispatch(desk: &Desk<'_>, global: &Global, verb: Verb) -> Result<End> {
                 key_source: a.key_source,
                 custodians: a.custodian,
                 recipient: a.recipient,
+                signers: a.signer,
                 yes: a.yes,
                 config: global.config_path(),
             },

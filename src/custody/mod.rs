@@ -77,6 +77,11 @@ pub fn establish(archive: &dyn Archive, key: &SealingKey, custodians: &[Custodia
     Ok(())
 }
 
+/// Takes back what [`establish`] did, for a key that nothing was sealed to yet.
+pub fn abandon(archive: &dyn Archive, sealing: &SealingId) -> Result<()> {
+    ["custody.json", "identity.age", ".lock"].iter().try_for_each(|name| archive.remove(&object(sealing, name)?))
+}
+
 fn taken(archive: &dyn Archive, sealing: &SealingId) -> Error {
     Error::refused(format!("{} has custody of sealing key {sealing} already", archive.describe()))
         .hint("Custodians of a key in custody are changed by wrapping it anew, not by establishing it twice.")
