@@ -58,7 +58,9 @@ pub fn run(as_found: &dyn Fn()) -> ExitCode {
             .filter(|(name, _)| name.starts_with("STRONGROOM_"))
             .collect(),
     };
-    let end = interrupt::listen().and_then(|()| dispatch(&desk, &global, verb));
+    let end = variables(&desk, &global)
+        .and_then(|()| interrupt::listen())
+        .and_then(|()| dispatch(&desk, &global, verb));
     desk.progress.finish();
     match end {
         Ok(End::Outcome(outcome)) => print::outcome(&global, &outcome),
@@ -71,6 +73,19 @@ pub fn run(as_found: &dyn Fn()) -> ExitCode {
     }
 }
 
+/// A misspelt variable would be no override, and nobody would know.
+fn variables(desk: &Desk<'_>, global: &Global) -> Result<()> {
+    let reference = |text: &str, name: &str| {
+        text.match_indices(&format!("env:{name}")).any(|(at, found)| {
+            !text[at + found.len()..].starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+        })
+    };
+    config::known_variables(&desk.variables, &|name| {
+        let arguments = std::env::args_os().any(|argument| reference(&argument.to_string_lossy(), name));
+        arguments || std::fs::read_to_string(global.config_path()).is_ok_and(|text| reference(&text, name))
+    })
+}
+
 /// Replaces this process by the command; returns only when that fails.
 fn become_command(permit: &guard::Permit) -> Error {
     use std::os::unix::process::CommandExt as _;
@@ -78,7 +93,9 @@ fn become_command(permit: &guard::Permit) -> Error {
         return Error::usage("there is no command to start");
     };
     let error = std::process::Command::new(program).args(arguments).env(&permit.variable, permit.value()).exec();
-    Error::failed(format!("cannot start {}", Path::new(program).display())).because(error)
+    Error::failed(format!("cannot start {}", Path::new(program).display()))
+        .because(error)
+        .hint("Is it installed, and on PATH? Name it by its whole path otherwise.")
 }
 
 impl Global {
@@ -189,7 +206,7 @@ fn dispatch(desk: &Desk<'_>, global: &Global, verb: Verb) -> Result<End> {
             return Ok(End::Quiet);
         }
         Verb::Demo { dir, .. } => {
-            let mut say = |line: &str| print::data(&format!("{line}\n"));
+            let mut say = |line: &str| drop(print::data(&format!("{line}\n")));
             demo::run(demo::Stage { say: &mut say, program: desk.program.clone() }, dir.as_deref())?;
             return Ok(End::Quiet);
         }
@@ -204,7 +221,7 @@ fn dispatch(desk: &Desk<'_>, global: &Global, verb: Verb) -> Result<End> {
             let mut command = reference::command();
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut command, "strongroom", &mut script);
-            print::data(&String::from_utf8_lossy(&script));
+            print::data(&String::from_utf8_lossy(&script))?;
             return Ok(End::Quiet);
         }
         Verb::Man { dir } => {
@@ -247,7 +264,7 @@ fn restore_verb(desk: &Desk<'_>, global: &Global, a: args::Restore) -> Result<Ou
         .collect::<Result<_>>()?;
     let request = restore::Request {
         bundle: a.bundle,
-        identity: a.unseal.identity,
+        identity: a.identity,
         config_from_bundle: a.config_from_bundle,
         dry_run: a.dry_run,
         yes: a.yes,

@@ -8,6 +8,7 @@ use super::{DatabaseOptions, Desk, Outcome, Problem, shelf::Shelf};
 use crate::appkey::schemes::{self, Scheme};
 use crate::appkey::{EffectiveKey, KeyText, fingerprint, lint, source};
 use crate::config::Config;
+use crate::custody;
 use crate::database::Database;
 use crate::ground::names::{Fingerprint, Sha256Hex};
 use crate::ground::scratch::Scratch;
@@ -155,7 +156,11 @@ impl Host {
         if self.config.recovery_identity.exists() {
             problems.push(Problem::new(
                 "recovery-identity-here",
-                format!("{} is still on this host", self.config.recovery_identity.display()),
+                format!(
+                    "{} is still on this host{}",
+                    self.config.recovery_identity.display(),
+                    if custody::is_protected(&self.config.recovery_identity) { ", under its passphrase" } else { "" }
+                ),
                 "Move it to where this host cannot read it, and keep it with the recovery card.",
             ));
         }

@@ -13,7 +13,7 @@ use crate::ground::names::{AppName, Uuid};
 use crate::ground::{Error, Result, durable};
 use crate::sealing::Recipient;
 use crate::signer::{PublicKey, Trusted};
-pub use file::{Health, HookTable};
+pub use file::{Health, HookTable, known_variables};
 use profile::Profile;
 use url::{DatabaseUrl, PlaceUrl};
 

@@ -154,6 +154,11 @@ pub fn open_wrapped(
     identities.open(sealing, Some(wrapped), what)
 }
 
+/// Whether the identity in a file is protected by a passphrase.
+pub fn is_protected(path: &std::path::Path) -> bool {
+    identity_file::is_protected(path)
+}
+
 /// The bytes of `identity.age`, to be copied into a bundle; `None` when the archive has none.
 pub fn wrapped(archive: &dyn Archive, sealing: &SealingId) -> Result<Option<Vec<u8>>> {
     optional(archive.get(&object(sealing, "identity.age")?, WRAPPED_LIMIT))

@@ -218,7 +218,11 @@ fn report(desk: &Desk<'_>, path: &Path, done: SetUp) -> Result<Outcome> {
         lines.push(format!("recovery identity {}", recovery.display()));
         problems.push(Problem::new(
             "recovery-identity-here",
-            format!("whoever reads {} can open every bundle", recovery.display()),
+            if custody::is_protected(recovery) {
+                format!("whoever reads {} and knows its passphrase can open every bundle", recovery.display())
+            } else {
+                format!("whoever reads {} can open every bundle", recovery.display())
+            },
             "Move it to where this host cannot read it, now; every backup reminds you until you do.",
         ));
     }
@@ -228,7 +232,13 @@ fn report(desk: &Desk<'_>, path: &Path, done: SetUp) -> Result<Outcome> {
     {
         problems.extend(host.lint(&key));
     }
-    match rehearse(desk, path) {
+    let tried = super::config::check(desk, host.config.clone())?;
+    // What fails here fails for cron too, and cron is not to blame.
+    if tried.exit != 0 {
+        problems.extend(tried.problems.into_iter().filter(|problem| !problem.is_advice()));
+    }
+    match rehearse(desk, path).filter(|_| tried.exit == 0) {
+        None if tried.exit != 0 => lines.push("not everything works yet; `strongroom config check` tries it again".to_owned()),
         None => lines.push("tried everything again with the environment that cron would give: all is well".to_owned()),
         Some(problem) => problems.push(problem),
     }
@@ -374,7 +384,11 @@ fn rehearse(desk: &Desk<'_>, path: &Path) -> Option<Problem> {
         Ok(_) => None,
         Err(error) => Some(Problem::new(
             "rehearsal",
-            format!("with the environment that cron would give, not all is well: {}", error.chain()),
+            format!(
+                "here all is well, and not with the environment that cron would give: {}",
+                // What `config check` said, without the name of the program in front of it.
+                std::error::Error::source(&error).map_or_else(|| error.chain(), ToString::to_string)
+            ),
             "`strongroom config check` shows it all; a key in a file (file:, dotenv:) is there for cron too.",
         )),
     }

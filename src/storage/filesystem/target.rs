@@ -449,7 +449,7 @@ impl Target for FilesystemTarget {
             return Ok(());
         }
         Err(Error::failed(format!("{} has {free} bytes free and {bytes} are needed", self.shown.display()))
-            .hint("Free some space there. Nothing was changed yet."))
+            .hint("Free some space there, then run this again: what stands there already is not written twice."))
     }
 }
 
