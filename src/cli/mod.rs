@@ -58,9 +58,8 @@ pub fn run(as_found: &dyn Fn()) -> ExitCode {
             .filter(|(name, _)| name.starts_with("STRONGROOM_"))
             .collect(),
     };
-    let end = variables(&desk, &global)
-        .and_then(|()| interrupt::listen())
-        .and_then(|()| dispatch(&desk, &global, verb));
+    let end =
+        variables(&desk, &global).and_then(|()| interrupt::listen()).and_then(|()| dispatch(&desk, &global, verb));
     desk.progress.finish();
     match end {
         Ok(End::Outcome(outcome)) => print::outcome(&global, &outcome),
@@ -76,9 +75,8 @@ pub fn run(as_found: &dyn Fn()) -> ExitCode {
 /// A misspelt variable would be no override, and nobody would know.
 fn variables(desk: &Desk<'_>, global: &Global) -> Result<()> {
     let reference = |text: &str, name: &str| {
-        text.match_indices(&format!("env:{name}")).any(|(at, found)| {
-            !text[at + found.len()..].starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
-        })
+        text.match_indices(&format!("env:{name}"))
+            .any(|(at, found)| !text[at + found.len()..].starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_'))
     };
     config::known_variables(&desk.variables, &|name| {
         let arguments = std::env::args_os().any(|argument| reference(&argument.to_string_lossy(), name));

@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::host::Host;
 use super::{Desk, Outcome, Problem, proof};
-use crate::archive;
 use crate::appkey::proof::{ProverOptions, Verdict, prove_with};
+use crate::archive;
 use crate::config::Config;
 use crate::custody;
 use crate::ground::{Error, Result};
@@ -33,7 +33,8 @@ pub fn check(desk: &Desk<'_>, config: Config) -> Result<Outcome> {
         );
         tried.step(
             "write",
-            archive::try_writing(shelf.archive.as_ref(), &shelf.app).map(|()| "the archive takes new objects".to_owned()),
+            archive::try_writing(shelf.archive.as_ref(), &shelf.app)
+                .map(|()| "the archive takes new objects".to_owned()),
         );
         tried.step("custody", custody_of(&host, shelf.archive.as_ref()));
         for place in &host.config.escrows {

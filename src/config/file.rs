@@ -272,8 +272,9 @@ pub fn known_variables(variables: &[(String, String)], mentioned: &dyn Fn(&str) 
         }
         let nearest =
             known.iter().max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
-        return Err(Error::usage(format!("the environment variable {name} is none that strongroom knows"))
-            .hint(format!("Did you mean {}? Otherwise unset it.", nearest.map_or("STRONGROOM_CONFIG", String::as_str))));
+        return Err(Error::usage(format!("the environment variable {name} is none that strongroom knows")).hint(
+            format!("Did you mean {}? Otherwise unset it.", nearest.map_or("STRONGROOM_CONFIG", String::as_str)),
+        ));
     }
     Ok(())
 }

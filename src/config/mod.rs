@@ -132,8 +132,11 @@ impl Config {
         if let Some(health) = &hooks.health
             && !["http://", "https://"].iter().any(|scheme| health.url.starts_with(scheme))
         {
-            return Err(Error::usage(here(&format!("[app] health url {:?} begins with no scheme", url::redact(&health.url))))
-                .hint("It looks like http://localhost:3000/health."));
+            return Err(Error::usage(here(&format!(
+                "[app] health url {:?} begins with no scheme",
+                url::redact(&health.url)
+            )))
+            .hint("It looks like http://localhost:3000/health."));
         }
         let state = within(&raw.state.folder.unwrap_or_else(|| PathBuf::from("strongroom-state")));
         Ok(Self {

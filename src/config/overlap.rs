@@ -61,25 +61,83 @@ impl Places<'_> {
     pub fn apart(&self) -> Result<()> {
         const MOVE: &str = "Put it into a folder of its own, outside of";
         let rules = [
-            ("the archive", self.archive, "the storage", self.storage, "every backup would store the archive in itself"),
-            ("the storage", self.storage, "the archive", self.archive, "whoever writes to the archive could change the application's files"),
+            (
+                "the archive",
+                self.archive,
+                "the storage",
+                self.storage,
+                "every backup would store the archive in itself",
+            ),
+            (
+                "the storage",
+                self.storage,
+                "the archive",
+                self.archive,
+                "whoever writes to the archive could change the application's files",
+            ),
             ("the state folder", self.state, "the storage", self.storage, "it changes while it is backed up"),
-            ("the state folder", self.state, "the archive", self.archive, "whoever writes to the archive could change what this host remembers of it"),
-            ("the scratch folder", self.scratch, "the storage", self.storage, "plaintext of the database would lie in it"),
-            ("the scratch folder", self.scratch, "the archive", self.archive, "plaintext of the database would lie in it"),
-            ("the database", self.database, "the storage", self.storage, "it would be copied as a file while it changes, and a restore of the storage would write over it"),
-            ("the database", self.database, "the archive", self.archive, "what is lost with one is lost with the other"),
+            (
+                "the state folder",
+                self.state,
+                "the archive",
+                self.archive,
+                "whoever writes to the archive could change what this host remembers of it",
+            ),
+            (
+                "the scratch folder",
+                self.scratch,
+                "the storage",
+                self.storage,
+                "plaintext of the database would lie in it",
+            ),
+            (
+                "the scratch folder",
+                self.scratch,
+                "the archive",
+                self.archive,
+                "plaintext of the database would lie in it",
+            ),
+            (
+                "the database",
+                self.database,
+                "the storage",
+                self.storage,
+                "it would be copied as a file while it changes, and a restore of the storage would write over it",
+            ),
+            (
+                "the database",
+                self.database,
+                "the archive",
+                self.archive,
+                "what is lost with one is lost with the other",
+            ),
             ("the configuration", self.config, "the storage", self.storage, "the application could give its keys away"),
-            ("the configuration", self.config, "the archive", self.archive, "keys and identities lie beside it, and whoever reads the archive would have them"),
+            (
+                "the configuration",
+                self.config,
+                "the archive",
+                self.archive,
+                "keys and identities lie beside it, and whoever reads the archive would have them",
+            ),
             ("the signing key", self.signing_key, "the storage", self.storage, "the application could give it away"),
-            ("the signing key", self.signing_key, "the archive", self.archive, "whoever reads the archive could sign in this host's name"),
+            (
+                "the signing key",
+                self.signing_key,
+                "the archive",
+                self.archive,
+                "whoever reads the archive could sign in this host's name",
+            ),
         ];
         for (what, inner, place, outer, why) in rules {
             if let (Some(inner), Some(outer)) = (inner, outer)
                 && lies_in(inner, outer)
             {
-                return Err(Error::usage(format!("{what} {} lies inside {place} {}: {why}", inner.display(), outer.display()))
-                    .hint(format!("{MOVE} {}.", outer.display())));
+                return Err(Error::usage(format!(
+                    "{what} {} lies inside {place} {}: {why}",
+                    inner.display(),
+                    outer.display()
+                ))
+                .hint(format!("{MOVE} {}.", outer.display())));
             }
         }
         Ok(())
@@ -128,7 +186,9 @@ mod tests {
         std::fs::create_dir_all(at("storage/deep")).expect("made");
         std::fs::create_dir(at("storage-2")).expect("made");
         std::os::unix::fs::symlink(at("storage"), at("link")).expect("made");
-        for inside in ["storage", "storage/new/archive", "link", "link/deep/x", "storage-2/../storage/x", "none/../link"] {
+        for inside in
+            ["storage", "storage/new/archive", "link", "link/deep/x", "storage-2/../storage/x", "none/../link"]
+        {
             assert!(lies_in(&at(inside), &at("storage")), "{inside}");
         }
         for outside in ["", "storage-2", "storage/../archive", "other", "link-2"] {

@@ -18,6 +18,7 @@ mod identities;
 mod identity_file;
 #[cfg(test)]
 mod identity_tests;
+mod look;
 #[cfg(test)]
 mod plugin_tests;
 mod record;
@@ -156,7 +157,7 @@ pub fn open_wrapped(
 
 /// Whether the identity in a file is protected by a passphrase.
 pub fn is_protected(path: &std::path::Path) -> bool {
-    identity_file::is_protected(path)
+    look::is_protected(path)
 }
 
 /// The bytes of `identity.age`, to be copied into a bundle; `None` when the archive has none.

@@ -4,14 +4,18 @@ mod app;
 mod architecture;
 mod backup;
 mod check;
+mod cleanup;
 mod cron;
 mod custody;
 mod guard;
+mod hints;
 mod init;
 mod keys;
 #[cfg(feature = "failpoints")]
 mod kills;
 mod look;
+mod lost;
+mod places;
 mod prove;
 mod restore;
 mod restore_live;

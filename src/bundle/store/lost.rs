@@ -35,7 +35,9 @@ pub(super) fn look(options: &StoreOptions<'_>) -> Result<Vec<Lost>> {
         let count = "SELECT count(*) FROM files WHERE part = ?1";
         let files: i64 = connection.query_row(count, params![name], |row| row.get(0)).map_err(failed)?;
         for table in ["dying", "lost"] {
-            connection.execute(&format!("INSERT OR IGNORE INTO temp.{table} VALUES (?1)"), params![name]).map_err(failed)?;
+            connection
+                .execute(&format!("INSERT OR IGNORE INTO temp.{table} VALUES (?1)"), params![name])
+                .map_err(failed)?;
         }
         lost.push(Lost { object: object.to_string(), why, files: files.cast_unsigned() });
     }

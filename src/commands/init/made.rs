@@ -37,7 +37,8 @@ impl Made {
 
     /// The signing key that is about to be written.
     pub(super) fn signer(&mut self, secret: &Path, public: &Path) {
-        self.signer = [secret, public].into_iter().filter(|p| p.symlink_metadata().is_err()).map(Path::to_owned).collect();
+        self.signer =
+            [secret, public].into_iter().filter(|p| p.symlink_metadata().is_err()).map(Path::to_owned).collect();
     }
 
     /// The custody of a new sealing key.
@@ -59,7 +60,8 @@ impl Made {
     ///
     /// A ledger is never cut: once it has an entry, the archive and the signing key stay, and the next `init` goes on with them.
     pub(super) fn take_back(self, error: Error) -> Error {
-        let nothing = self.files.is_empty() && self.signer.is_empty() && self.custody.is_none() && self.archive.is_none();
+        let nothing =
+            self.files.is_empty() && self.signer.is_empty() && self.custody.is_none() && self.archive.is_none();
         match self.remove() {
             Ok(()) if nothing => error,
             Ok(()) => error.hint("What this run had made was removed again: mend the cause, then run it again."),

@@ -14,8 +14,8 @@ use super::{DatabaseOptions, Desk, Outcome, Problem};
 use crate::appkey::source::Reference;
 use crate::archive;
 use crate::bundle::Opened;
-use crate::config::overlap::{self, Places};
 use crate::config::Config;
+use crate::config::overlap::{self, Places};
 use crate::config::profile::Profile;
 use crate::config::url::{DatabaseUrl, PlaceUrl};
 use crate::custody::card::Card;
@@ -237,8 +237,11 @@ fn report(desk: &Desk<'_>, path: &Path, done: SetUp) -> Result<Outcome> {
     if tried.exit != 0 {
         problems.extend(tried.problems.into_iter().filter(|problem| !problem.is_advice()));
     }
-    match rehearse(desk, path).filter(|_| tried.exit == 0) {
-        None if tried.exit != 0 => lines.push("not everything works yet; `strongroom config check` tries it again".to_owned()),
+    let rehearsal = if tried.exit == 0 { rehearse(desk, path) } else { None };
+    match rehearsal {
+        None if tried.exit != 0 => {
+            lines.push("not everything works yet; `strongroom config check` tries it again".to_owned());
+        }
         None => lines.push("tried everything again with the environment that cron would give: all is well".to_owned()),
         Some(problem) => problems.push(problem),
     }

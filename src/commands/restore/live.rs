@@ -76,7 +76,10 @@ pub(super) fn run(
         text.push(format!("  the database that stood there is kept as {}; remove it when all is well", kept.display()));
     }
     if storage.is_some_and(|s| s.replaced > 0) {
-        text.push(format!("  replaced files are kept in .strongroom/rollback-{} of the storage", source.files().header().id));
+        text.push(format!(
+            "  replaced files are kept in .strongroom/rollback-{} of the storage",
+            source.files().header().id
+        ));
     }
     if let Some(storage) = storage.filter(|_| moved > 0) {
         text.push(format!(

@@ -129,10 +129,13 @@ mod tests {
         let found = list(root.as_fd()).expect("listed");
         assert_eq!(found.iter().map(|k| k.name.as_str()).collect::<Vec<_>>(), ["rollback-a"]);
         assert!(found[0].bytes.is_some_and(|bytes| bytes >= 6), "{found:?}");
-        for (name, ours) in [("rollback-a", true), ("rollback-a", false), ("rollback-b", false), ("../outside", false)] {
+        for (name, ours) in [("rollback-a", true), ("rollback-a", false), ("rollback-b", false), ("../outside", false)]
+        {
             assert_eq!(remove(root.as_fd(), name).expect("looked"), ours, "{name}");
         }
         assert!(!at(".strongroom/rollback-a").exists());
-        assert!(at("outside/f").exists() && at(".strongroom/rollback-b/f").exists() && at(".strongroom/other/f").exists());
+        assert!(
+            at("outside/f").exists() && at(".strongroom/rollback-b/f").exists() && at(".strongroom/other/f").exists()
+        );
     }
 }
