@@ -11,11 +11,15 @@ use crate::appkey::source::Reference;
 use crate::appkey::{EffectiveKey, KeyText, fingerprint, lint};
 use crate::config::Config;
 use crate::config::profile::Profile;
+use crate::custody;
 use crate::database::Database;
 use crate::ground::names::{Fingerprint, Sha256Hex};
 use crate::ground::scratch::Scratch;
 use crate::ground::{Context as _, Error, Result, child, clock, durable};
 use crate::signer::Signer;
+
+/// The file in the state folder that holds the new key of a rotation under way.
+pub(super) const ROTATION: &str = "rotation.json";
 
 /// A key that was read: exact text, what the application uses of it, its name.
 pub struct NamedKey {
@@ -164,11 +168,27 @@ impl Host {
         if self.config.recovery_identity.exists() {
             problems.push(Problem::new(
                 "recovery-identity-here",
-                format!("{} is still on this host", self.config.recovery_identity.display()),
+                format!(
+                    "{} is still on this host{}",
+                    self.config.recovery_identity.display(),
+                    if custody::is_protected(&self.config.recovery_identity) { ", under its passphrase" } else { "" }
+                ),
                 "Move it to where this host cannot read it, and keep it with the recovery card.",
             ));
         }
         problems
+    }
+
+    /// A rotation of the key that did not end, if there is one.
+    pub fn pending_rotation(&self) -> Option<Problem> {
+        let path = self.config.state.join(ROTATION);
+        path.exists().then(|| {
+            Problem::new(
+                "rotation-pending",
+                format!("a key rotation did not end: {} holds its new key", path.display()),
+                "Go on with it: strongroom key rotate --resume",
+            )
+        })
     }
 
     /// Tells how a verb ended to whoever wants to know; that nobody could be told is for a person to look at.

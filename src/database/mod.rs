@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 
 use crate::appkey::credential::Credential;
 use crate::config::profile::Profile;
+use crate::ground::kept::Kept;
 use crate::ground::progress::Progress;
 use crate::ground::scratch::Scratch;
 use crate::ground::{Error, Result};
@@ -186,7 +187,7 @@ pub trait Database: Send + Sync {
 
     /// What earlier restores kept or left beside the database and [`Database::remove_kept`] removes; nothing where that is
     /// for a person to do.
-    fn kept(&self) -> Result<Vec<String>> {
+    fn kept(&self) -> Result<Vec<Kept>> {
         Ok(Vec::new())
     }
 

@@ -73,15 +73,10 @@ pub(super) fn run(
         .and_then(|()| hooks.start())
         .and_then(|()| hooks.well());
     if let Err(error) = result {
-        // The application may be running on what is about to go away again.
-        let back = hooks.stop().and_then(|()| undo.everything());
-        let error = match &before {
+        let error = take_back(&hooks, &mut undo, error);
+        return Err(match &before {
             Some(id) => error.hint(format!("What stood in the database before is bundle {id}.")),
             None => error,
-        };
-        return Err(match back.and(hooks.start()) {
-            Ok(()) => error.hint("Everything was put back as it was before, and the application was started again."),
-            Err(second) => error.hint(format!("Putting everything back failed too: {}", second.chain())),
         });
     }
     let kept = match undo.database.take() {
@@ -89,6 +84,8 @@ pub(super) fn run(
         None => None,
     };
 
+    let storage = plan.storage.as_ref();
+    let moved = storage.filter(|s| s.delete_extra).map_or(0, |s| s.extra_count);
     let mut text = vec![format!("bundle {} restored", header.id)];
     text.push(format!("  {}", proof::sentence(proved.verdict, &proved.counts)));
     if let Some(id) = &before {
@@ -97,8 +94,21 @@ pub(super) fn run(
     if let Some(kept) = &kept {
         text.push(format!("  the database that stood there is kept as {}; remove it when all is well", kept.display()));
     }
-    if plan.storage.as_ref().is_some_and(|s| s.replaced > 0) {
-        text.push(format!("  replaced files are kept in .strongroom/rollback-{} of the storage", header.id));
+    if storage.is_some_and(|s| s.replaced > 0) {
+        text.push(format!(
+            "  replaced files are kept in .strongroom/rollback-{} of the storage",
+            source.files().header().id
+        ));
+    }
+    if let Some(storage) = storage.filter(|_| moved > 0) {
+        text.push(format!(
+            "  {moved} files that the bundle does not have were moved to .strongroom/rollback-{} of the storage",
+            source.files().header().id
+        ));
+        text.extend(storage.extra_lines("moved"));
+    }
+    if kept.is_some() || moved > 0 || storage.is_some_and(|s| s.replaced > 0) {
+        text.push("  `strongroom restore --cleanup` removes what is kept".to_owned());
     }
     Ok(Outcome {
         exit: proved.exit(header),
@@ -108,12 +118,41 @@ pub(super) fn run(
             "credentials": proof::counts_json(&proved.counts),
             "kept": kept,
             "before": before,
+            "extra_moved": moved,
             "plan": plan,
         }),
         line: text[0].clone(),
         text,
         problems: Vec::new(),
     })
+}
+
+/// Stops the application, puts everything back and starts it again; what comes of it is the error's last hint.
+fn take_back(hooks: &Hooks<'_>, undo: &mut Undo<'_>, error: Error) -> Error {
+    // The application may be running on what is about to go away again.
+    if let Err(second) = hooks.stop() {
+        return error.hint(format!(
+            "Nothing was put back, because the application could not be stopped: {}. Stop it by hand and run the restore again.",
+            second.chain()
+        ));
+    }
+    if let Err(second) = undo.everything() {
+        let started = match hooks.start() {
+            Ok(()) => String::new(),
+            Err(third) => format!("; and the application does not start: {}", third.chain()),
+        };
+        return error.hint(format!("Putting everything back failed too: {}{started}", second.chain()));
+    }
+    match hooks.start() {
+        Ok(()) if hooks.can_start() => {
+            error.hint("Everything was put back as it was before, and the application was started again.")
+        }
+        Ok(()) => error.hint("Everything was put back as it was before."),
+        Err(second) => error.hint(format!(
+            "Everything was put back as it was before, but the application was not started again: {}. Start it by hand.",
+            second.chain()
+        )),
+    }
 }
 
 /// The key that the application will be started with; it must be the one that the bundle names.
@@ -177,14 +216,19 @@ fn target(desk: &Desk<'_>, host: &Host, source: &Source<'_>, request: &Request) 
     if !request.storage || !source.has_storage() {
         return Ok(None);
     }
-    let place = match &request.storage_url {
+    open_target(desk, host, request.storage_url.as_deref()).map(Some)
+}
+
+/// The storage to restore into: the one that is named, else the configured one.
+pub(super) fn open_target(desk: &Desk<'_>, host: &Host, url: Option<&str>) -> Result<Box<dyn Target>> {
+    let place = match url {
         Some(url) => PlaceUrl::parse(url, &current_folder()?)?,
         None => host.config.storage.clone().ok_or_else(|| {
             Error::usage(format!("{} names no storage", host.config.path.display()))
                 .hint("Name one with --storage URL, or restore --only database.")
         })?,
     };
-    desk.systems.target(&place).map(Some)
+    desk.systems.target(&place)
 }
 
 fn current_folder() -> Result<std::path::PathBuf> {

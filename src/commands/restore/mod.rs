@@ -104,7 +104,13 @@ impl Plan {
                 storage.extra_count,
                 self.storage_from.as_ref().map_or_else(String::new, |id| format!(" (from bundle {id})")),
             ));
-            lines.extend(storage.extra.iter().take(10).map(|path| format!("    extra: {path}")));
+            if storage.delete_extra && storage.extra_count > 0 {
+                lines.push(format!(
+                    "    {} files that the bundle does not have will be moved away (--delete-extra):",
+                    storage.extra_count
+                ));
+            }
+            lines.extend(storage.extra_lines("extra"));
         }
         lines.extend(self.hooks.iter().map(|hook| format!("  runs {hook}")));
         lines.push(format!("  {}", self.rollback));

@@ -113,7 +113,13 @@ pub(super) fn run(
 
     let mut text = vec![format!("bundle {} restored to {}", header.id, folder.display())];
     text.push(format!("  {}", proof::sentence(proved.verdict, &proved.counts)));
-    text.push("  the application needs the key that was proved".to_owned());
+    text.push(match header.keys.first() {
+        Some(key) => format!(
+            "  the application needs key {0}: strongroom key fetch {0} -i FILE -o KEYFILE writes it out",
+            key.short()
+        ),
+        None => "  the application needs the key that was proved".to_owned(),
+    });
     Ok(Outcome {
         exit: proved.exit(header),
         json: json!({ "bundle": header.id, "target": folder, "verdict": proved.verdict, "credentials": proof::counts_json(&proved.counts), "plan": plan }),

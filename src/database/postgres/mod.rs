@@ -29,6 +29,7 @@ use super::{Database, DatabasePlan, Dump, Facts, NamedObject, Replacement, Snaps
 use crate::appkey::credential::Credential;
 use crate::config::profile::Profile;
 use crate::config::url::PostgresUrl;
+use crate::ground::kept::Kept;
 use crate::ground::progress::Progress;
 use crate::ground::scratch::Scratch;
 use crate::ground::{Error, Result};
@@ -104,7 +105,7 @@ impl Database for Postgres {
         Ok(Some(format!("pg_dump {dump} for a server of {}", server / 10_000)))
     }
 
-    fn kept(&self) -> Result<Vec<String>> {
+    fn kept(&self) -> Result<Vec<Kept>> {
         leftovers::list(&self.link)
     }
 
