@@ -101,6 +101,7 @@ enum Content {
     Sql,
     PgDump,
     PgSql,
+    PgTar,
 }
 
 fn recognise(bytes: &[u8], what: &str) -> Result<Content> {
@@ -113,9 +114,7 @@ fn recognise(bytes: &[u8], what: &str) -> Result<Content> {
         return Ok(Content::PgDump);
     }
     if begins(b"toc.dat\0") {
-        return Err(Error::usage(format!("{what} is a tar of pg_dump, which is not read here")).hint(
-            "Unpack it into a folder that is empty (`tar -x`) and give the folder, or `pg_restore -f dump.sql FILE`.",
-        ));
+        return Ok(Content::PgTar);
     }
     if ["-- PostgreSQL database", "\\restrict ", "SET statement_timeout", "pg_catalog.set_config("]
         .iter()
@@ -155,7 +154,7 @@ pub(super) fn open(path: &Path, scratch: &Scratch) -> Result<Box<dyn Snapshot>> 
     let source = Source::of(Arc::new(file), &what)?;
     match recognise(&source.first_bytes()?, &what)? {
         Content::Sql => Ok(Box::new(snapshot::SqlSnapshot::new(source, scratch.clone()))),
-        content @ (Content::PgDump | Content::PgSql) => Ok(postgres(source, &content)),
+        content @ (Content::PgDump | Content::PgSql | Content::PgTar) => Ok(postgres(source, &content)),
         Content::Sqlite if source.packing == Packing::Plain => {
             let real = std::fs::canonicalize(path).map_err(|e| Error::io("find", path, e))?;
             let alone = ["-wal", "-journal"].iter().all(|suffix| !open::beside(&real, suffix).exists());
@@ -174,7 +173,11 @@ pub(super) fn open(path: &Path, scratch: &Scratch) -> Result<Box<dyn Snapshot>> 
 fn postgres(source: Source, content: &Content) -> Box<dyn Snapshot> {
     let what = source.what.clone();
     let open: Opener<'static> = Box::new(move || source.open());
-    let place = if matches!(content, Content::PgDump) { Place::Custom(open) } else { Place::Script(open) };
+    let place = match content {
+        Content::PgDump => Place::Custom(open),
+        Content::PgTar => Place::Tar(open),
+        _ => Place::Script(open),
+    };
     Box::new(DumpSnapshot::new(place, &what))
 }
 
@@ -225,7 +228,7 @@ fn open_unpacked(
     let source = Source::of(Arc::new(file), base_name)?;
     match recognise(&source.first_bytes()?, base_name)? {
         Content::Sql => Ok(Box::new(snapshot::SqlSnapshot::new(source, scratch.clone()))),
-        content @ (Content::PgDump | Content::PgSql) => Ok(postgres(source, &content)),
+        content @ (Content::PgDump | Content::PgSql | Content::PgTar) => Ok(postgres(source, &content)),
         Content::Sqlite if source.packing != Packing::Plain => {
             open_unpacked(source.open()?, Some(source.length), base_name, scratch)
         }

@@ -7,16 +7,19 @@ pub(crate) mod listen;
 mod script;
 mod snapshot;
 mod tables;
+mod tar;
 #[cfg(test)]
 mod tests;
+mod unpack;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use self::archive::{Archive, Block, Entry, Head, Packing};
+use self::archive::{Archive, Block, Entry, Head};
 use self::copy::Fields;
 use self::tables::{Name, Tables};
+use self::unpack::{Packing, unpack};
 use crate::ground::{Error, Kind, Result, durable};
 
 pub(crate) use self::archive::MAGIC;
@@ -32,6 +35,8 @@ pub(crate) enum Place<'a> {
     Custom(Opener<'a>),
     /// SQL.
     Script(Opener<'a>),
+    /// A tar with `toc.dat`.
+    Tar(Opener<'a>),
     /// A folder with `toc.dat`.
     Directory(PathBuf),
 }
@@ -98,6 +103,7 @@ pub(crate) fn scan(place: &Place<'_>, what: &str, listener: &mut dyn Listener) -
     match place {
         Place::Custom(open) => custom(open()?, what, listener),
         Place::Script(open) => script::scan(BufReader::with_capacity(256 << 10, open()?), what, listener),
+        Place::Tar(open) => tar::scan(open()?, what, listener),
         Place::Directory(folder) => directory(folder, what, listener),
     }
 }
@@ -148,7 +154,7 @@ fn directory(folder: &Path, what: &str, listener: &mut dyn Listener) -> Result<O
             Some(Packing::Zlib) => {
                 Box::new(BufReader::with_capacity(128 << 10, flate2::bufread::MultiGzDecoder::new(file)))
             }
-            Some(packing) => archive::unpack(file, *packing, what)?,
+            Some(packing) => unpack(file, *packing, what)?,
             None => Box::new(file),
         };
         table_data(entry, data.as_mut(), what, &mut outline, listener)?;

@@ -92,6 +92,7 @@ impl Snapshot for DumpSnapshot<'_> {
         let (name, open) = match &self.place {
             Place::Custom(open) => ("database.pgdump", open),
             Place::Script(open) => ("database.sql", open),
+            Place::Tar(open) => ("database.tar", open),
             Place::Directory(_) => return Err(Error::usage(format!("{} is a folder and no file", self.what))),
         };
         Ok(vec![Dump { name: name.to_owned(), bytes: open()? }])
