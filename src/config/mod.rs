@@ -1,5 +1,6 @@
 //! `strongroom.toml`, application profiles and policies: parsed once into types that cannot be wrong.
 
+mod column;
 mod file;
 pub mod overlap;
 mod postgres;

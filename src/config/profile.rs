@@ -1,9 +1,11 @@
 //! Application profiles: where an application keeps its key and its credentials, as data.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use serde::Deserialize;
 
+use super::column::{self, Step};
 use crate::ground::names::AppName;
 use crate::ground::{Error, Kind, Result, durable};
 
@@ -24,22 +26,54 @@ pub struct Profile {
     pub storage: Option<StorageObjects>,
 }
 
-/// One column of credentials.
+/// One column of credentials, or one place in the JSON of a column.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "Written")]
 pub struct CredentialColumn {
     /// The table.
     pub table: String,
-    /// The column.
+    /// The column as the profile writes it, `data->'smtp'->>'password'` for a place in JSON; what people and the proof see.
     pub column: String,
+    /// The column that is stored.
+    pub stored: String,
+    /// The way from there into JSON; empty where the column itself is the credential.
+    pub steps: Vec<Step>,
     /// The columns that name a row, in order.
     pub primary_key: Vec<String>,
     /// The application may not have this table or column (an older version, a feature never used).
-    #[serde(default)]
     pub optional: bool,
     /// Values that the application itself stores unencrypted, exactly.
-    #[serde(default)]
     pub plaintext: Vec<String>,
+}
+
+/// A column of credentials as a profile writes it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    table: String,
+    column: String,
+    primary_key: Vec<String>,
+    #[serde(default)]
+    optional: bool,
+    #[serde(default)]
+    plaintext: Vec<String>,
+}
+
+impl TryFrom<Written> for CredentialColumn {
+    type Error = String;
+
+    fn try_from(written: Written) -> std::result::Result<Self, String> {
+        let Written { table, column, primary_key, optional, plaintext } = written;
+        let (stored, steps) = column::parse(&column).map_err(|why| format!("column {column:?} {why}"))?;
+        Ok(Self { table, column, stored, steps, primary_key, optional, plaintext })
+    }
+}
+
+impl CredentialColumn {
+    /// The credential in what the column holds; `None` where its JSON has none.
+    pub fn within<'a>(&self, value: Cow<'a, [u8]>) -> Option<Cow<'a, [u8]>> {
+        if self.steps.is_empty() { Some(value) } else { column::inside(&value, &self.steps).map(Cow::Owned) }
+    }
 }
 
 /// How the database names the objects in the storage.
@@ -56,6 +90,18 @@ pub struct StorageObjects {
 const EMBEDDED: [(&str, &str); 1] = [("package-broker", include_str!("../../policies/apps/package-broker.toml"))];
 
 impl Profile {
+    /// Fails where a credential stands inside JSON, which nothing here can write.
+    pub fn writable(&self) -> Result<()> {
+        match self.credentials.iter().find(|c| !c.steps.is_empty()) {
+            None => Ok(()),
+            Some(c) => Err(Error::usage(format!(
+                "{}.{} stands inside JSON, and this version re-encrypts whole columns only",
+                c.table, c.column
+            ))
+            .hint("Re-enter the credentials under the new key in the application.")),
+        }
+    }
+
     /// Whether the application itself stores this value unencrypted.
     pub fn is_plaintext(&self, table: &str, column: &str, value: &[u8]) -> bool {
         // A table of another schema than the usual one is called `schema.table`.

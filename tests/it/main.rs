@@ -11,6 +11,7 @@ mod guard;
 mod hints;
 mod hygiene;
 mod init;
+mod inside_json;
 mod keys;
 #[cfg(feature = "failpoints")]
 mod kills;

@@ -54,8 +54,8 @@ impl<'a> Credentials<'a> {
 
 fn places(wanted: &CredentialColumn, columns: &[String]) -> Result<Option<(usize, Vec<usize>)>> {
     let absent = |column: &str| missing(&format!("column {}.{column}", wanted.table));
-    let Some(value) = position(columns, &wanted.column) else {
-        return if wanted.optional { Ok(None) } else { Err(absent(&wanted.column)) };
+    let Some(value) = position(columns, &wanted.stored) else {
+        return if wanted.optional { Ok(None) } else { Err(absent(&wanted.stored)) };
     };
     let keys: Result<_> = wanted.primary_key.iter().map(|k| position(columns, k).ok_or_else(|| absent(k))).collect();
     Ok(Some((value, keys?)))
@@ -82,18 +82,19 @@ impl Listener for Credentials<'_> {
 
     fn row(&mut self, table: &str, _: &[String], values: &[Value]) -> Result<()> {
         for (number, value, keys) in &self.here {
-            let ciphertext = match &values[*value] {
+            let wanted = &self.profile.credentials[*number];
+            let value = match &values[*value] {
                 Value::Null => continue,
                 Value::Number(text) => text.as_bytes().to_vec(),
                 Value::Text(bytes) | Value::Blob(bytes) => bytes.clone(),
                 Value::Unread => return Err(Error::damaged(format!("a row of {table} is too long to be read"))),
             };
+            let Some(ciphertext) = wanted.within(value.into()).map(std::borrow::Cow::into_owned) else { continue };
             let taken = self.spreads[*number].takes(self.counts[*number]);
             self.counts[*number] += 1;
             if !taken {
                 continue;
             }
-            let wanted = &self.profile.credentials[*number];
             let id = row_id(keys.iter().map(|k| key_part(&values[*k])).collect());
             (self.visit)(Credential { table: wanted.table.clone(), column: wanted.column.clone(), id, ciphertext })?;
         }

@@ -29,7 +29,7 @@ pub(crate) fn in_profile(profile: &Profile, schema: &str, table: &str, column: &
     profile
         .credentials
         .iter()
-        .any(|c| is_meant(&c.table, schema, table) && (c.column == column || c.primary_key.iter().any(|k| k == column)))
+        .any(|c| is_meant(&c.table, schema, table) && (c.stored == column || c.primary_key.iter().any(|k| k == column)))
 }
 
 /// A component of a row's key, as the type says.
@@ -134,8 +134,8 @@ pub(crate) fn pretends(table: &str, what: &str) -> Error {
 fn places(wanted: &CredentialColumn, columns: &[String]) -> Result<Option<(usize, Vec<usize>)>> {
     let position = |name: &str| columns.iter().position(|c| c == name);
     let absent = |column: &str| missing(&format!("column {}.{column}", wanted.table));
-    let Some(value) = position(&wanted.column) else {
-        return if wanted.optional { Ok(None) } else { Err(absent(&wanted.column)) };
+    let Some(value) = position(&wanted.stored) else {
+        return if wanted.optional { Ok(None) } else { Err(absent(&wanted.stored)) };
     };
     let keys: Result<_> = wanted.primary_key.iter().map(|k| position(k).ok_or_else(|| absent(k))).collect();
     Ok(Some((value, keys?)))
@@ -171,7 +171,9 @@ impl Listener for Credentials<'_> {
 
     fn row(&mut self, fields: &Fields) -> Result<()> {
         for here in &self.here {
+            let wanted = &self.profile.credentials[here.number];
             let Some(value) = fields.get(here.value.0) else { continue };
+            let Some(value) = wanted.within(ciphertext(value, &here.value.1).into()) else { continue };
             let taken = self.spreads[here.number].takes(self.counts[here.number]);
             self.counts[here.number] += 1;
             if !taken {
@@ -179,9 +181,9 @@ impl Listener for Credentials<'_> {
             }
             (self.visit)(Credential {
                 table: here.table.clone(),
-                column: self.profile.credentials[here.number].column.clone(),
+                column: wanted.column.clone(),
                 id: row_id(here.keys.iter().map(|(k, of)| key_part(fields.get(*k), of)).collect()),
-                ciphertext: ciphertext(value, &here.value.1),
+                ciphertext: value.into_owned(),
             })?;
         }
         Ok(())
