@@ -6,7 +6,7 @@ use super::server::{Server, VERSIONS};
 use super::world::{World, fill, prefix, said};
 
 /// Everything that an application's database may have beyond tables.
-const RICH: &str = "
+pub(crate) const RICH: &str = "
 COMMENT ON DATABASE app IS 'the application''s own';
 ALTER DATABASE app SET search_path = \"$user\", public, pg_catalog;
 ALTER DATABASE app SET work_mem = '7MB';
@@ -58,10 +58,10 @@ pub(crate) fn databases(server: &Server) -> Vec<String> {
 }
 
 /// A pool that opens a session again as soon as it is thrown out.
-struct Pool(Vec<Child>);
+pub(crate) struct Pool(Vec<Child>);
 
 impl Pool {
-    fn busy(server: &Server) -> Self {
+    pub(crate) fn busy(server: &Server) -> Self {
         let psql = server.programs.join("psql");
         let line = format!(
             "while :; do {} -X -q -h {} -U app -d app -c 'SELECT pg_sleep(30)'; sleep 0.05; done",

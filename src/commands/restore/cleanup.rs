@@ -58,7 +58,7 @@ pub fn run(desk: &Desk<'_>, config: Config, places: &Places<'_>, dry_run: bool, 
     let _lock = if dry_run { None } else { Some(host.lock()?) };
     let database = match (places.database, &host.config.database) {
         (None, None) => None,
-        (url, _) => Some(live::open_database(desk, &host, url, DatabaseOptions::default())?),
+        (url, _) => Some(live::open_database(desk, &host, url, &DatabaseOptions::default())?),
     };
     let storage = match (places.storage, &host.config.storage) {
         (None, None) => None,

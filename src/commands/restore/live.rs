@@ -190,7 +190,7 @@ fn database(desk: &Desk<'_>, host: &Host, source: &Source<'_>, request: &Request
     }
     let Request { as_superuser, no_owner, in_place, .. } = *request;
     let options = DatabaseOptions { as_superuser, no_owner, in_place, ..DatabaseOptions::default() };
-    open_database(desk, host, request.database_url.as_deref(), options).map(Some)
+    open_database(desk, host, request.database_url.as_deref(), &options).map(Some)
 }
 
 /// The database to restore over: the one that is named, else the configured one; of `options`, what a restore decides.
@@ -198,7 +198,7 @@ pub(super) fn open_database(
     desk: &Desk<'_>,
     host: &Host,
     url: Option<&str>,
-    options: DatabaseOptions,
+    options: &DatabaseOptions,
 ) -> Result<Box<dyn Database>> {
     let url = match url {
         Some(url) => DatabaseUrl::parse(url, &current_folder()?)?,
@@ -207,7 +207,7 @@ pub(super) fn open_database(
                 .hint("Name one with --database URL, or restore --only storage.")
         })?,
     };
-    let DatabaseOptions { as_superuser, no_owner, in_place, .. } = options;
+    let DatabaseOptions { as_superuser, no_owner, in_place, .. } = *options;
     let options = DatabaseOptions { as_superuser, no_owner, in_place, ..host.database_options(desk)? };
     desk.systems.database(&url, &options)
 }

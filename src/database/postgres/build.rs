@@ -17,6 +17,8 @@ use crate::ground::{Error, Kind, Result};
 pub(super) enum Input {
     /// The table of contents alone.
     Head(File),
+    /// The same where only a pipe leads, and `pg_restore` wants a file.
+    Beyond(File),
     /// The whole dump as it comes out of the bundle.
     Stream(Box<dyn Read + Send>),
 }
@@ -66,12 +68,14 @@ pub(super) fn build(
     run(&new, &["--section=data"], Input::Stream(dump.whole), progress)?;
     progress.stage("build indexes", None, crate::ground::progress::Unit::Items);
     (&head).rewind().map_err(|e| Error::io("read", scratch.folder(), e))?;
+    let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let jobs = format!("--jobs={jobs}");
     if link.options.prefix.is_empty() {
-        let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let jobs = format!("--jobs={jobs}");
         run(&new, &["--section=post-data", &jobs, "/dev/stdin"], Input::Head(again()?), progress)?;
+    } else if link.has_files() {
+        run(&new, &["--section=post-data", &jobs], Input::Beyond(again()?), progress)?;
     } else {
-        // Behind a prefix there is a pipe, which only one can read.
+        // A pipe can be read by one alone.
         run(&new, &["--section=post-data"], Input::Head(again()?), progress)?;
     }
     properties(&mut session, names, facts, link)?;
@@ -191,9 +195,12 @@ pub(super) fn run(link: &Link, arguments: &[&str], input: Input, progress: &dyn 
         all.extend(["--no-owner", "--no-privileges"]);
     }
     all.extend(arguments);
-    let mut command = link.command("pg_restore", "restore", &all);
+    let mut command = match input {
+        Input::Beyond(_) => link.with_file("pg_restore", "restore", &all),
+        _ => link.command("pg_restore", "restore", &all),
+    };
     let stream = match input {
-        Input::Head(file) => {
+        Input::Head(file) | Input::Beyond(file) => {
             command.stdin(Stdio::from(file));
             None
         }

@@ -58,6 +58,16 @@ fn end_orphans(session: &mut Session, link: &Link) -> Result<()> {
     ))
 }
 
+/// What is to be said of a `pg_dump` whose dump this server will not take back.
+fn too_new(dump: &str, server: u32) -> Option<String> {
+    (link::major(dump) >= 17 && server < 17).then(|| {
+        format!(
+            "pg_dump is of version {dump}, and the server of {server}: the dump can be restored into a server of 17 or newer only. \
+             Name the folder of the client programs of {server} as [database] programs"
+        )
+    })
+}
+
 impl Database for Postgres {
     fn describe(&self) -> String {
         let prefix = &self.link.options.prefix;
@@ -69,9 +79,11 @@ impl Database for Postgres {
         end_orphans(&mut session, &self.link)?;
         session.begin_reading()?;
         let server = facts::server_number(&mut session)?;
-        self.link.not_older("pg_dump", server)?;
+        let dump = self.link.not_older("pg_dump", server)?;
+        let remarks = Remarks::default();
+        remarks.lock().unwrap_or_else(PoisonError::into_inner).extend(too_new(&dump, server / 10_000));
         let id = session.row("SELECT pg_export_snapshot()")?.remove(0).unwrap_or_default();
-        Ok(Box::new(Moment { session, link: self.link.clone(), id: Some(id), rows: None, remarks: Remarks::default() }))
+        Ok(Box::new(Moment { session, link: self.link.clone(), id: Some(id), rows: None, remarks }))
     }
 
     fn look(&self) -> Result<Box<dyn Snapshot>> {

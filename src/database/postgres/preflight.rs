@@ -90,7 +90,7 @@ pub(super) fn plan(link: &Link, facts: &Facts) -> Result<DatabasePlan> {
             "A newer version's dump does not restore cleanly into an older one. Restore into a server at least as new.",
         ));
     }
-    link.restores(from, server)?;
+    link.restores(from, server, facts.tools.get("pg_dump").map(String::as_str))?;
     let options = &link.options;
     let superuser = rights(&mut session, options)?;
     let row = session.rows(&format!(
