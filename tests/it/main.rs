@@ -7,6 +7,8 @@ mod check;
 mod cron;
 mod custody;
 mod guard;
+mod hands_off;
+mod hostile;
 mod init;
 mod keys;
 #[cfg(feature = "failpoints")]
