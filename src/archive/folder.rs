@@ -75,7 +75,8 @@ impl Folder {
 
     fn missing(&self) -> Error {
         Error::not_found(format!("no archive at {}", self.describe()))
-            .hint("Is its disk mounted? `strongroom init` makes a new archive.")
+            .hint("Is its disk mounted? Where it is mounted elsewhere, name it: --archive URL.")
+            .hint("`strongroom init` makes a new archive.")
     }
 
     /// The error of something that was tried on an object (or on the archive itself, under an empty name).

@@ -105,6 +105,23 @@ pub trait Archive: Send + Sync {
     }
 }
 
+/// Begins objects where a backup will, and writes some bytes of each; none of them comes to be.
+pub fn try_writing(archive: &dyn Archive, app: &crate::ground::names::AppName) -> Result<()> {
+    for room in ["ledger", "bundles", "parts", "keys"] {
+        let folder: ObjectName = format!("{room}/{app}").parse()?;
+        // A room that no backup has made yet is made by the first one, as `ledger` was.
+        if room != "ledger" && archive.children(&folder)?.is_empty() {
+            continue;
+        }
+        let name = folder.join("write-test")?;
+        let mut new = archive.create(&name)?;
+        new.write_all(&[0; 4096])
+            .and_then(|()| new.flush())
+            .map_err(|e| Error::from_io(crate::ground::Kind::Failed, format!("cannot write in {folder}"), e))?;
+    }
+    Ok(())
+}
+
 /// What `strongroom.json` says.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Marker {

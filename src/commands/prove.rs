@@ -36,7 +36,7 @@ pub fn run(desk: &Desk<'_>, request: &Request, config: Option<Config>) -> Result
     };
     let scheme = schemes::by_name(&profile.scheme)?;
     let key = match (&request.key, &host) {
-        (Some(reference), _) => read_key(desk, reference)?,
+        (Some(reference), _) => read_key(desk, host.as_ref().map(|h| &h.config), reference)?,
         (None, Some(host)) => host.key_text(desk, None)?,
         (None, None) => {
             return Err(Error::usage("which key is to be proved?")

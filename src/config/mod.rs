@@ -1,6 +1,7 @@
 //! `strongroom.toml`, application profiles and policies: parsed once into types that cannot be wrong.
 
 mod file;
+pub mod overlap;
 mod postgres;
 pub mod profile;
 pub mod url;
@@ -12,7 +13,7 @@ use crate::ground::names::{AppName, Uuid};
 use crate::ground::{Error, Result, durable};
 use crate::sealing::Recipient;
 use crate::signer::{PublicKey, Trusted};
-pub use file::{Health, HookTable};
+pub use file::{Health, HookTable, known_variables};
 use profile::Profile;
 use url::{DatabaseUrl, PlaceUrl};
 
@@ -142,6 +143,15 @@ impl Config {
                         .hint("Known kinds: archive, file."));
                 }
             });
+        }
+        if let Some(health) = &hooks.health
+            && !["http://", "https://"].iter().any(|scheme| health.url.starts_with(scheme))
+        {
+            return Err(Error::usage(here(&format!(
+                "[app] health url {:?} begins with no scheme",
+                url::redact(&health.url)
+            )))
+            .hint("It looks like http://localhost:3000/health."));
         }
         let state = within(&raw.state.folder.unwrap_or_else(|| PathBuf::from("strongroom-state")));
         Ok(Self {

@@ -79,21 +79,16 @@ impl NewFile {
             .create_new(true)
             .mode(mode)
             .open(&temporary)
-            .map_err(|e| Error::io("create", &temporary, e))?;
+            .map_err(|e| Error::io("create", target, e))?;
         // The mode asked for, whatever the umask took away.
         file.set_permissions(std::fs::Permissions::from_mode(mode))
-            .map_err(|e| Error::io("set the mode of", &temporary, e))?;
+            .map_err(|e| Error::io("set the mode of", target, e))?;
         Ok(Self { file: Some(file), temporary, target: target.to_owned(), fresh: 0, settling: None })
     }
 
     /// The open file.
     pub fn file(&mut self) -> &mut File {
         self.file.as_mut().expect("open until commit")
-    }
-
-    /// Where it lies until it is committed.
-    pub fn temporary_path(&self) -> &Path {
-        &self.temporary
     }
 
     /// Makes it last and gives it its name; `false` when the name was taken and kept.
@@ -105,7 +100,7 @@ impl NewFile {
             .take()
             .map_or(Ok(()), Settling::end)
             .and_then(|()| file.sync_all())
-            .map_err(|e| Error::io("make durable", &self.temporary, e))?;
+            .map_err(|e| Error::io("make durable", &self.target, e))?;
         drop(file);
         // Nothing lasting happens between a sync and the rename after it: one place is after the one and before the other.
         failpoint::pass(&format!("before rename {shown}"));
@@ -219,8 +214,7 @@ pub fn create_folders(folder: &Path, mode: u32) -> Result<()> {
 /// Writes a whole small file; `false` when the name was taken and kept.
 pub fn write_file(path: &Path, bytes: &[u8], mode: u32, existing: Existing) -> Result<bool> {
     let mut new = NewFile::create(path, mode)?;
-    let temporary = new.temporary_path().to_owned();
-    new.file().write_all(bytes).map_err(|e| Error::io("write", &temporary, e))?;
+    new.file().write_all(bytes).map_err(|e| Error::io("write", path, e))?;
     new.commit(existing)
 }
 
@@ -312,7 +306,8 @@ fn is_mounted_secret(path: &Path) -> bool {
 /// One that a container's runtime mounted may be read by others and not written. The bytes come zeroized on drop.
 pub fn read_secret_file(path: &Path, limit: u64) -> Result<zeroize::Zeroizing<Vec<u8>>> {
     let file = open_regular(path, true).map_err(|e| match e.kind() {
-        std::io::ErrorKind::Other => Error::refused(format!("{} is not a regular file", path.display())),
+        std::io::ErrorKind::Other => Error::refused(format!("{} is not a regular file", path.display()))
+            .hint("Name a file with mode 0600; what a pipe gives can be written to one first, under `umask 077`."),
         _ => Error::io("read", path, e),
     })?;
     let meta = file.metadata().map_err(|e| Error::io("read", path, e))?;

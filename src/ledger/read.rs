@@ -102,7 +102,7 @@ impl Ledger<'_> {
                     return Err(self.refuse(&object.name, &format!("it is longer than {limit} bytes")));
                 }
                 Some(seq) => kind.insert(seq),
-                None => return Err(self.refuse(&object.name, "no such object belongs into a ledger")),
+                None => return Err(self.refuse(&object.name, "no such object belongs into a ledger, move it away")),
             };
         }
         if let Some(foreign) = standing.iter().find(|name| !objects.contains(*name)) {
@@ -165,5 +165,9 @@ impl Ledger<'_> {
 
     fn refuse(&self, name: &ObjectName, why: &str) -> Error {
         Error::not_authentic(format!("{name} in {} cannot be accepted: {why}", self.archive.describe()))
+            .hint(format!(
+                "Compare ledger/{} with another copy of the archive and take what is missing or changed from there; find out who can write to this one.",
+                self.app
+            ))
     }
 }

@@ -12,6 +12,7 @@ pub mod owners;
 use std::io::{Read, Write};
 
 use crate::ground::Result;
+use crate::ground::kept::Kept;
 
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -214,6 +215,12 @@ pub trait Target: Send + Sync {
 
     /// Puts back what was moved to `rollback`, newest last.
     fn roll_back(&self, rollback: &str) -> Result<()>;
+
+    /// What earlier restores kept here and [`Target::remove_kept`] removes; not what a killed one needs still.
+    fn kept(&self) -> Result<Vec<Kept>>;
+
+    /// Removes one of [`Target::kept`] for good.
+    fn remove_kept(&self, name: &str) -> Result<()>;
 
     /// Fails when the target has less room than this many bytes.
     fn need(&self, bytes: u64) -> Result<()>;

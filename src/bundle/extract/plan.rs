@@ -44,6 +44,18 @@ pub struct ExtractPlan {
     pub(super) todo: Todo,
 }
 
+impl ExtractPlan {
+    /// The first of the extra files, for people, and how many more there are.
+    pub fn extra_lines(&self, word: &str) -> Vec<String> {
+        const SHOWN: usize = 10;
+        let mut lines: Vec<_> = self.extra.iter().take(SHOWN).map(|path| format!("    {word}: {path}")).collect();
+        if self.extra_count > SHOWN as u64 {
+            lines.push(format!("    … and {} more", self.extra_count - SHOWN as u64));
+        }
+        lines
+    }
+}
+
 /// Compares the bundle's files with what stands in the target; changes nothing.
 pub fn plan(
     opened: &Opened<'_>,

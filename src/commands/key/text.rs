@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::appkey::schemes::{self, Scheme};
-use crate::appkey::{KeyText, fingerprint, lint};
+use crate::appkey::{KeyText, fingerprint, lint, source};
 use crate::commands::host::{Host, read_key};
 use crate::commands::{ATTENTION, Desk, Outcome, Problem};
 use crate::config::Config;
@@ -25,10 +25,10 @@ fn scheme_and_key(
         (None, None) => schemes::by_name("package-broker")?,
     };
     let key = match (reference, &host) {
-        (Some(reference), _) => read_key(desk, reference)?,
+        (Some(reference), _) => read_key(desk, host.as_ref().map(|h| &h.config), reference)?,
         (None, Some(host)) => host.key_text(desk, None)?,
         (None, None) => {
-            return Err(Error::usage("which key?").hint("Name it: env:NAME, file:PATH, dotenv:PATH#NAME or prompt:."));
+            return Err(Error::usage("which key?").hint(format!("Name it: {}.", source::KINDS)));
         }
     };
     Ok((scheme, key, host.map(|h| h.config.installation)))

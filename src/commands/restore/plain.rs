@@ -31,7 +31,7 @@ pub(super) fn run(
 ) -> Result<Outcome> {
     let header = source.opened.header();
     must_be_ours(folder, header.id.as_str())?;
-    let proved = prove::bundle(desk, shelf, config, source, request, sealed_or_given(desk, source, request)?)?;
+    let proved = prove::bundle(desk, shelf, config, source, request, sealed_or_given(desk, config, source, request)?)?;
     let member = source.opened.database_member().filter(|_| request.database);
     let storage_folder = folder.join("storage");
     let with_storage = request.storage && source.has_storage();
@@ -113,7 +113,13 @@ pub(super) fn run(
 
     let mut text = vec![format!("bundle {} restored to {}", header.id, folder.display())];
     text.push(format!("  {}", proof::sentence(proved.verdict, &proved.counts)));
-    text.push("  the application needs the key that was proved".to_owned());
+    text.push(match header.keys.first() {
+        Some(key) => format!(
+            "  the application needs key {0}: strongroom key fetch {0} -i FILE -o KEYFILE writes it out",
+            key.short()
+        ),
+        None => "  the application needs the key that was proved".to_owned(),
+    });
     Ok(Outcome {
         exit: proved.exit(header),
         json: json!({ "bundle": header.id, "target": folder, "verdict": proved.verdict, "credentials": proof::counts_json(&proved.counts), "plan": plan }),
@@ -126,13 +132,14 @@ pub(super) fn run(
 /// The key given on the command line, named for the bundle's installation.
 fn sealed_or_given(
     desk: &Desk<'_>,
+    config: Option<&Config>,
     source: &Source<'_>,
     request: &Request,
 ) -> Result<Option<crate::commands::host::NamedKey>> {
     let Some(reference) = &request.key else { return Ok(None) };
     let header = source.opened.header();
     let scheme = crate::appkey::schemes::by_name(&header.scheme)?;
-    let text = crate::commands::host::read_key(desk, reference)?;
+    let text = crate::commands::host::read_key(desk, config, reference)?;
     crate::commands::host::NamedKey::new(text, scheme, &header.installation).map(Some)
 }
 

@@ -1,5 +1,6 @@
 //! A folder of files as storage.
 
+mod kept;
 mod path;
 mod rollback;
 mod target;

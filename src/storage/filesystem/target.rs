@@ -13,8 +13,9 @@ use rustix::io::Errno;
 
 use super::path::{as_path, open_below, open_folder, split};
 use super::rollback::Rollback;
-use super::{OWN_FOLDER, size_of, times_of, walk};
+use super::{OWN_FOLDER, kept, size_of, times_of, walk};
 use crate::ground::durable::TEMPORARY;
+use crate::ground::kept::Kept;
 use crate::ground::{Error, Kind, Result, failpoint};
 use crate::storage::{EntryKind, FileTime, Look, NewFile, Owner, Standing, Target};
 
@@ -362,6 +363,18 @@ impl Target for FilesystemTarget {
         }
     }
 
+    fn kept(&self) -> Result<Vec<Kept>> {
+        kept::list(self.root.as_fd()).map_err(|e| self.error("list", OWN_FOLDER, e))
+    }
+
+    fn remove_kept(&self, name: &str) -> Result<()> {
+        match kept::remove(self.root.as_fd(), name) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Error::refused(format!("{name} was not made by a restore"))),
+            Err(e) => Err(self.error("remove", &[OWN_FOLDER, b"/", name.as_bytes()].concat(), e)),
+        }
+    }
+
     fn need(&self, bytes: u64) -> Result<()> {
         let stat = rustix::fs::fstatvfs(&self.root).map_err(|e| self.error("look at", b"", e))?;
         let free = stat.f_bavail.saturating_mul(stat.f_frsize);
@@ -369,7 +382,7 @@ impl Target for FilesystemTarget {
             return Ok(());
         }
         Err(Error::failed(format!("{} has {free} bytes free and {bytes} are needed", self.shown.display()))
-            .hint("Free some space there. Nothing was changed yet."))
+            .hint("Free some space there, then run this again: what stands there already is not written twice."))
     }
 }
 

@@ -78,7 +78,7 @@ impl Rotation<'_> {
         self.database.rewritable()?;
         let old = self.host.key(self.desk, None)?;
         let text = match &self.request.new {
-            Some(reference) => read_key(self.desk, reference)?,
+            Some(reference) => read_key(self.desk, Some(&self.host.config), reference)?,
             None => self.host.scheme.new_key()?,
         };
         let new = NamedKey::new(text, self.host.scheme, &self.host.config.installation)?;
@@ -325,7 +325,7 @@ impl Rotation<'_> {
     }
 
     fn back_up(&self, what: &str) -> Result<Vec<Problem>> {
-        let request = backup::Request { only: backup::Only::All, prove_all: false };
+        let request = backup::Request { only: backup::Only::All, prove_all: false, rotating: true };
         let outcome =
             backup::make(self.desk, self.host, &request).map_err(|e| e.context(format!("{what} could not be made")))?;
         self.desk.progress.finish();
