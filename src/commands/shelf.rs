@@ -159,8 +159,10 @@ impl Shelf {
             tried.extend(custody::wrapped(self.archive.as_ref(), sealing)?.map(|bytes| Sha256Hex::of(&bytes)));
         }
         let mut attempt = |bundle: &Opened<'_>| -> Result<Option<SealingKey>> {
-            let fresh = bundle.sums().member(&Member::Identity).is_some_and(|digest| tried.insert(digest));
-            let Some(bytes) = fresh.then(|| bundle.wrapped_identity()).transpose()?.flatten() else { return Ok(None) };
+            let fresh = bundle.sums().member(&Member::Identity).filter(|digest| !tried.contains(digest));
+            let Some(digest) = fresh else { return Ok(None) };
+            let Some(bytes) = bundle.wrapped_identity()? else { return Ok(None) };
+            tried.insert(digest);
             let what = format!("identity.age of bundle {}", bundle.header().id);
             match custody::open_wrapped(&bytes, sealing, identities, &what) {
                 Ok(key) => Ok(Some(key)),
@@ -168,8 +170,10 @@ impl Shelf {
                 Err(e) => Err(e),
             }
         };
-        if let Some(key) = bundle.map(&mut attempt).transpose()?.flatten() {
-            return Ok(Some(key));
+        match bundle.map(&mut attempt) {
+            Some(Ok(Some(key))) => return Ok(Some(key)),
+            Some(Err(e)) if !spoilt(&e) => return Err(e),
+            _ => {}
         }
         let ledger = self.ledger()?;
         for older in ledger.bundles().rev().filter(|b| b.sealing == *sealing).take(OLDER) {
