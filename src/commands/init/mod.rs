@@ -70,6 +70,7 @@ struct SetUp {
     id: Uuid,
     recipient: Recipient,
     signer: Signer,
+    signing_key: PathBuf,
     card: PathBuf,
     /// The recovery identity that was made here.
     recovery: Option<PathBuf>,
@@ -166,7 +167,7 @@ fn set_up(desk: &Desk<'_>, request: &Request, made: &mut Made) -> Result<SetUp> 
     durable::write_file(path, text.as_bytes(), 0o600, Existing::Keep)?;
     drop(ledger);
     let recovery = made_here.then_some(recovery);
-    Ok(SetUp { config, archive, id, recipient, signer, card: card_path, recovery, bundles })
+    Ok(SetUp { config, archive, id, recipient, signer, signing_key: secret, card: card_path, recovery, bundles })
 }
 
 /// Fails when a place would lie inside another, before anything is made.
@@ -201,8 +202,8 @@ fn installation_of(
 
 /// Says what was set up, and tries it again as cron would.
 fn report(desk: &Desk<'_>, path: &Path, done: SetUp) -> Result<Outcome> {
-    let SetUp { config, archive, id, recipient, signer, card: card_path, recovery, bundles } = done;
-    let secret = config.signing_key.clone().unwrap_or_default();
+    let SetUp { config, archive, id, recipient, signer, signing_key: secret, card: card_path, recovery, bundles } =
+        done;
     let mut lines = vec![
         format!("wrote {}", path.display()),
         format!("archive {id} at {}", archive.describe()),
@@ -212,6 +213,11 @@ fn report(desk: &Desk<'_>, path: &Path, done: SetUp) -> Result<Outcome> {
     ];
     if bundles > 0 {
         lines.insert(2, format!("  it has {bundles} bundles already; this host goes on after them"));
+        lines.insert(
+            3,
+            "  older recovery cards do not know this host's signer: use the new card from now on".to_owned(),
+        );
+        lines.insert(4, "  other hosts that use the archive must add it to [signing] trusted".to_owned());
     }
     let mut problems = Vec::new();
     if let Some(recovery) = &recovery {
