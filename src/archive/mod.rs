@@ -63,7 +63,8 @@ pub trait Archive: Send + Sync {
     /// Every object whose name begins with this folder (no `/` at its end), all depths, sorted by bytes.
     fn list(&self, folder: &ObjectName) -> Result<Vec<Listed>>;
 
-    /// The names directly below a folder, folders and objects alike, sorted by bytes; none when it is missing.
+    /// The names directly below a folder, sorted by bytes, whatever stands there: folders, objects, and what is neither. None
+    /// when it is missing.
     fn children(&self, folder: &ObjectName) -> Result<Vec<String>>;
 
     /// Replaces a small object; for the few that have generations (`custody.json`, `identity.age`).

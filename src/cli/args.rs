@@ -209,7 +209,7 @@ pub(super) struct Prove {
     #[arg(
         long,
         value_name = "REF",
-        help = "Where the key is: env:NAME, file:PATH, dotenv:PATH#NAME or prompt: [default: the configured one]"
+        help = "Where the key is: env:NAME, file:PATH, vault:MOUNT/PATH#FIELD or another reference [default: the configured one]"
     )]
     pub(super) key: Option<String>,
     /// The application, or a file that describes it: where its credentials are, how it encrypts them
@@ -331,6 +331,9 @@ pub(super) struct Restore {
     /// Leave owners and grants out, where the server lacks the roles (PostgreSQL)
     #[arg(long)]
     pub(super) no_owner: bool,
+    /// Change the live database itself, in one transaction that cannot be rolled back, after a backup of it (PostgreSQL, for a user without CREATEDB)
+    #[arg(long, conflicts_with_all = ["target", "cleanup", "database"])]
+    pub(super) in_place: bool,
     /// Run no stop, start and health hooks
     #[arg(long)]
     pub(super) no_hooks: bool,

@@ -17,7 +17,7 @@ pub(super) struct Rotate {
     #[arg(
         long,
         value_name = "REF",
-        help = "The new key: env:NAME, file:PATH, dotenv:PATH#NAME or prompt: [default: a random one]"
+        help = "The new key: env:NAME, file:PATH, vault:MOUNT/PATH#FIELD or another reference [default: a random one]"
     )]
     pub(super) new: Option<String>,
     /// Why, for the ledger

@@ -105,6 +105,9 @@ impl Global {
     }
 
     fn config(&self, desk: &Desk<'_>) -> Result<Config> {
+        if self.config.is_none() {
+            believed(Path::new(config::FILE_NAME))?;
+        }
         Config::load(&self.config_path(), &desk.variables)
     }
 
@@ -125,6 +128,17 @@ impl Global {
         }
         self.config(desk).map(Some)
     }
+}
+
+/// Refuses a configuration that nobody named and that another user left in the current folder: it says what is run.
+fn believed(path: &Path) -> Result<()> {
+    use std::os::unix::fs::MetadataExt as _;
+    let Ok(meta) = std::fs::metadata(path) else { return Ok(()) };
+    if meta.uid() == rustix::process::geteuid().as_raw() || meta.uid() == 0 {
+        return Ok(());
+    }
+    Err(Error::refused(format!("the {} in this folder belongs to another user", path.display()))
+        .hint(format!("If it is the right one, name it: --config {}", path.display())))
 }
 
 fn flags(place: &Place) -> PlaceFlags {
@@ -279,6 +293,7 @@ fn restore_verb(desk: &Desk<'_>, global: &Global, a: args::Restore) -> Result<Ou
         accept_unproved: a.accept_unproved,
         as_superuser: a.as_superuser,
         no_owner: a.no_owner,
+        in_place: a.in_place,
         hooks: !a.no_hooks,
         delete_extra: a.delete_extra,
         owner: owner(&a.owner)?,

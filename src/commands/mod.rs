@@ -25,9 +25,10 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::appkey::KeyText;
+use crate::appkey::source::{self, Reference};
 use crate::archive::Archive;
-use crate::config::EscrowPlace;
 use crate::config::url::{DatabaseUrl, PlaceUrl};
+use crate::config::{Config, EscrowPlace};
 use crate::database::Database;
 use crate::escrow::Escrow;
 use crate::ground::child::Environment;
@@ -71,6 +72,8 @@ pub struct DatabaseOptions {
     pub as_superuser: bool,
     /// A restore leaves owners and grants out.
     pub no_owner: bool,
+    /// A restore changes the live database itself.
+    pub in_place: bool,
 }
 
 impl Default for DatabaseOptions {
@@ -84,6 +87,7 @@ impl Default for DatabaseOptions {
             host: std::process::id().to_string(),
             as_superuser: false,
             no_owner: false,
+            in_place: false,
         }
     }
 }
@@ -102,6 +106,46 @@ pub trait Systems: Send + Sync {
     fn folder(&self, path: &Path) -> Result<Box<dyn Target>>;
     /// A place for sealed application keys.
     fn escrow<'a>(&self, place: &EscrowPlace, archive: &'a dyn Archive) -> Result<Box<dyn Escrow + 'a>>;
+    /// A secret that another system keeps.
+    fn secret(&self, reference: &Reference, around: &Around<'_>) -> Result<Zeroizing<Vec<u8>>>;
+}
+
+/// What a reference to a secret is read with.
+pub struct Around<'a> {
+    /// The folder that relative paths are relative to.
+    pub base: &'a Path,
+    /// The escrows of the configuration: their settings say how to reach the system that keeps the secret.
+    pub escrows: &'a [EscrowPlace],
+    /// What child programs get of our environment.
+    pub environment: Environment,
+    /// Asks a person for a passphrase.
+    pub ask: &'a dyn Fn(&str) -> Result<Zeroizing<String>>,
+}
+
+impl Desk<'_> {
+    /// Reads a secret, with what the configuration says if there is one; `prompt` is what a person is asked for.
+    pub fn secret(&self, reference: &Reference, config: Option<&Config>, prompt: Option<&str>) -> Result<KeyText> {
+        self.secret_relative_to(reference, &config.map(Config::base).unwrap_or_default(), config, prompt)
+    }
+
+    /// The same, with relative paths relative to `base`.
+    pub fn secret_relative_to(
+        &self,
+        reference: &Reference,
+        base: &Path,
+        config: Option<&Config>,
+        prompt: Option<&str>,
+    ) -> Result<KeyText> {
+        let around = Around {
+            base,
+            escrows: config.map_or(&[], |config| &config.escrows),
+            environment: config.map(Config::environment).unwrap_or_default(),
+            ask: &|question| self.ask.secret(question),
+        };
+        source::resolve(reference, base, &|question| self.ask.secret(prompt.unwrap_or(question)), &|reference| {
+            self.systems.secret(reference, &around)
+        })
+    }
 }
 
 /// What every verb has at hand.

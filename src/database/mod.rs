@@ -10,6 +10,7 @@
 pub mod dump;
 pub(crate) mod pgdump;
 pub mod postgres;
+mod room;
 pub(crate) mod rows;
 pub(crate) mod spread;
 pub mod sqlite;
@@ -116,7 +117,7 @@ pub struct DatabasePlan {
     pub kept_as: Option<String>,
     /// Steps, one sentence each, for people.
     pub steps: Vec<String>,
-    /// The swap can be undone.
+    /// The swap can be undone; where it cannot, what is there is backed up first.
     pub reversible: bool,
 }
 

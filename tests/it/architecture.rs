@@ -25,11 +25,12 @@ const ROOMS: [(&str, &[&str]); 15] = [
         ],
     ),
     ("cli", &["commands", "config", "ground", "storage", "wiring"]),
-    ("wiring", &["archive", "commands", "config", "database", "escrow", "ground", "storage"]),
+    ("wiring", &["appkey", "archive", "commands", "config", "database", "escrow", "ground", "storage"]),
 ];
 
 /// Real systems, by the paths that name them. Only `wiring` and the system itself may.
-const SYSTEMS: [&str; 8] = [
+const SYSTEMS: [&str; 9] = [
+    "appkey::docker",
     "archive::folder",
     "database::postgres",
     "database::sqlite",

@@ -299,7 +299,7 @@ fn a_rotation_killed_anywhere_is_all_old_or_all_new_and_goes_on() {
 /// Steps that make something lasting, and files where none of them is one.
 const LASTING: [&str; 8] =
     ["sync_all()", "fs::rename(", "renameat(", "renameat_with(", "hard_link(", "syncfs(", "\"COMMIT", "remove_file("];
-const NOT_LASTING: [(&str, &str); 11] = [
+const NOT_LASTING: [(&str, &str); 10] = [
     ("src/commands/demo.rs", "a sample that nobody keeps"),
     ("src/database/sqlite/copy.rs", "ends a read transaction on the live database"),
     ("src/database/sqlite/holders.rs", "takes a lock and writes nothing"),
@@ -308,8 +308,7 @@ const NOT_LASTING: [(&str, &str); 11] = [
     ("src/database/postgres/session.rs", "ends a transaction that only read"),
     ("src/bundle/extract/todo.rs", "a private file that is unlinked"),
     ("src/ground/scratch.rs", "plaintext that is unlinked"),
-    ("src/storage/filesystem/target.rs", "the places stand around each call; syncfs has them in bundle/extract/run.rs"),
-    ("src/escrow/file.rs", "repair only"),
+    ("src/storage/filesystem/target.rs", "syncfs has its places in bundle/extract/run.rs"),
     ("src/appkey/proof/memory.rs", "the places stand around the transaction"),
 ];
 

@@ -8,7 +8,10 @@ mod cleanup;
 mod cron;
 mod custody;
 mod guard;
+mod hands_off;
 mod hints;
+mod hostile;
+mod hygiene;
 mod init;
 mod keys;
 #[cfg(feature = "failpoints")]

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::live;
 use crate::commands::host::Host;
-use crate::commands::{Desk, Outcome, human_bytes};
+use crate::commands::{DatabaseOptions, Desk, Outcome, human_bytes};
 use crate::config::Config;
 use crate::database::Database;
 use crate::ground::kept::Kept;
@@ -58,7 +58,7 @@ pub fn run(desk: &Desk<'_>, config: Config, places: &Places<'_>, dry_run: bool, 
     let _lock = if dry_run { None } else { Some(host.lock()?) };
     let database = match (places.database, &host.config.database) {
         (None, None) => None,
-        (url, _) => Some(live::open_database(desk, &host, url, false, false)?),
+        (url, _) => Some(live::open_database(desk, &host, url, DatabaseOptions::default())?),
     };
     let storage = match (places.storage, &host.config.storage) {
         (None, None) => None,

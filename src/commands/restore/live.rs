@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Plan, Request, Source, confirm, prove};
+use super::{Plan, Request, Source, confirm, in_place, prove};
 use crate::bundle::Opened;
 use crate::bundle::extract::{self, ExtractOptions, ExtractPlan};
 use crate::commands::hooks::Hooks;
@@ -57,11 +57,27 @@ pub(super) fn run(
     hooks.stop()?;
     failpoint::pass("after the stop hook");
     let mut undo = Undo { desk, database: None, storage: None, bundle: source.files() };
+    let mut before = None;
+    if plan.database.as_ref().is_some_and(|database| !database.reversible) {
+        match in_place::back_up(desk, &host) {
+            Ok(id) => before = Some(id),
+            Err(error) => {
+                return Err(match hooks.start() {
+                    Ok(()) => error,
+                    Err(second) => error.hint(format!("Starting the application failed too: {}", second.chain())),
+                });
+            }
+        }
+    }
     let result = replace(desk, source, &plan, database.as_deref(), &proved, target.as_deref(), &options, &mut undo)
         .and_then(|()| hooks.start())
         .and_then(|()| hooks.well());
     if let Err(error) = result {
-        return Err(take_back(&hooks, &mut undo, error));
+        let error = take_back(&hooks, &mut undo, error);
+        return Err(match &before {
+            Some(id) => error.hint(format!("What stood in the database before is bundle {id}.")),
+            None => error,
+        });
     }
     let kept = match undo.database.take() {
         Some(replacement) => replacement.keep()?,
@@ -72,6 +88,9 @@ pub(super) fn run(
     let moved = storage.filter(|s| s.delete_extra).map_or(0, |s| s.extra_count);
     let mut text = vec![format!("bundle {} restored", header.id)];
     text.push(format!("  {}", proof::sentence(proved.verdict, &proved.counts)));
+    if let Some(id) = &before {
+        text.push(format!("  what stood in the database before is bundle {id}"));
+    }
     if let Some(kept) = &kept {
         text.push(format!("  the database that stood there is kept as {}; remove it when all is well", kept.display()));
     }
@@ -98,6 +117,7 @@ pub(super) fn run(
             "verdict": proved.verdict,
             "credentials": proof::counts_json(&proved.counts),
             "kept": kept,
+            "before": before,
             "extra_moved": moved,
             "plan": plan,
         }),
@@ -142,7 +162,7 @@ fn start_key(desk: &Desk<'_>, host: &Host, source: &Source<'_>, request: &Reques
         return Ok(None);
     }
     let text = match &request.key {
-        Some(reference) => read_key(desk, reference),
+        Some(reference) => read_key(desk, Some(&host.config), reference),
         None => host.key_text(desk, None),
     };
     let text = match text {
@@ -164,16 +184,21 @@ fn database(desk: &Desk<'_>, host: &Host, source: &Source<'_>, request: &Request
     if !request.database || source.opened.database_member().is_none() {
         return Ok(None);
     }
-    open_database(desk, host, request.database_url.as_deref(), request.as_superuser, request.no_owner).map(Some)
+    if request.in_place {
+        // What cannot be rolled back is backed up first, and that wants a signer.
+        host.signer()?;
+    }
+    let Request { as_superuser, no_owner, in_place, .. } = *request;
+    let options = DatabaseOptions { as_superuser, no_owner, in_place, ..DatabaseOptions::default() };
+    open_database(desk, host, request.database_url.as_deref(), options).map(Some)
 }
 
-/// The database to restore over: the one that is named, else the configured one.
+/// The database to restore over: the one that is named, else the configured one; of `options`, what a restore decides.
 pub(super) fn open_database(
     desk: &Desk<'_>,
     host: &Host,
     url: Option<&str>,
-    as_superuser: bool,
-    no_owner: bool,
+    options: DatabaseOptions,
 ) -> Result<Box<dyn Database>> {
     let url = match url {
         Some(url) => DatabaseUrl::parse(url, &current_folder()?)?,
@@ -182,7 +207,8 @@ pub(super) fn open_database(
                 .hint("Name one with --database URL, or restore --only storage.")
         })?,
     };
-    let options = DatabaseOptions { as_superuser, no_owner, ..host.database_options(desk)? };
+    let DatabaseOptions { as_superuser, no_owner, in_place, .. } = options;
+    let options = DatabaseOptions { as_superuser, no_owner, in_place, ..host.database_options(desk)? };
     desk.systems.database(&url, &options)
 }
 
@@ -240,7 +266,8 @@ fn plan(
     let rollback = if database.as_ref().is_none_or(|d| d.reversible) {
         "rolled back as a whole if anything fails".to_owned()
     } else {
-        "the database cannot be rolled back once it is swapped".to_owned()
+        "the database cannot be rolled back once it is committed; the bundle that is made first is the way back"
+            .to_owned()
     };
     Ok(Plan {
         bundle: header.id.clone(),
@@ -294,10 +321,17 @@ fn replace<'a>(
             source.opened.read(&member, &source.sealing)
         };
         let mut replacement = database.build(planned, &proved.summary.facts, &mut member, desk.progress.as_ref())?;
-        prove::restored(desk, proved, replacement.snapshot()?.as_mut())?;
+        if planned.reversible {
+            prove::restored(desk, proved, replacement.snapshot()?.as_mut())?;
+        } else {
+            in_place::prove_dump(desk, source, proved)?;
+        }
         // From here on a failure must put it back, also one in the middle of the swap.
         let replacement = undo.database.insert(replacement);
         replacement.swap()?;
+        if !planned.reversible {
+            in_place::check(desk, replacement.as_mut(), proved)?;
+        }
     }
     if let (Some(target), Some(planned)) = (target, &plan.storage) {
         undo.storage = Some((target, planned));

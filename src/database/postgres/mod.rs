@@ -7,17 +7,20 @@ mod build;
 mod dump;
 mod facts;
 mod fault;
+mod in_place;
 mod leftovers;
 mod link;
 mod preflight;
 mod read;
 mod replace;
 mod session;
+mod space;
 
 use std::io::{Cursor, Read};
 use std::sync::PoisonError;
 
 use self::dump::{Output, Remarks};
+use self::in_place::InPlace;
 use self::link::Link;
 pub use self::link::PostgresOptions;
 use self::replace::Beside;
@@ -88,6 +91,9 @@ impl Database for Postgres {
         member: &mut dyn FnMut(&str) -> Result<Box<dyn Read + Send>>,
         progress: &dyn Progress,
     ) -> Result<Box<dyn Replacement>> {
+        if self.link.options.in_place {
+            return Ok(Box::new(InPlace::new(self, member)?));
+        }
         let names = preflight::names_of(&self.link, plan)?;
         let fresh = build::build(self, &names, facts, member, progress)?;
         Ok(Box::new(Beside::new(self.clone(), names, fresh)))

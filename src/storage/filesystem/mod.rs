@@ -2,6 +2,7 @@
 
 mod kept;
 mod path;
+mod rollback;
 mod target;
 mod walk;
 

@@ -78,7 +78,7 @@ impl Rotation<'_> {
         self.database.rewritable()?;
         let old = self.host.key(self.desk, None)?;
         let text = match &self.request.new {
-            Some(reference) => read_key(self.desk, reference)?,
+            Some(reference) => read_key(self.desk, Some(&self.host.config), reference)?,
             None => self.host.scheme.new_key()?,
         };
         let new = NamedKey::new(text, self.host.scheme, &self.host.config.installation)?;
