@@ -37,10 +37,13 @@ enum End {
 ///
 /// `as_found` puts the process's limits back before it becomes another program.
 pub fn run(as_found: &dyn Fn()) -> ExitCode {
-    let matches = reference::command().get_matches();
+    let matches = match reference::command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => return print::usage(&error),
+    };
     let Cli { global, verb } = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,
-        Err(error) => error.exit(),
+        Err(error) => return print::usage(&error),
     };
     let person = Person { quiet: global.quiet };
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("strongroom"));

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::args::Global;
 use super::terminal::{harmless, narrate};
 use crate::commands::{Outcome, Problem};
-use crate::ground::{Error, Result};
+use crate::ground::{Error, Kind, Result};
 
 /// Writes to standard output; a reader that went away (`| head`) is a quiet end, a full disk is not.
 pub(super) fn data(text: &str) -> Result<()> {
@@ -73,12 +73,42 @@ pub(super) fn outcome(global: &Global, outcome: &Outcome) -> ExitCode {
     }
 }
 
+/// Prints what is wrong with the command line itself, or the help that was asked for.
+pub(super) fn usage(error: &clap::Error) -> ExitCode {
+    let code = u8::try_from(error.exit_code()).unwrap_or(Kind::Usage.exit_code());
+    if !error.use_stderr() {
+        let _ = error.print();
+        return ExitCode::from(code);
+    }
+    let text = error.to_string();
+    let lines = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim);
+    let message = lines.collect::<Vec<_>>().join(" ");
+    let sealed =
+        message.contains("--identity").then_some("Give an identity with -i FILE, or name it in STRONGROOM_IDENTITY.");
+    let mut own = Error::usage(message.strip_prefix("error: ").unwrap_or(&message));
+    if let Some(hint) = sealed {
+        own = own.hint(hint);
+    }
+    // No flag is parsed yet; behind `--` stands somebody else's command.
+    if std::env::args_os().take_while(|argument| argument != "--").any(|argument| argument == "--json") {
+        let _ = data(&format!("{:#}\n", error_json(&own)));
+    }
+    let _ = error.print();
+    if let Some(hint) = sealed {
+        narrate(&format!(" hint: {hint}"));
+    }
+    ExitCode::from(code)
+}
+
+fn error_json(error: &Error) -> serde_json::Value {
+    let problem = Problem::from_error(error);
+    json!({ "error": problem, "hints": error.hints(), "exit": error.kind().exit_code() })
+}
+
 /// Prints an error.
 pub(super) fn error(global: &Global, error: &Error) -> ExitCode {
     if global.json {
-        let problem = Problem::from_error(error);
-        let json = json!({ "error": problem, "hints": error.hints(), "exit": error.kind().exit_code() });
-        let _ = data(&format!("{json:#}\n"));
+        let _ = data(&format!("{:#}\n", error_json(error)));
     }
     narrate(&format!("error: {}", error.chain()));
     if !global.quiet {

@@ -55,11 +55,11 @@ fn extra_files_that_are_moved_away_are_in_the_plan_and_in_the_result() {
     let line = format!("-i {IDENTITY} --only storage");
     world.run(&format!("restore --dry-run {line}"), 0).keeps_quiet_about("moved away");
     let plan = world.run(&format!("restore --dry-run --delete-extra {line}"), 0);
-    plan.says("12 files that the bundle does not have will be moved away").says("extra-00.zip").says("… and 2 more");
+    plan.says("extra files that will be moved away (--delete-extra): 12").says("extra-00.zip").says("… and 2 more");
     let json = world.json(&format!("restore --yes {line}"), 0);
     assert_eq!(json["extra_moved"], 0);
     let done = world.run(&format!("restore --yes --delete-extra {line}"), 0);
-    done.says("12 files that the bundle does not have were moved to .strongroom/rollback-")
+    done.says(&format!("extra files moved to .strongroom/rollback-{id} of the storage: 12"))
         .says("moved: private/extra-00.zip");
     assert!(!world.path("app/storage/private/extra-00.zip").exists());
     assert!(world.path(format!("app/storage/.strongroom/rollback-{id}/private/extra-00.zip")).exists());

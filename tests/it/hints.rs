@@ -61,6 +61,17 @@ fn nothing_is_sampled_from_nothing() {
 }
 
 #[test]
+fn a_missing_identity_is_told_in_json_too() {
+    let (world, _) = World::backed_up();
+    let json = world.json("verify", 2);
+    assert_eq!(json["error"]["code"], "usage");
+    assert!(text(&json["error"]["message"]).contains("--identity"), "{json}");
+    assert!(text(&json["hints"][0]).contains("STRONGROOM_IDENTITY"), "{json}");
+    world.run("verify", 2).says("Usage:").says("STRONGROOM_IDENTITY");
+    world.run("--help", 0).says("Exit codes");
+}
+
+#[test]
 fn a_value_of_the_wrong_form_in_the_configuration_says_which_form_is_right() {
     let world = World::ready();
     let path = world.path("strongroom.toml");

@@ -29,7 +29,7 @@ fn a_configuration_whose_places_overlap_backs_nothing_up_and_its_check_says_so()
         ("[state]\nfolder = \"app/storage/state\"", "the state folder"),
         ("[scratch]\nfolder = \"archive/scratch\"", "the scratch folder"),
     ] {
-        secret_file(&world.path("strongroom.toml"), &format!("{more}\n{config}"));
+        secret_file(&world.path("strongroom.toml"), &format!("{config}\n{more}\n"));
         world.run("backup", 2).says(says).says("Put it into a folder of its own");
         world.run("config check", 2).says(says);
     }

@@ -2,9 +2,9 @@
 
 mod file;
 mod made;
+mod rehearsal;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -22,7 +22,7 @@ use crate::custody::card::Card;
 use crate::custody::{self, Custodian};
 use crate::ground::durable::{self, Existing};
 use crate::ground::names::{AppName, Label, Uuid};
-use crate::ground::{Error, Result, child, clock};
+use crate::ground::{Error, Result, clock};
 use crate::ledger::{CustodyEvent, Event, Ledger};
 use crate::sealing::{Recipient, SealingKey};
 use crate::signer::{PublicKey, Signer, Trusted};
@@ -70,6 +70,7 @@ struct SetUp {
     id: Uuid,
     recipient: Recipient,
     signer: Signer,
+    signing_key: PathBuf,
     card: PathBuf,
     /// The recovery identity that was made here.
     recovery: Option<PathBuf>,
@@ -166,7 +167,7 @@ fn set_up(desk: &Desk<'_>, request: &Request, made: &mut Made) -> Result<SetUp> 
     durable::write_file(path, text.as_bytes(), 0o600, Existing::Keep)?;
     drop(ledger);
     let recovery = made_here.then_some(recovery);
-    Ok(SetUp { config, archive, id, recipient, signer, card: card_path, recovery, bundles })
+    Ok(SetUp { config, archive, id, recipient, signer, signing_key: secret, card: card_path, recovery, bundles })
 }
 
 /// Fails when a place would lie inside another, before anything is made.
@@ -201,8 +202,8 @@ fn installation_of(
 
 /// Says what was set up, and tries it again as cron would.
 fn report(desk: &Desk<'_>, path: &Path, done: SetUp) -> Result<Outcome> {
-    let SetUp { config, archive, id, recipient, signer, card: card_path, recovery, bundles } = done;
-    let secret = config.signing_key.clone().unwrap_or_default();
+    let SetUp { config, archive, id, recipient, signer, signing_key: secret, card: card_path, recovery, bundles } =
+        done;
     let mut lines = vec![
         format!("wrote {}", path.display()),
         format!("archive {id} at {}", archive.describe()),
@@ -212,6 +213,11 @@ fn report(desk: &Desk<'_>, path: &Path, done: SetUp) -> Result<Outcome> {
     ];
     if bundles > 0 {
         lines.insert(2, format!("  it has {bundles} bundles already; this host goes on after them"));
+        lines.insert(
+            3,
+            "  older recovery cards do not know this host's signer: use the new card from now on".to_owned(),
+        );
+        lines.insert(4, "  other hosts that use the archive must add it to [signing] trusted".to_owned());
     }
     let mut problems = Vec::new();
     if let Some(recovery) = &recovery {
@@ -237,7 +243,7 @@ fn report(desk: &Desk<'_>, path: &Path, done: SetUp) -> Result<Outcome> {
     if tried.exit != 0 {
         problems.extend(tried.problems.into_iter().filter(|problem| !problem.is_advice()));
     }
-    let rehearsal = if tried.exit == 0 { rehearse(desk, path) } else { None };
+    let rehearsal = if tried.exit == 0 { rehearsal::rehearse(desk, path) } else { None };
     match rehearsal {
         None if tried.exit != 0 => {
             lines.push("not everything works yet; `strongroom config check` tries it again".to_owned());
@@ -364,35 +370,4 @@ fn ask_passphrase(desk: &Desk<'_>) -> Result<Option<Zeroizing<String>>> {
 fn absolute(url: &str, place: &PlaceUrl) -> String {
     let PlaceUrl::File(path) = place;
     if path.is_absolute() { format!("file:{}", path.display()) } else { url.to_owned() }
-}
-
-/// Tries everything again as cron would: a bare environment, another folder, nobody to ask.
-fn rehearse(desk: &Desk<'_>, path: &Path) -> Option<Problem> {
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let argv: Vec<String> = [
-        "/usr/bin/env",
-        "-i",
-        "PATH=/usr/bin:/bin",
-        "HOME=/",
-        &desk.program.display().to_string(),
-        "--config",
-        &absolute.display().to_string(),
-        "config",
-        "check",
-        "--quiet",
-    ]
-    .map(str::to_owned)
-    .to_vec();
-    match child::run(&argv, &child::Environment::default(), b"", Duration::from_mins(2)) {
-        Ok(_) => None,
-        Err(error) => Some(Problem::new(
-            "rehearsal",
-            format!(
-                "here all is well, and not with the environment that cron would give: {}",
-                // What `config check` said, without the name of the program in front of it.
-                std::error::Error::source(&error).map_or_else(|| error.chain(), ToString::to_string)
-            ),
-            "`strongroom config check` shows it all; a key in a file (file:, dotenv:) is there for cron too.",
-        )),
-    }
 }

@@ -102,7 +102,7 @@ pub(super) fn run(
     }
     if let Some(storage) = storage.filter(|_| moved > 0) {
         text.push(format!(
-            "  {moved} files that the bundle does not have were moved to .strongroom/rollback-{} of the storage",
+            "  extra files moved to .strongroom/rollback-{} of the storage: {moved}",
             source.files().header().id
         ));
         text.extend(storage.extra_lines("moved"));

@@ -105,10 +105,8 @@ impl Plan {
                 self.storage_from.as_ref().map_or_else(String::new, |id| format!(" (from bundle {id})")),
             ));
             if storage.delete_extra && storage.extra_count > 0 {
-                lines.push(format!(
-                    "    {} files that the bundle does not have will be moved away (--delete-extra):",
-                    storage.extra_count
-                ));
+                lines
+                    .push(format!("    extra files that will be moved away (--delete-extra): {}", storage.extra_count));
             }
             lines.extend(storage.extra_lines("extra"));
         }
