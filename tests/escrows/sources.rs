@@ -148,7 +148,7 @@ fn token(name: &str) -> String {
         "kubernetes.io/serviceaccount/namespace": "apps", "kubernetes.io/serviceaccount/service-account.name": "strongroom",
         "kubernetes.io/serviceaccount/service-account.uid": "1" });
     // The cluster that stands in looks for the name in what it is asked.
-    format!("{}.{}.{name}", part(json!({ "alg": "HS256", "typ": "JWT" })), part(claims))
+    format!("{}.{}.{name}", part(json!({ "alg": "RS256", "typ": "JWT" })), part(claims))
 }
 
 #[test]
