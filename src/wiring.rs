@@ -37,14 +37,29 @@ impl Systems for Wiring {
 
     fn database(&self, url: &DatabaseUrl, options: &DatabaseOptions) -> Result<Box<dyn Database>> {
         Ok(match url {
+            DatabaseUrl::Sqlite(_) if options.in_place => {
+                return Err(Error::usage("--in-place is for PostgreSQL").hint(
+                    "Leave it out: an SQLite file takes the live one's place in one step, and can be rolled back.",
+                ));
+            }
             DatabaseUrl::Sqlite(path) => {
                 let max_lock = Duration::from_secs(options.max_lock_seconds);
                 Box::new(Sqlite::new(path.clone(), SqliteOptions { max_lock, ..SqliteOptions::default() }))
             }
             DatabaseUrl::Postgres(url) => {
-                let DatabaseOptions { password, prefix, programs, environment, host, as_superuser, no_owner, .. } =
-                    options.clone();
-                let options = PostgresOptions { password, prefix, programs, environment, host, as_superuser, no_owner };
+                let DatabaseOptions {
+                    password,
+                    prefix,
+                    programs,
+                    environment,
+                    host,
+                    as_superuser,
+                    no_owner,
+                    in_place,
+                    ..
+                } = options.clone();
+                let options =
+                    PostgresOptions { password, prefix, programs, environment, host, as_superuser, no_owner, in_place };
                 Box::new(Postgres::new(url.clone(), options))
             }
         })

@@ -76,12 +76,19 @@ impl Profile {
         Ok(profile)
     }
 
-    /// The profile that a name or a file's path means: a file `policies/apps/<name>.toml` below `base` goes before an embedded one.
+    /// The profile that a name or a file's path means, where nobody vouches for the folder that one happens to be in: a name is
+    /// that of an embedded profile.
+    ///
+    /// A profile says which columns are tried, so one that somebody left there could make a wrong key look proved.
+    pub fn named(app: &str) -> Result<Self> {
+        if is_file(app) { Self::find(app, Path::new("")) } else { Self::embedded(app) }
+    }
+
+    /// The same in a configured place: a file `policies/apps/<name>.toml` below `base` goes before an embedded profile.
     pub fn find(app: &str, base: &Path) -> Result<Self> {
-        let path = Path::new(app);
-        let named = path.extension().is_some_and(|e| e == "toml");
-        let path = if named { base.join(path) } else { base.join(format!("policies/apps/{app}.toml")) };
-        match durable::read_file(&path, 1 << 20) {
+        let named = is_file(app);
+        let path = if named { base.join(app) } else { base.join(format!("policies/apps/{app}.toml")) };
+        match durable::read_believed_file(&path, 1 << 20) {
             Ok(bytes) => Self::parse(&String::from_utf8_lossy(&bytes), &path.display().to_string()),
             Err(error) if error.kind() == Kind::NotFound && !named => Self::embedded(app),
             Err(error) => Err(error),
@@ -93,10 +100,15 @@ impl Profile {
         let Some((name, text)) = EMBEDDED.iter().find(|(name, _)| *name == app) else {
             let known: Vec<_> = EMBEDDED.iter().map(|(name, _)| *name).collect();
             return Err(Error::usage(format!("there is no profile for {app:?}"))
-                .hint(format!("Known: {}. Another application is described in policies/apps/{app}.toml here, or under [profile] of strongroom.toml.", known.join(", "))));
+                .hint(format!("Known: {}. Another application is described in a file (--app PATH.toml), in policies/apps/{app}.toml beside strongroom.toml, or under [profile] in it.", known.join(", "))));
         };
         Self::parse(text, &format!("policies/apps/{name}.toml"))
     }
+}
+
+/// Whether an application is named by its profile's file.
+fn is_file(app: &str) -> bool {
+    Path::new(app).extension().is_some_and(|e| e == "toml")
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 mod dumps;
 mod faults;
+mod in_place;
 mod live;
 mod network;
 mod restore;

@@ -30,7 +30,7 @@ SELECT lo_from_bytea(4711, decode('00ff1122', 'hex'));
 ";
 
 /// What two equal databases answer alike: schema, rows, large objects, settings.
-fn portrait(server: &Server) -> String {
+pub(crate) fn portrait(server: &Server) -> String {
     let dump = server.command("pg_dump", "postgres", "app").arg("--create").output().expect("it runs");
     assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
     let text = String::from_utf8_lossy(&dump.stdout).into_owned();
@@ -40,7 +40,7 @@ fn portrait(server: &Server) -> String {
     lines.join("\n")
 }
 
-fn damage(server: &Server) {
+pub(crate) fn damage(server: &Server) {
     server.sql(
         "app",
         "app",
@@ -48,7 +48,7 @@ fn damage(server: &Server) {
     );
 }
 
-fn databases(server: &Server) -> Vec<String> {
+pub(crate) fn databases(server: &Server) -> Vec<String> {
     let all = server.sql(
         "postgres",
         "postgres",
@@ -89,7 +89,7 @@ impl Drop for Pool {
     }
 }
 
-fn rich(version: u32) -> Option<(Server, World)> {
+pub(crate) fn rich(version: u32) -> Option<(Server, World)> {
     let server = Server::start(version)?;
     server.sql("postgres", "postgres", "CREATE ROLE reader LOGIN");
     fill(&server, "app", 5);

@@ -13,8 +13,8 @@ use crate::ground::{Error, Result};
 pub(crate) const MAGIC: &[u8] = b"PGDMP";
 /// The longest text of an entry.
 const MAX_TEXT: u64 = 64 << 20;
-/// How much all texts together may hold.
-const MAX_TEXTS: u64 = 512 << 20;
+/// How much all texts together may hold, with what keeping an entry costs.
+const MAX_TEXTS: u64 = 256 << 20;
 /// The most entries.
 const MAX_ENTRIES: u64 = 2_000_000;
 /// The largest window of a zstd stream, as a power of two.
@@ -359,6 +359,7 @@ impl<R: Read> Primitive<R> {
     fn entry(&mut self, version: u32, directory: bool) -> Result<Entry> {
         let id = self.integer()?;
         let data = self.integer()? != 0;
+        self.texts += size_of::<Entry>() as u64;
         self.text()?;
         self.text()?;
         let mut entry = Entry { id, data, tag: self.some_text()?, kind: self.some_text()?, ..Entry::default() };

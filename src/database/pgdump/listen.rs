@@ -1,13 +1,12 @@
 //! What is asked of a dump: its credentials and its suspects.
 
-use std::collections::BTreeMap;
-
 use super::copy::{Fields, bytea};
 use super::tables::{Name, Tables};
 use super::{Listener, Outline};
 use crate::appkey::credential::{Credential, KeyPart, MAX_CIPHERTEXT};
 use crate::config::profile::{CredentialColumn, Profile};
 use crate::database::Suspect;
+use crate::database::room::Tally;
 use crate::database::rows::{MAX_KEY, integer, missing, row_id, text_or_bytes};
 use crate::database::spread::Spread;
 use crate::ground::{Error, Result};
@@ -196,16 +195,20 @@ pub(super) struct Suspects<'a> {
     table: String,
     columns: Vec<(usize, String, bool)>,
     rows: u64,
-    found: BTreeMap<(String, String), u64>,
+    found: Tally<(String, String)>,
 }
 
 impl<'a> Suspects<'a> {
-    pub(super) fn new(profile: &'a Profile, looks_like: &'a dyn Fn(&[u8]) -> bool) -> Self {
-        Self { profile, looks_like, table: String::new(), columns: Vec::new(), rows: 0, found: BTreeMap::new() }
+    pub(super) fn new(profile: &'a Profile, looks_like: &'a dyn Fn(&[u8]) -> bool, what: &str) -> Self {
+        Self { profile, looks_like, table: String::new(), columns: Vec::new(), rows: 0, found: Tally::in_reading(what) }
     }
 
     pub(super) fn found(self) -> Vec<Suspect> {
-        self.found.into_iter().map(|((table, column), values)| Suspect { table, column, values }).collect()
+        self.found
+            .into_counts()
+            .into_iter()
+            .map(|((table, column), values)| Suspect { table, column, values })
+            .collect()
     }
 }
 
@@ -233,7 +236,7 @@ impl Listener for Suspects<'_> {
             let Some(value) = fields.get(*number) else { continue };
             let value = ciphertext(value, if *binary { "bytea" } else { "" });
             if value.len() <= MAX_CIPHERTEXT && (self.looks_like)(&value) {
-                *self.found.entry((self.table.clone(), column.clone())).or_insert(0) += 1;
+                self.found.add(&(self.table.clone(), column.clone()), 1)?;
             }
         }
         Ok(())

@@ -73,14 +73,14 @@ pub(crate) struct Outline {
 }
 
 impl Outline {
-    fn of(head: &Head) -> Self {
-        let mut tables = Tables::default();
+    fn of(head: &Head, what: &str) -> Result<Self> {
+        let mut tables = Tables::in_reading(what);
         for entry in &head.entries {
             if ["TABLE", "TABLE ATTACH", "VIEW", "MATERIALIZED VIEW", "FOREIGN TABLE"].contains(&entry.kind.as_str()) {
-                tables.learn(&entry.definition);
+                tables.learn(&entry.definition)?;
             }
         }
-        Self { tables, server: head.server.clone(), tool: head.tool.clone(), ..Self::default() }
+        Ok(Self { tables, server: head.server.clone(), tool: head.tool.clone(), ..Self::default() })
     }
 
     /// Rows per table as facts have them, tables of extensions left out.
@@ -105,7 +105,7 @@ pub(crate) fn scan(place: &Place<'_>, what: &str, listener: &mut dyn Listener) -
 /// Reads a dump in custom format to its end.
 pub(crate) fn custom(input: impl Read, what: &str, listener: &mut dyn Listener) -> Result<Outline> {
     let mut archive = Archive::begin(input, what)?;
-    let mut outline = Outline::of(&archive.head);
+    let mut outline = Outline::of(&archive.head, what)?;
     while let Some(block) = archive.next_block()? {
         match block {
             Block::Objects => outline.objects += archive.skip_objects()?,
@@ -136,7 +136,7 @@ fn directory(folder: &Path, what: &str, listener: &mut dyn Listener) -> Result<O
         })
     };
     let head = archive::contents(open("toc.dat")?, what)?;
-    let mut outline = Outline::of(&head);
+    let mut outline = Outline::of(&head, what)?;
     for entry in head.entries.iter().filter(|e| e.data && e.kind == "TABLE DATA") {
         let packed =
             [("", None), (".gz", Some(Packing::Zlib)), (".zst", Some(Packing::Zstd)), (".lz4", Some(Packing::Lz4))];

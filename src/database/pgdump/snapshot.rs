@@ -62,7 +62,7 @@ impl Snapshot for DumpSnapshot<'_> {
     }
 
     fn suspects(&mut self, profile: &Profile, looks_like: &dyn Fn(&[u8]) -> bool) -> Result<Vec<Suspect>> {
-        let mut listener = Suspects::new(profile, looks_like);
+        let mut listener = Suspects::new(profile, looks_like, &self.what);
         scan(&self.place, &self.what, &mut listener)?;
         Ok(listener.found())
     }

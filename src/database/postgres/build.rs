@@ -14,7 +14,7 @@ use crate::ground::scratch::Scratch;
 use crate::ground::{Error, Kind, Result};
 
 /// Where `pg_restore` reads from.
-enum Input {
+pub(super) enum Input {
     /// The table of contents alone.
     Head(File),
     /// The whole dump as it comes out of the bundle.
@@ -184,7 +184,8 @@ fn value_of(name: &str, value: &str) -> String {
     parts.iter().map(|part| literal(part)).collect::<Vec<_>>().join(", ")
 }
 
-fn run(link: &Link, arguments: &[&str], input: Input, progress: &dyn Progress) -> Result<()> {
+/// Runs `pg_restore`; the last of a stream reaches it only after the end of the stream was read without an error.
+pub(super) fn run(link: &Link, arguments: &[&str], input: Input, progress: &dyn Progress) -> Result<()> {
     let mut all = vec!["--exit-on-error"];
     if link.options.no_owner {
         all.extend(["--no-owner", "--no-privileges"]);
@@ -207,10 +208,10 @@ fn run(link: &Link, arguments: &[&str], input: Input, progress: &dyn Progress) -
     let listener = child.stderr.take().map(|stderr| said.listen(stderr));
     let mut fed = Ok(());
     if let (Some(mut stream), Some(mut stdin)) = (stream, child.stdin.take()) {
-        let mut buffer = vec![0; 1 << 18];
+        super::link::widen(&stdin);
+        let (mut buffer, mut held) = (vec![0; 1 << 18], Vec::with_capacity(1 << 18));
         loop {
             let read = match stream.read(&mut buffer) {
-                Ok(0) => break,
                 Ok(read) => read,
                 Err(e) => {
                     let _ = child.kill();
@@ -219,9 +220,11 @@ fn run(link: &Link, arguments: &[&str], input: Input, progress: &dyn Progress) -
                 }
             };
             // When it stops reading, its own words say why.
-            if stdin.write_all(&buffer[..read]).is_err() {
+            if stdin.write_all(&held).is_err() || read == 0 {
                 break;
             }
+            held.clear();
+            held.extend_from_slice(&buffer[..read]);
             progress.advance(read as u64);
         }
     }

@@ -51,6 +51,8 @@ pub struct PostgresOptions {
     pub as_superuser: bool,
     /// A restore gives everything to the user who runs it, and leaves grants out.
     pub no_owner: bool,
+    /// A restore changes the live database itself, in one transaction.
+    pub in_place: bool,
 }
 
 /// A way to run `psql`, `pg_dump` and `pg_restore` on one database.
@@ -135,6 +137,23 @@ impl Link {
         ))
     }
 
+    /// `pg_restore` must not be older than what it reads and where it writes to, nor set what the server does not know.
+    pub(super) fn restores(&self, from: u32, server: u32) -> Result<()> {
+        let version = self.not_older("pg_restore", server.max(from))?;
+        let major: u32 = version.split(|c: char| !c.is_ascii_digit()).next().unwrap_or("").parse().unwrap_or(0);
+        let server = server / 10_000;
+        // Since 17 it begins with `SET transaction_timeout`, whatever the server.
+        if major >= 17 && server < 17 {
+            return Err(Error::usage(format!(
+                "pg_restore is of version {version}, and writes what a server of {server} does not understand"
+            ))
+            .hint(format!(
+                "Name the folder of the client programs of PostgreSQL {server} as [database] programs; up to 16 fit."
+            )));
+        }
+        Ok(())
+    }
+
     /// The error for a program that did not start.
     pub(super) fn not_started(&self, program: &str, error: std::io::Error) -> Error {
         let first = self.options.prefix.first().map_or(program, String::as_str);
@@ -150,6 +169,13 @@ impl Link {
 
 const INSTALL: &str =
     "PostgreSQL's own client programs are needed (postgresql-client); [database] programs names their folder.";
+
+/// Lets more lie in a pipe, so that both its ends work on while the other does something else.
+///
+/// Best effort: a user has a limit on all pipes together, and everything works with less.
+pub(super) fn widen(pipe: &impl std::os::fd::AsFd) {
+    let _ = rustix::pipe::fcntl_setpipe_size(pipe, 1 << 20);
+}
 
 /// The error when a program is not there, here or behind the prefix.
 pub(super) fn missing(program: &str, said: &str) -> Option<Error> {

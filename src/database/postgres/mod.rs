@@ -7,17 +7,20 @@ mod build;
 mod dump;
 mod facts;
 mod fault;
+mod in_place;
 mod leftovers;
 mod link;
 mod preflight;
 mod read;
 mod replace;
 mod session;
+mod space;
 
 use std::io::{Cursor, Read};
 use std::sync::PoisonError;
 
 use self::dump::{Output, Remarks};
+use self::in_place::InPlace;
 use self::link::Link;
 pub use self::link::PostgresOptions;
 use self::replace::Beside;
@@ -26,6 +29,7 @@ use super::{Database, DatabasePlan, Dump, Facts, NamedObject, Replacement, Snaps
 use crate::appkey::credential::Credential;
 use crate::config::profile::Profile;
 use crate::config::url::PostgresUrl;
+use crate::ground::kept::Kept;
 use crate::ground::progress::Progress;
 use crate::ground::scratch::Scratch;
 use crate::ground::{Error, Result};
@@ -87,6 +91,9 @@ impl Database for Postgres {
         member: &mut dyn FnMut(&str) -> Result<Box<dyn Read + Send>>,
         progress: &dyn Progress,
     ) -> Result<Box<dyn Replacement>> {
+        if self.link.options.in_place {
+            return Ok(Box::new(InPlace::new(self, member)?));
+        }
         let names = preflight::names_of(&self.link, plan)?;
         let fresh = build::build(self, &names, facts, member, progress)?;
         Ok(Box::new(Beside::new(self.clone(), names, fresh)))
@@ -98,7 +105,7 @@ impl Database for Postgres {
         Ok(Some(format!("pg_dump {dump} for a server of {}", server / 10_000)))
     }
 
-    fn kept(&self) -> Result<Vec<String>> {
+    fn kept(&self) -> Result<Vec<Kept>> {
         leftovers::list(&self.link)
     }
 

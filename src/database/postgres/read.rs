@@ -17,7 +17,7 @@ const MAX_PATH: usize = 4096;
 const SUSPECT_ROWS: u32 = 500;
 
 /// Schemas that are the server's own.
-const FOREIGN_SCHEMAS: &str = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'";
+pub(super) const FOREIGN_SCHEMAS: &str = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'";
 /// Tables that an extension brought are its own business, as they are for `pg_dump`.
 const NOT_OF_EXTENSIONS: &str = "NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass \
     AND d.objid = c.oid AND d.deptype = 'e')";
