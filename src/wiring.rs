@@ -91,7 +91,7 @@ impl Systems for Wiring {
         match reference {
             Reference::Vault(path, field) => {
                 let configured = around.escrows.iter().find_map(|escrow| match escrow {
-                    EscrowPlace::Vault(place) => Some(place.clone()),
+                    EscrowPlace::Vault(place) => Some(VaultPlace::clone(place)),
                     _ => None,
                 });
                 let place = configured.unwrap_or_else(VaultPlace::of_the_environment);
@@ -141,7 +141,8 @@ fn login(place: &VaultPlace) -> Login {
         VaultAuth::Kubernetes { mount, role, jwt } => {
             let jwt = jwt.clone();
             // Kubernetes itself makes this file readable for all in its container.
-            let read = move || text(Zeroizing::new(durable::read_file(&jwt, 64 << 10)?), "the service account's token");
+            let read =
+                move || text(&Zeroizing::new(durable::read_file(&jwt, 64 << 10)?), "the service account's token");
             Login::Kubernetes { mount: mount.clone(), role: role.clone(), jwt: Box::new(read) }
         }
     }
@@ -152,7 +153,7 @@ fn read_login(reference: &Reference, base: &Path) -> Result<Zeroizing<String>> {
     let around = Around { base, escrows: &[], environment: Environment::default(), ask: &nobody };
     let read = source::resolve(reference, base, &nobody, &|other| Wiring::default().secret(other, &around))
         .context(|| format!("cannot read what opens the Vault from {reference}"))?;
-    text(Zeroizing::new(read.expose().to_vec()), &reference.to_string())
+    text(read.expose(), &reference.to_string())
 }
 
 /// `VAULT_TOKEN`, else what `vault login` left in the home folder.
@@ -162,14 +163,14 @@ fn usual_token() -> Result<Zeroizing<String>> {
     }
     let path = variable("HOME").map(|home| Path::new(&home).join(".vault-token"));
     match path.filter(|path| path.exists()) {
-        Some(path) => text(durable::read_secret_file(&path, 64 << 10)?, &path.display().to_string()),
+        Some(path) => text(&durable::read_secret_file(&path, 64 << 10)?, &path.display().to_string()),
         None => Err(Error::denied("there is no token for the Vault")
             .hint("Set VAULT_TOKEN, run `vault login`, or give the [[escrow]] an auth = { … }.")),
     }
 }
 
-fn text(bytes: Zeroizing<Vec<u8>>, what: &str) -> Result<Zeroizing<String>> {
-    match std::str::from_utf8(&bytes) {
+fn text(bytes: &[u8], what: &str) -> Result<Zeroizing<String>> {
+    match std::str::from_utf8(bytes) {
         Ok(text) => Ok(Zeroizing::new(text.trim().to_owned())),
         Err(_) => Err(Error::usage(format!("{what} is no text"))),
     }

@@ -16,7 +16,7 @@ pub enum EscrowPlace {
     /// A folder.
     File(PathBuf),
     /// A KV v2 mount of HashiCorp Vault or OpenBao.
-    Vault(VaultPlace),
+    Vault(Box<VaultPlace>),
 }
 
 /// How a Vault is reached, and where in it the sealed keys are; it holds no secret.
@@ -133,7 +133,7 @@ impl EscrowPlace {
                 Some(path) => Ok(Self::File(within(path))),
                 None => Err(Error::usage("an [[escrow]] of kind \"file\" has no path")),
             },
-            _ => Ok(Self::Vault(VaultPlace {
+            _ => Ok(Self::Vault(Box::new(VaultPlace {
                 mount: folder("mount", raw.mount.as_deref().unwrap_or("secret"))?,
                 prefix: folder("prefix", raw.prefix.as_deref().unwrap_or("strongroom"))?,
                 address: raw.address,
@@ -141,7 +141,7 @@ impl EscrowPlace {
                 ca_file: raw.ca_file.map(within),
                 auth: raw.auth.map_or(Ok(VaultAuth::Token(None)), |auth| auth.parse(&within))?,
                 base: base.to_owned(),
-            })),
+            }))),
         }
     }
 }

@@ -141,7 +141,7 @@ impl Bao {
         let begun = Instant::now();
         while !holds(self) {
             let log = || std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-            assert!(begun.elapsed() < Duration::from_secs(60), "the server does not come up\n{}", log());
+            assert!(begun.elapsed() < Duration::from_mins(1), "the server does not come up\n{}", log());
             std::thread::sleep(Duration::from_millis(30));
         }
     }

@@ -54,9 +54,8 @@ fn a_vault_with_tls_is_sealed_open_restarted_and_believed_only_with_its_authorit
     let address = bao.address.clone();
     let escrow = |ca: &str| {
         format!(
-            "[[escrow]]\nkind = \"vault\"\naddress = \"{}\"\nmount = \"team/kv\"\n{ca}\n\
-             auth = {{ method = \"token\", token = \"file:token\" }}",
-            address
+            "[[escrow]]\nkind = \"vault\"\naddress = \"{address}\"\nmount = \"team/kv\"\n{ca}\n\
+             auth = {{ method = \"token\", token = \"file:token\" }}"
         )
     };
     let before = std::fs::read_to_string(world.path("strongroom.toml")).expect("a configuration");

@@ -18,7 +18,7 @@ use app::secret_file;
 use bao::Bao;
 use world::World;
 
-/// Makes a role of AppRole with a policy as `policy print` prints it, and puts its ids where the configuration looks for them.
+/// Makes a role of `AppRole` with a policy as `policy print` prints it, and puts its ids where the configuration looks for them.
 fn role(bao: &Bao, world: &World, role: &str) {
     let policy = world.json(&format!("policy print vault {role}"), 0)["policy"].clone();
     bao.ok("PUT", &format!("sys/policies/acl/{role}"), &json!({ "policy": policy }));
