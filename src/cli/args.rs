@@ -174,6 +174,11 @@ pub(super) enum Verb {
         #[command(subcommand)]
         verb: KeyVerb,
     },
+    /// The rights that a role needs in a system that keeps keys
+    Policy {
+        #[command(subcommand)]
+        verb: PolicyVerb,
+    },
     /// Print shell completions
     Completions {
         /// The shell that reads them
@@ -386,6 +391,28 @@ pub(super) enum CustodyVerb {
         #[command(flatten)]
         place: Place,
     },
+}
+
+#[derive(Subcommand)]
+pub(super) enum PolicyVerb {
+    /// Print a policy, ready to be given to the system
+    Print(PolicyPrint),
+}
+
+#[derive(Args)]
+pub(super) struct PolicyPrint {
+    /// The system
+    #[arg(value_parser = ["vault"])]
+    pub(super) system: String,
+    /// What somebody is to do there
+    #[arg(value_parser = ["backup-host", "restore-operator", "auditor", "rotation"])]
+    pub(super) role: String,
+    /// Vault: the KV v2 mount
+    #[arg(long, value_name = "NAME", default_value = "secret")]
+    pub(super) mount: String,
+    /// The folder below which the keys are
+    #[arg(long, value_name = "NAME", default_value = "strongroom")]
+    pub(super) prefix: String,
 }
 
 #[derive(Subcommand)]

@@ -16,12 +16,14 @@ use std::time::Duration;
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::commands::shelf::{PlaceFlags, Shelf};
-use crate::commands::{self, Desk, Outcome, backup, bundles, custody, demo, guard, init, prove, restore, verify};
+use crate::commands::{
+    self, Desk, Outcome, backup, bundles, custody, demo, guard, init, policy, prove, restore, verify,
+};
 use crate::config::{self, Config};
 use crate::ground::{Error, Result, interrupt};
 use crate::storage::Owner;
 use crate::wiring::Wiring;
-use args::{Cli, ConfigVerb, CustodyVerb, Global, Place, Verb};
+use args::{Cli, ConfigVerb, CustodyVerb, Global, Place, PolicyVerb, Verb};
 use terminal::{Bars, Person};
 
 /// How a verb ended, when it is more than an outcome.
@@ -48,7 +50,7 @@ pub fn run(as_found: &dyn Fn()) -> ExitCode {
     let person = Person { quiet: global.quiet };
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("strongroom"));
     let desk = Desk {
-        systems: &Wiring,
+        systems: &Wiring::default(),
         progress: Arc::new(Bars::new(
             !global.no_progress && !global.json && !global.quiet,
             global.quiet,
@@ -231,6 +233,9 @@ fn dispatch(desk: &Desk<'_>, global: &Global, verb: Verb) -> Result<End> {
             custody::test(desk, &shelf(&place)?, config.as_ref(), &unseal.identity)
         }
         Verb::Config { verb: ConfigVerb::Check } => commands::config::check(desk, global.config(desk)?),
+        Verb::Policy { verb: PolicyVerb::Print(a) } => {
+            policy::print(&policy::Request { system: a.system, role: a.role, mount: a.mount, prefix: a.prefix })
+        }
         Verb::Key { verb } => return keys::run(desk, global, verb),
         Verb::Completions { shell } => {
             let mut command = reference::command();

@@ -39,7 +39,7 @@ pub fn check(desk: &Desk<'_>, config: Config) -> Result<Outcome> {
         tried.step("custody", custody_of(&host, shelf.archive.as_ref()));
         for place in &host.config.escrows {
             let escrow = desk.systems.escrow(place, shelf.archive.as_ref());
-            tried.step("escrow", escrow.and_then(|e| e.list(&host.config.app).map(|_| e.describe())));
+            tried.step("escrow", escrow.and_then(|e| e.reachable(&host.config.app).map(|()| e.describe())));
         }
     }
     tried.step("state", host.scratch().map(|s| s.folder().display().to_string()));

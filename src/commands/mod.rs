@@ -11,6 +11,7 @@ mod hooks;
 pub mod host;
 pub mod init;
 pub mod key;
+pub mod policy;
 pub mod proof;
 pub mod prove;
 pub mod restore;
@@ -182,7 +183,8 @@ impl Problem {
 
     /// Whether it is advice, and no reason for a person to get up.
     pub fn is_advice(&self) -> bool {
-        self.code.starts_with("key-") || ["recovery-identity-here", "missing-fetchable"].contains(&self.code.as_str())
+        self.code.starts_with("key-")
+            || ["recovery-identity-here", "missing-fetchable", "escrow-login-short"].contains(&self.code.as_str())
     }
 
     /// An error that did not stop the work.

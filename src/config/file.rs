@@ -148,6 +148,12 @@ pub(super) struct Signing {
 pub(super) struct Escrow {
     pub(super) kind: String,
     pub(super) path: Option<PathBuf>,
+    pub(super) address: Option<String>,
+    pub(super) namespace: Option<String>,
+    pub(super) mount: Option<String>,
+    pub(super) prefix: Option<String>,
+    pub(super) ca_file: Option<PathBuf>,
+    pub(super) auth: Option<super::escrow::Auth>,
 }
 
 #[derive(Deserialize, Default)]

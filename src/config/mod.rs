@@ -1,6 +1,7 @@
 //! `strongroom.toml`, application profiles and policies: parsed once into types that cannot be wrong.
 
 mod column;
+mod escrow;
 mod file;
 pub mod overlap;
 mod postgres;
@@ -14,6 +15,8 @@ use crate::ground::names::{AppName, Uuid};
 use crate::ground::{Error, Result, durable};
 use crate::sealing::Recipient;
 use crate::signer::{PublicKey, Trusted};
+pub(crate) use escrow::folder;
+pub use escrow::{EscrowPlace, VaultAuth, VaultPlace};
 pub use file::{Health, HookTable, known_variables};
 use profile::Profile;
 use url::{DatabaseUrl, PlaceUrl};
@@ -76,15 +79,6 @@ pub struct Config {
     pub recovery_identity: PathBuf,
 }
 
-/// One `[[escrow]]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum EscrowPlace {
-    /// The archive itself.
-    Archive,
-    /// A folder.
-    File(PathBuf),
-}
-
 impl Config {
     /// Reads a configuration file; `variables` are the `STRONGROOM_<SECTION>_<FIELD>` overrides.
     pub fn load(path: &Path, variables: &[(String, String)]) -> Result<Self> {
@@ -129,22 +123,12 @@ impl Config {
             Some(profile) => Profile::parse(&profile.to_string(), &here("[profile]"))?,
             None => find(app.as_str())?,
         };
-        let mut escrows = Vec::new();
-        for escrow in raw.escrow {
-            escrows.push(match escrow.kind.as_str() {
-                "archive" => EscrowPlace::Archive,
-                "file" => EscrowPlace::File(within(
-                    escrow
-                        .path
-                        .as_deref()
-                        .ok_or_else(|| Error::usage(here("an [[escrow]] of kind \"file\" has no path")))?,
-                )),
-                other => {
-                    return Err(Error::usage(here(&format!("[[escrow]] kind {other:?} is not one that is known")))
-                        .hint("Known kinds: archive, file."));
-                }
-            });
-        }
+        let escrows: Vec<_> = raw
+            .escrow
+            .into_iter()
+            .map(|escrow| EscrowPlace::parse(escrow, &base))
+            .collect::<Result<_>>()
+            .map_err(|e| e.context(shown.clone()))?;
         if let Some(health) = &hooks.health
             && !["http://", "https://"].iter().any(|scheme| health.url.starts_with(scheme))
         {

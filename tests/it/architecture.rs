@@ -29,7 +29,7 @@ const ROOMS: [(&str, &[&str]); 15] = [
 ];
 
 /// Real systems, by the paths that name them. Only `wiring` and the system itself may.
-const SYSTEMS: [&str; 9] = [
+const SYSTEMS: [&str; 13] = [
     "appkey::docker",
     "archive::folder",
     "database::postgres",
@@ -39,6 +39,10 @@ const SYSTEMS: [&str; 9] = [
     "escrow::file",
     "escrow::ArchiveEscrow",
     "escrow::FileEscrow",
+    "escrow::vault",
+    "escrow::Login",
+    "escrow::Vault",
+    "escrow::VaultEscrow",
 ];
 
 /// Who may name a system besides `wiring`, and why.
@@ -49,7 +53,7 @@ const EXCEPTIONS: [(&str, &str); 1] = [
 
 /// Crates that one room alone may use.
 const CRATES: [(&str, &[&str]); 4] =
-    [("clap", &["cli"]), ("indicatif", &["cli"]), ("rpassword", &["cli"]), ("ureq", &["commands"])];
+    [("clap", &["cli"]), ("indicatif", &["cli"]), ("rpassword", &["cli"]), ("ureq", &["commands", "escrow"])];
 
 /// What prints; only `cli` may.
 const PRINTING: [&str; 7] =

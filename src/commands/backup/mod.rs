@@ -91,6 +91,10 @@ pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Ou
     let KeyState { key, mut problems } = read_key(desk, host, only);
     problems.extend(host.pending_rotation().filter(|_| !request.rotating));
     problems.extend(lost_entries(&state, &ledger));
+    let depositor = Depositor { desk, host, shelf: &shelf, signer: &signer };
+    if key.is_some() && only.key() {
+        problems.extend(depositor.begin());
+    }
     let id = BundleId::new(clock::now())?;
     let mut draft = Draft::begin(shelf.archive.as_ref(), &shelf.id, &shelf.app, &id, &host.config.recipient);
 
@@ -139,7 +143,6 @@ pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Ou
 
     let escrows = match &key {
         Some(key) if only.key() => {
-            let depositor = Depositor { desk, host, shelf: &shelf, signer: &signer };
             let held = depositor.make(&mut ledger, key, &Origin::default(), false)?;
             problems.extend(held.problems);
             held.places

@@ -22,7 +22,7 @@ fn holding(
     let mut places = Vec::new();
     for place in &shelf.escrows {
         let asked = desk.systems.escrow(place, shelf.archive.as_ref()).and_then(|escrow| {
-            Ok(escrow.has(&shelf.app, fingerprint, sealing, &shelf.trusted)?.map(|_| escrow.describe()))
+            Ok(escrow.inspect(&shelf.app, fingerprint, sealing, &shelf.trusted)?.map(|_| escrow.describe()))
         });
         match asked {
             Ok(found) => places.extend(found),
