@@ -39,14 +39,29 @@ impl Systems for Wiring {
 
     fn database(&self, url: &DatabaseUrl, options: &DatabaseOptions) -> Result<Box<dyn Database>> {
         Ok(match url {
+            DatabaseUrl::Sqlite(_) if options.in_place => {
+                return Err(Error::usage("--in-place is for PostgreSQL").hint(
+                    "Leave it out: an SQLite file takes the live one's place in one step, and can be rolled back.",
+                ));
+            }
             DatabaseUrl::Sqlite(path) => {
                 let max_lock = Duration::from_secs(options.max_lock_seconds);
                 Box::new(Sqlite::new(path.clone(), SqliteOptions { max_lock, ..SqliteOptions::default() }))
             }
             DatabaseUrl::Postgres(url) => {
-                let DatabaseOptions { password, prefix, programs, environment, host, as_superuser, no_owner, .. } =
-                    options.clone();
-                let options = PostgresOptions { password, prefix, programs, environment, host, as_superuser, no_owner };
+                let DatabaseOptions {
+                    password,
+                    prefix,
+                    programs,
+                    environment,
+                    host,
+                    as_superuser,
+                    no_owner,
+                    in_place,
+                    ..
+                } = options.clone();
+                let options =
+                    PostgresOptions { password, prefix, programs, environment, host, as_superuser, no_owner, in_place };
                 Box::new(Postgres::new(url.clone(), options))
             }
         })
@@ -89,7 +104,7 @@ impl Systems for Wiring {
             Reference::Gpg(path) => gpg::decrypt(&around.base.join(path), &around.environment, around.ask),
             Reference::Vault(path, field) => {
                 let configured = around.escrows.iter().find_map(|escrow| match escrow {
-                    EscrowPlace::Vault(place) => Some(place.clone()),
+                    EscrowPlace::Vault(place) => Some(VaultPlace::clone(place)),
                     _ => None,
                 });
                 let place = configured.unwrap_or_else(VaultPlace::of_the_environment);
@@ -157,7 +172,8 @@ fn login(place: &VaultPlace) -> Login {
         VaultAuth::Kubernetes { mount, role, jwt } => {
             let jwt = jwt.clone();
             // Kubernetes itself makes this file readable for all in its container.
-            let read = move || text(Zeroizing::new(durable::read_file(&jwt, 64 << 10)?), "the service account's token");
+            let read =
+                move || text(&Zeroizing::new(durable::read_file(&jwt, 64 << 10)?), "the service account's token");
             Login::Kubernetes { mount: mount.clone(), role: role.clone(), jwt: Box::new(read) }
         }
     }
@@ -168,7 +184,7 @@ fn read_login(reference: &Reference, base: &Path) -> Result<Zeroizing<String>> {
     let around = Around { base, escrows: &[], environment: Environment::default(), ask: &nobody };
     let read = source::resolve(reference, base, &nobody, &|other| Wiring::default().secret(other, &around))
         .context(|| format!("cannot read what opens the Vault from {reference}"))?;
-    text(Zeroizing::new(read.expose().to_vec()), &reference.to_string())
+    text(read.expose(), &reference.to_string())
 }
 
 /// `VAULT_TOKEN`, else what `vault login` left in the home folder.
@@ -178,14 +194,14 @@ fn usual_token() -> Result<Zeroizing<String>> {
     }
     let path = variable("HOME").map(|home| Path::new(&home).join(".vault-token"));
     match path.filter(|path| path.exists()) {
-        Some(path) => text(durable::read_secret_file(&path, 64 << 10)?, &path.display().to_string()),
+        Some(path) => text(&durable::read_secret_file(&path, 64 << 10)?, &path.display().to_string()),
         None => Err(Error::denied("there is no token for the Vault")
             .hint("Set VAULT_TOKEN, run `vault login`, or give the [[escrow]] an auth = { … }.")),
     }
 }
 
-fn text(bytes: Zeroizing<Vec<u8>>, what: &str) -> Result<Zeroizing<String>> {
-    match std::str::from_utf8(&bytes) {
+fn text(bytes: &[u8], what: &str) -> Result<Zeroizing<String>> {
+    match std::str::from_utf8(bytes) {
         Ok(text) => Ok(Zeroizing::new(text.trim().to_owned())),
         Err(_) => Err(Error::usage(format!("{what} is no text"))),
     }

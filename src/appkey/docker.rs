@@ -22,13 +22,13 @@ pub fn variable(container: &str, name: &str, environment: &Environment) -> Resul
             .context(format!("docker does not show the configuration of container {container}"))
             .hint("The user that runs this must be allowed to use docker; [env] pass names DOCKER_HOST and the like.")
     })?;
-    find(&said, name)
-        .ok_or_else(|| Error::failed(format!("docker's answer about container {container} is no list of variables")))?
-        .ok_or_else(|| {
-            Error::not_found(format!("container {container} is configured with no variable {name}")).hint(
-                "A variable that a program inside sets itself, or reads from a file, is not part of the configuration.",
-            )
-        })
+    let lines = lines(&said)
+        .ok_or_else(|| Error::failed(format!("docker's answer about container {container} is no list of variables")))?;
+    find(&lines, name).ok_or_else(|| {
+        Error::not_found(format!("container {container} is configured with no variable {name}")).hint(
+            "A variable that a program inside sets itself, or reads from a file, is not part of the configuration.",
+        )
+    })
 }
 
 /// One `NAME=value`; wiped when dropped.
@@ -40,14 +40,18 @@ impl<'de> Deserialize<'de> for Line {
     }
 }
 
-/// `None` when it is not docker's answer; the last of two with one name wins, as in the container.
-fn find(said: &[u8], name: &str) -> Option<Option<Zeroizing<Vec<u8>>>> {
-    let lines: Vec<Line> = serde_json::from_slice::<Option<_>>(said).ok()?.unwrap_or_default();
+/// `None` when it is not docker's answer.
+fn lines(said: &[u8]) -> Option<Vec<Line>> {
+    serde_json::from_slice::<Option<_>>(said).ok().map(Option::unwrap_or_default)
+}
+
+/// The last of two with one name wins, as in the container.
+fn find(lines: &[Line], name: &str) -> Option<Zeroizing<Vec<u8>>> {
     let value = |line: &Line| {
         let value = line.0.strip_prefix(name)?.strip_prefix('=')?;
         Some(Zeroizing::new(value.as_bytes().to_vec()))
     };
-    Some(lines.iter().rev().find_map(value))
+    lines.iter().rev().find_map(value)
 }
 
 #[cfg(test)]
@@ -57,12 +61,14 @@ mod tests {
     #[test]
     fn dockers_answer_is_read_exactly() {
         let said = br#"["PATH=/bin","KEY=a=b\nc\u00e9","KEY2=x","EMPTY="]"#;
-        let read = |name: &str| find(said, name).expect("an answer").map(|v| String::from_utf8_lossy(&v).into_owned());
+        let read =
+            |name: &str| find(&lines(said).expect("an answer"), name).map(|v| String::from_utf8_lossy(&v).into_owned());
+        let read_all = |said: &[u8], name: &str| find(&lines(said).expect("an answer"), name);
         assert_eq!(read("KEY").as_deref(), Some("a=b\nc\u{e9}"));
         assert_eq!(read("EMPTY").as_deref(), Some(""));
         assert_eq!(read("KE"), None);
-        assert_eq!(find(br#"["K=1","K=2"]"#, "K").flatten().as_deref().map(Vec::as_slice), Some(b"2".as_slice()));
-        assert!(find(b"null", "K").expect("no environment at all").is_none());
-        assert!(find(b"Error: no such thing", "K").is_none());
+        assert_eq!(read_all(br#"["K=1","K=2"]"#, "K").as_deref().map(Vec::as_slice), Some(b"2".as_slice()));
+        assert!(read_all(b"null", "K").is_none());
+        assert!(lines(b"Error: no such thing").is_none());
     }
 }

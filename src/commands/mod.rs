@@ -73,6 +73,8 @@ pub struct DatabaseOptions {
     pub as_superuser: bool,
     /// A restore leaves owners and grants out.
     pub no_owner: bool,
+    /// A restore changes the live database itself.
+    pub in_place: bool,
 }
 
 impl Default for DatabaseOptions {
@@ -86,6 +88,7 @@ impl Default for DatabaseOptions {
             host: std::process::id().to_string(),
             as_superuser: false,
             no_owner: false,
+            in_place: false,
         }
     }
 }

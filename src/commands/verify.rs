@@ -1,7 +1,7 @@
 //! `verify`: would this bundle restore, with the escrowed key or with this one?
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::json;
 
@@ -169,7 +169,7 @@ fn storage_only(
 pub(super) fn profile_of(config: Option<&Config>, header: &Header) -> Result<Profile> {
     match config.filter(|c| c.app == header.app) {
         Some(config) => Ok(config.profile.clone()),
-        None => Profile::find(header.app.as_str(), Path::new("")),
+        None => Profile::named(header.app.as_str()),
     }
 }
 

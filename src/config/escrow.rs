@@ -19,7 +19,7 @@ pub enum EscrowPlace {
     /// Secrets in AWS Secrets Manager.
     SecretsManager(SecretsManagerPlace),
     /// A KV v2 mount of HashiCorp Vault or OpenBao.
-    Vault(VaultPlace),
+    Vault(Box<VaultPlace>),
 }
 
 /// How a Vault is reached, and where in it the sealed keys are; it holds no secret.
@@ -142,7 +142,7 @@ impl EscrowPlace {
                 None => Err(Error::usage("an [[escrow]] of kind \"file\" has no path")),
             },
             "aws-secrets-manager" => SecretsManagerPlace::parse(raw).map(Self::SecretsManager),
-            _ => Ok(Self::Vault(VaultPlace {
+            _ => Ok(Self::Vault(Box::new(VaultPlace {
                 mount: folder("mount", raw.mount.as_deref().unwrap_or("secret"))?,
                 prefix: folder("prefix", raw.prefix.as_deref().unwrap_or("strongroom"))?,
                 address: raw.address,
@@ -150,7 +150,7 @@ impl EscrowPlace {
                 ca_file: raw.ca_file.map(within),
                 auth: raw.auth.map_or(Ok(VaultAuth::Token(None)), |auth| auth.parse(&within))?,
                 base: base.to_owned(),
-            })),
+            }))),
         }
     }
 }

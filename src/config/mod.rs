@@ -1,7 +1,9 @@
 //! `strongroom.toml`, application profiles and policies: parsed once into types that cannot be wrong.
 
+mod column;
 mod escrow;
 mod file;
+pub mod overlap;
 mod postgres;
 pub mod profile;
 mod secrets_manager;
@@ -16,7 +18,7 @@ use crate::sealing::Recipient;
 use crate::signer::{PublicKey, Trusted};
 pub(crate) use escrow::folder;
 pub use escrow::{EscrowPlace, VaultAuth, VaultPlace};
-pub use file::{Health, HookTable};
+pub use file::{Health, HookTable, known_variables};
 use profile::Profile;
 pub use secrets_manager::SecretsManagerPlace;
 use url::{DatabaseUrl, PlaceUrl};
@@ -82,7 +84,7 @@ pub struct Config {
 impl Config {
     /// Reads a configuration file; `variables` are the `STRONGROOM_<SECTION>_<FIELD>` overrides.
     pub fn load(path: &Path, variables: &[(String, String)]) -> Result<Self> {
-        let bytes = durable::read_file(path, 1 << 20).map_err(|e| {
+        let bytes = durable::read_believed_file(path, 1 << 20).map_err(|e| {
             if e.kind() == crate::ground::Kind::NotFound {
                 Error::usage(format!("there is no configuration at {}", path.display()))
                     .hint("`strongroom init` writes one; --config or STRONGROOM_CONFIG names another.")
@@ -97,6 +99,21 @@ impl Config {
 
     /// Reads a configuration's text as if it stood at `path`.
     pub fn parse(text: &str, path: &Path, variables: &[(String, String)]) -> Result<Self> {
+        let base = path.parent().map(Path::to_owned).unwrap_or_default();
+        Self::with_profile(text, path, variables, &|app| Profile::find(app, &base))
+    }
+
+    /// The same for a text that comes from elsewhere: what stands beside `path` is nobody's profile.
+    pub fn foreign(text: &str, path: &Path, variables: &[(String, String)]) -> Result<Self> {
+        Self::with_profile(text, path, variables, &Profile::named)
+    }
+
+    fn with_profile(
+        text: &str,
+        path: &Path,
+        variables: &[(String, String)],
+        find: &dyn Fn(&str) -> Result<Profile>,
+    ) -> Result<Self> {
         let raw = file::read(text, path, variables)?;
         let base = path.parent().map(Path::to_owned).unwrap_or_default();
         let within = |p: &Path| if p.is_absolute() { p.to_owned() } else { base.join(p) };
@@ -106,7 +123,7 @@ impl Config {
         let app: AppName = app.parse().map_err(|e: Error| e.context(here("app")))?;
         let profile = match raw.profile {
             Some(profile) => Profile::parse(&profile.to_string(), &here("[profile]"))?,
-            None => Profile::find(app.as_str(), &base)?,
+            None => find(app.as_str())?,
         };
         let escrows: Vec<_> = raw
             .escrow
@@ -114,6 +131,15 @@ impl Config {
             .map(|escrow| EscrowPlace::parse(escrow, &base))
             .collect::<Result<_>>()
             .map_err(|e| e.context(shown.clone()))?;
+        if let Some(health) = &hooks.health
+            && !["http://", "https://"].iter().any(|scheme| health.url.starts_with(scheme))
+        {
+            return Err(Error::usage(here(&format!(
+                "[app] health url {:?} begins with no scheme",
+                url::redact(&health.url)
+            )))
+            .hint("It looks like http://localhost:3000/health."));
+        }
         let state = within(&raw.state.folder.unwrap_or_else(|| PathBuf::from("strongroom-state")));
         Ok(Self {
             app,

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
-use super::{ArchiveEscrow, Deposit, Escrow, FileEscrow, Prepared, Record, open_record, prepare};
+use super::{ArchiveEscrow, Deposit, Destroyed, Escrow, FileEscrow, Prepared, Record, open_record, prepare};
 use crate::archive::Archive;
 use crate::archive::folder::Folder;
 use crate::archive::memory::Memory;
@@ -108,6 +108,23 @@ pub(super) fn keeps_its_promises(escrow: &dyn Escrow) {
     assert_eq!(escrow.fetch_signed(app, &ours.public.fingerprint, key.id(), &trusted).expect("fetched"), ours.sealed);
     assert_eq!(escrow.fetch_signed(app, fingerprint, key.id(), &trusted).expect("fetched"), again.sealed);
     assert_eq!(put(escrow, &first, &trusted).expect("there"), Deposit::Already);
+
+    // What is destroyed is gone, whoever put it there; the others stay, and its place can be taken again.
+    escrow.repair(&planted.sealed, &planted.public, &planted.minisig, &mallorys).expect("planted again");
+    let listed = escrow.list(app).expect("listed");
+    let theirs = &planted.public.fingerprint;
+    for fingerprint in [fingerprint, theirs] {
+        assert_ne!(escrow.destroy(app, fingerprint, key.id()).expect("destroyed"), Destroyed::Nothing);
+        assert_eq!(escrow.destroy(app, fingerprint, key.id()).expect("nothing left"), Destroyed::Nothing);
+        assert_eq!(escrow.has(app, fingerprint, key.id(), &trusted).expect("looked"), None);
+        assert_eq!(escrow.fetch(app, fingerprint, key.id()).expect_err("gone").kind(), Kind::NotFound);
+    }
+    let rest: Vec<_> =
+        listed.into_iter().filter(|(named, id)| !(id == key.id() && [fingerprint, theirs].contains(&named))).collect();
+    assert_eq!(escrow.list(app).expect("listed"), rest);
+    assert!(escrow.has(app, fingerprint, other_key.id(), &trusted).expect("looked").is_some());
+    assert_eq!(put(escrow, &first, &trusted).expect("stored"), Deposit::Stored);
+    assert_eq!(put(escrow, &ours, &trusted).expect("stored"), Deposit::Stored);
 }
 
 #[test]

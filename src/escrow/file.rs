@@ -11,7 +11,7 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 use super::tree::Place;
 use crate::ground::durable::{self, Existing};
 use crate::ground::names::ObjectName;
-use crate::ground::{Error, Kind, Result};
+use crate::ground::{Error, Kind, Result, failpoint};
 
 /// How long another run is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -117,11 +117,14 @@ impl Place for FileEscrow {
     fn remove(&self, name: &ObjectName) -> Result<()> {
         self.there()?;
         let path = self.path(name);
+        failpoint::pass(&format!("before the removal of {}", path.display()));
         match std::fs::remove_file(&path) {
-            Ok(()) => durable::sync_folder_of(&path),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            Err(e) => Err(failed("remove", &path, e)),
+            Ok(()) => durable::sync_folder_of(&path)?,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(failed("remove", &path, e)),
         }
+        failpoint::pass(&format!("after the removal of {}", path.display()));
+        Ok(())
     }
 
     fn list(&self, folder: &ObjectName) -> Result<Vec<ObjectName>> {

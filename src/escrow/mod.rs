@@ -41,6 +41,17 @@ pub enum Deposit {
     Already,
 }
 
+/// What became of a deposit that was to be destroyed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destroyed {
+    /// There was nothing.
+    Nothing,
+    /// It is gone, as far as the place can say.
+    Gone,
+    /// It can be brought back for some time: by what, and until when, in words for a person.
+    Recoverable(String),
+}
+
 /// A place that keeps sealed application keys; see the module for what it promises.
 pub trait Escrow: Send + Sync {
     /// The place without secrets, for messages.
@@ -96,6 +107,16 @@ pub trait Escrow: Send + Sync {
     ///
     /// The public record goes first and comes back last, so being killed leaves an unfinished deposit and no wrong one.
     fn repair(&self, sealed: &[u8], public: &PublicRecord, minisig: &[u8], trusted: &Trusted) -> Result<()>;
+
+    /// Removes a deposit for good, at the operator's explicit wish; needs more than write-only rights.
+    ///
+    /// * It asks nobody for a signature: whatever stands at this place goes, complete or not, ours or planted.
+    /// * The sealed bytes go first and the public record goes last, so that one that was killed is still listed, and is finished by
+    ///   the next call. A place that keeps versions of them destroys every version, or answers [`Destroyed::Recoverable`].
+    /// * What is not there is no error: [`Destroyed::Nothing`]. [`crate::ground::Kind::Denied`] where the rights are missing.
+    /// * Afterwards [`Escrow::has`] answers `None`, [`Escrow::list`] does not name it, [`Escrow::fetch`] is
+    ///   [`crate::ground::Kind::NotFound`], and other deposits are as they were.
+    fn destroy(&self, app: &AppName, fingerprint: &Fingerprint, sealing: &SealingId) -> Result<Destroyed>;
 
     /// The sealed bytes, not authenticated; [`crate::ground::Kind::NotFound`] when there are none.
     fn fetch(&self, app: &AppName, fingerprint: &Fingerprint, sealing: &SealingId) -> Result<Vec<u8>>;

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::record::{PUBLIC_LIMIT, SEALED_LIMIT, check, replaced};
-use super::{Deposit, Escrow, PublicRecord};
+use super::{Deposit, Destroyed, Escrow, PublicRecord};
 use crate::ground::names::{AppName, Fingerprint, ObjectName, SealingId, Sha256Hex};
 use crate::ground::{Error, Kind, Result, failpoint};
 use crate::signer::Trusted;
@@ -201,6 +201,21 @@ impl<P: Place> Escrow for P {
         self.replace(&names.sealed, sealed)?;
         self.replace(&names.minisig, minisig)?;
         self.replace(&names.json, &json)
+    }
+
+    fn destroy(&self, app: &AppName, fingerprint: &Fingerprint, sealing: &SealingId) -> Result<Destroyed> {
+        let names = Names::of(app, fingerprint, sealing)?;
+        let _held = self.hold(&names.lock)?;
+        let mut found = Destroyed::Nothing;
+        for name in [&names.sealed, &names.minisig, &names.json] {
+            // What is too long or may not be read is there too.
+            let nothing = self.get(name, SEALED_LIMIT).is_err_and(|error| error.kind() == Kind::NotFound);
+            if !nothing {
+                self.remove(name)?;
+                found = Destroyed::Gone;
+            }
+        }
+        Ok(found)
     }
 
     fn fetch(&self, app: &AppName, fingerprint: &Fingerprint, sealing: &SealingId) -> Result<Vec<u8>> {

@@ -75,7 +75,11 @@ pub fn run_to_end(argv: &[String], environment: &Environment, input: &[u8], limi
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|e| Error::failed(format!("cannot start {program}")).because(e))?;
+        .map_err(|e| {
+            Error::failed(format!("cannot start {program}")).because(e).hint(
+                "Name the program by its whole path, see that it is there, and that this user may execute it (chmod +x).",
+            )
+        })?;
     // In one allocation, so that no unwiped copy of a secret is left behind.
     let (out, err) = (Kept::with_room(OUTPUT + CHUNK), Kept::with_room(TAIL + CHUNK));
     let input = Zeroizing::new(input.to_vec());

@@ -108,6 +108,11 @@ impl Bao {
         Some(bao)
     }
 
+    /// The program, which is also the client.
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// Starts it again, sealed if it is a production server.
     pub(crate) fn up(&mut self) {
         let log = std::fs::File::create(self.folder.path().join("log")).expect("a log");
@@ -136,7 +141,7 @@ impl Bao {
         let begun = Instant::now();
         while !holds(self) {
             let log = || std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-            assert!(begun.elapsed() < Duration::from_secs(60), "the server does not come up\n{}", log());
+            assert!(begun.elapsed() < Duration::from_mins(1), "the server does not come up\n{}", log());
             std::thread::sleep(Duration::from_millis(30));
         }
     }
@@ -212,7 +217,7 @@ pub(crate) fn text(value: &Value) -> String {
 }
 
 /// An authority, and a certificate of it for this machine.
-fn certificates(folder: &Path) {
+pub(crate) fn certificates(folder: &Path) {
     std::fs::write(folder.join("names"), "subjectAltName=IP:127.0.0.1\n").expect("written");
     for line in [
         "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=authority -keyout ca.key -out ca.pem",

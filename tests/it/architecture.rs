@@ -29,7 +29,7 @@ const ROOMS: [(&str, &[&str]); 15] = [
 ];
 
 /// Real systems, by the paths that name them. Only `wiring` and the system itself may.
-const SYSTEMS: [&str; 12] = [
+const SYSTEMS: [&str; 16] = [
     "appkey::docker",
     "appkey::gpg",
     "archive::folder",
@@ -42,6 +42,10 @@ const SYSTEMS: [&str; 12] = [
     "escrow::FileEscrow",
     "escrow::secrets_manager",
     "escrow::SecretsManager",
+    "escrow::vault",
+    "escrow::Login",
+    "escrow::Vault",
+    "escrow::VaultEscrow",
 ];
 
 /// Who may name a system besides `wiring`, and why.
@@ -55,7 +59,7 @@ const CRATES: [(&str, &[&str]); 7] = [
     ("clap", &["cli"]),
     ("indicatif", &["cli"]),
     ("rpassword", &["cli"]),
-    ("ureq", &["commands"]),
+    ("ureq", &["commands", "escrow"]),
     ("tokio", &["ground"]),
     ("aws_config", &["escrow"]),
     ("aws_sdk_secretsmanager", &["escrow"]),

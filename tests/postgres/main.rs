@@ -3,8 +3,12 @@
 
 mod dumps;
 mod faults;
+mod in_place;
+mod json;
 mod live;
 mod network;
 mod restore;
 mod server;
+mod story;
+mod versions;
 mod world;

@@ -67,7 +67,12 @@ pub fn doctor(desk: &Desk<'_>, config: Config, identity: &[PathBuf]) -> Result<O
         problems.push(Problem::new(
             "several-keys",
             format!("{} credentials are not under the configured key", proved.total.failed),
-            "Start the application with the key that opens most rows; re-enter the others' credentials in it, or restore them.",
+            match under.iter().filter(|(name, _)| name.bytes().all(|b| b.is_ascii_hexdigit())).max_by_key(|(_, rows)| **rows) {
+                Some((key, _)) => format!(
+                    "Key {key} opens others: `strongroom key fetch {key} -i FILE -o KEYFILE` writes it out. Start the application with the key that opens most rows, and re-enter the rest."
+                ),
+                None => "Start the application with the key that opens most rows; re-enter the others' credentials in it, or restore them.".to_owned(),
+            },
         ));
     }
     Ok(Outcome {

@@ -42,10 +42,11 @@ fn sealings(key: &KeyFacts, ledger: &Ledger<'_>) -> Vec<SealingId> {
 }
 
 /// Every key: its state, when it was first seen and last proved, which escrows hold it, how many bundles need it.
-pub fn status(desk: &Desk<'_>, shelf: &Shelf) -> Result<Outcome> {
+pub fn status(desk: &Desk<'_>, shelf: &Shelf, config: Option<Config>) -> Result<Outcome> {
+    let pending = config.map(Host::new).transpose()?.and_then(|host| host.pending_rotation());
     let ledger = shelf.ledger()?;
     let keys = ledger.keys();
-    let (mut rows, mut problems) = (Vec::new(), Vec::new());
+    let (mut rows, mut problems) = (Vec::new(), Vec::from_iter(pending));
     let mut text = vec![format!(
         "{:<12}  {:<9}  {:<20}  {:<20}  {:>7}  {}",
         "KEY", "STATE", "FIRST SEEN", "LAST PROVED", "BUNDLES", "ESCROWS"

@@ -1,7 +1,5 @@
 //! `key fingerprint` and `key lint`: what the application really uses of a key, and whether it is a good one.
 
-use std::path::Path;
-
 use serde_json::json;
 
 use crate::appkey::schemes::{self, Scheme};
@@ -21,7 +19,8 @@ fn scheme_and_key(
 ) -> Result<(&'static dyn Scheme, KeyText, Option<Uuid>)> {
     let host = config.map(Host::new).transpose()?;
     let scheme = match (app, &host) {
-        (Some(app), _) => schemes::by_name(&Profile::find(app, Path::new(""))?.scheme)?,
+        (Some(app), Some(host)) => schemes::by_name(&host.profile(app)?.scheme)?,
+        (Some(app), None) => schemes::by_name(&Profile::named(app)?.scheme)?,
         (None, Some(host)) => host.scheme,
         (None, None) => schemes::by_name("package-broker")?,
     };

@@ -19,7 +19,7 @@ use fault::{Call, Fault};
 pub use secret::read as read_secret;
 
 use super::record::{check, replaced};
-use super::{Deposit, Escrow, PublicRecord};
+use super::{Deposit, Destroyed, Escrow, PublicRecord};
 use crate::ground::names::{AppName, Fingerprint, SealingId, Sha256Hex};
 use crate::ground::{Error, Kind, Result, failpoint, runtime};
 use crate::signer::Trusted;
@@ -52,12 +52,21 @@ impl SecretsManager {
         Call { access: self.access(), action, secret }
     }
 
+    /// The description of a secret; one that is scheduled for deletion is an error.
     fn look(&self, name: &str) -> Result<Option<DescribeSecretOutput>> {
+        match self.look_anyhow(name)? {
+            Some(found) if found.deleted_date().is_some() => {
+                Err(self.call("DescribeSecret", name).error(Fault::Deleted))
+            }
+            found => Ok(found),
+        }
+    }
+
+    fn look_anyhow(&self, name: &str) -> Result<Option<DescribeSecretOutput>> {
         let call = self.call("DescribeSecret", name);
         let client = self.service.client()?;
         runtime::wait(async {
             match client.describe_secret().secret_id(name).send().await {
-                Ok(found) if found.deleted_date().is_some() => Err(call.error(Fault::Deleted)),
                 Ok(found) => Ok(Some(found)),
                 Err(error) => match call.fault(&error) {
                     Fault::Missing => Ok(None),
@@ -200,6 +209,23 @@ impl Escrow for SecretsManager {
             let sent = client.tag_resource().secret_id(&name).set_tags(Some(tags)).send().await;
             sent.map(drop).map_err(|e| call.error(call.fault(&e)))
         })
+    }
+
+    /// Without a recovery window: what is destroyed for good is not to be had for a month more.
+    fn destroy(&self, app: &AppName, fingerprint: &Fingerprint, sealing: &SealingId) -> Result<Destroyed> {
+        let name = self.name(app, fingerprint, sealing);
+        if self.look_anyhow(&name)?.is_none() {
+            return Ok(Destroyed::Nothing);
+        }
+        let call = self.call("DeleteSecret", &name);
+        let client = self.service.client()?;
+        failpoint::pass("before a secret is destroyed");
+        runtime::wait(async {
+            let sent = client.delete_secret().secret_id(&name).force_delete_without_recovery(true).send().await;
+            sent.map_err(|e| call.error(call.fault(&e)))
+        })?;
+        failpoint::pass("after a secret is destroyed");
+        Ok(Destroyed::Gone)
     }
 
     fn fetch(&self, app: &AppName, fingerprint: &Fingerprint, sealing: &SealingId) -> Result<Vec<u8>> {

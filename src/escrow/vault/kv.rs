@@ -134,6 +134,21 @@ impl Vault {
         }
     }
 
+    /// Destroys every version of a secret and frees its name; `false` when there was none.
+    pub(super) fn destroy(&self, mount: &str, path: &str) -> Result<bool> {
+        let at = format!("{mount}/metadata/{path}");
+        let seen = self.get(&at)?;
+        if seen.status == 404 {
+            return self.route_exists(&seen, mount).map(|()| false);
+        }
+        // What may not be looked at may still be destroyed.
+        let answer = self.ask(Call { method: "DELETE", path: &at, body: None })?;
+        match answer.status {
+            200 | 204 => Ok(true),
+            _ => Err(self.unexpected(&answer, "delete", &at)),
+        }
+    }
+
     /// The names in a folder, folders with a slash at their end; none when there is no such folder.
     pub(super) fn list(&self, mount: &str, folder: &str) -> Result<Vec<String>> {
         let at = format!("{mount}/metadata/{folder}");

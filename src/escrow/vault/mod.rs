@@ -20,7 +20,7 @@ use self::kv::Read;
 use self::secret::Field;
 pub use self::session::{Login, Secret, Vault};
 use super::record::{PUBLIC_LIMIT, SEALED_LIMIT, replaced};
-use super::{Deposit, Escrow, PublicRecord};
+use super::{Deposit, Destroyed, Escrow, PublicRecord};
 use crate::ground::names::{AppName, Fingerprint, SealingId, Sha256Hex};
 use crate::ground::{Error, Kind, Result, failpoint};
 use crate::signer::Trusted;
@@ -265,6 +265,16 @@ impl Escrow for VaultEscrow {
         self.overwrite_sealed(&paths.sealed, sealed)?;
         failpoint::pass("before the record of a replaced deposit comes back");
         self.vault.overwrite(&self.mount, &paths.public, &[("record", &json), ("minisig", &minisig)])
+    }
+
+    fn destroy(&self, app: &AppName, fingerprint: &Fingerprint, sealing: &SealingId) -> Result<Destroyed> {
+        self.must_be_v2()?;
+        let paths = self.paths(app, fingerprint, sealing);
+        failpoint::pass("before a deposit in a Vault is destroyed");
+        let sealed = self.vault.destroy(&self.mount, &paths.sealed)?;
+        failpoint::pass("before the record of a destroyed deposit goes");
+        let public = self.vault.destroy(&self.mount, &paths.public)?;
+        Ok(if sealed || public { Destroyed::Gone } else { Destroyed::Nothing })
     }
 
     fn fetch(&self, app: &AppName, fingerprint: &Fingerprint, sealing: &SealingId) -> Result<Vec<u8>> {

@@ -232,10 +232,12 @@ fn a_server_that_is_throttled_or_gone_is_given_time_and_then_named() {
     stage.bao.ok("POST", "sys/quotas/rate-limit/all", &json!({ "rate": 0.5, "interval": "2s" }));
     let public = stage.deposit.public.clone();
     let look = |escrow: &VaultEscrow| escrow.has(&public.app, &public.fingerprint, stage.key.id(), &stage.trusted);
-    // The quota lets one of several at once through; the others wait and come later.
     for _ in 0..3 {
         look(&busy).expect("after a while");
     }
+    // Without patience there is nothing to be had.
+    let asked = (0..3).map(|_| stage.bao.api("GET", "secret/config", ROOT, &Value::Null).0);
+    assert!(asked.collect::<Vec<_>>().contains(&429));
     stage.bao.down();
     let begun = std::time::Instant::now();
     assert_eq!(look(&busy).expect_err("gone").kind(), Kind::Unreachable);

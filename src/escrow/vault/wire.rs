@@ -328,8 +328,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("ca.pem");
         std::fs::write(&path, "nothing").expect("written");
-        let error = authorities(&path).err().expect("refused");
+        let error = authorities(&path).expect_err("refused");
         assert_eq!(error.kind(), Kind::Usage);
-        assert_eq!(authorities(&folder.path().join("none")).err().expect("refused").kind(), Kind::NotFound);
+        assert_eq!(authorities(&folder.path().join("none")).expect_err("refused").kind(), Kind::NotFound);
     }
 }
