@@ -3,9 +3,11 @@
 use super::server::{Server, programs};
 use super::world::{World, fill, said};
 
-fn restore(world: &World, server: &Server, bundle_of: &World, code: i32) -> String {
-    let line =
-        format!("restore -i recovery-identity.txt --only database --yes --database {}", server.url("app", "moved"));
+fn restore(world: &World, server: &Server, bundle_of: &World, more: &str, code: i32) -> String {
+    let line = format!(
+        "restore -i recovery-identity.txt --only database --yes --database {} {more}",
+        server.url("app", "moved")
+    );
     let mut command = bundle_of.command(&line);
     command.env("PATH", format!("{}:/usr/bin:/bin", world.programs.display()));
     let out = command.output().expect("it runs");
@@ -31,10 +33,17 @@ fn every_version_is_backed_up_restored_and_moved_to_the_next_and_never_back() {
         all.push((version, server, world));
     }
     for pair in all.windows(2) {
-        let [(_, old, old_world), (_, new, new_world)] = pair else { continue };
-        restore(new_world, new, old_world, 0);
+        let [(version, old, old_world), (_, new, new_world)] = pair else { continue };
+        if *version == 14 {
+            // The one owner that changed between versions.
+            let told = restore(new_world, new, old_world, "", 15);
+            assert!(told.contains("schema public") && told.contains("--no-owner"), "{told}");
+            restore(new_world, new, old_world, "--no-owner", 0);
+        } else {
+            restore(new_world, new, old_world, "", 0);
+        }
         assert_eq!(new.sql("app", "moved", "SELECT count(*) FROM counters"), "500");
-        let told = restore(new_world, old, new_world, 15);
+        let told = restore(new_world, old, new_world, "", 15);
         assert!(told.contains("A newer version's dump does not restore cleanly"), "{told}");
     }
 }

@@ -2,7 +2,7 @@
 
 use super::link::Link;
 use super::session::{Session, literal};
-use super::{PostgresOptions, facts, in_place, space};
+use super::{PostgresOptions, facts, in_place, link, space};
 use crate::database::{DatabasePlan, Facts};
 use crate::ground::{Error, Result, clock};
 
@@ -107,6 +107,7 @@ pub(super) fn plan(link: &Link, facts: &Facts) -> Result<DatabasePlan> {
     }
     if !options.no_owner {
         roles(&mut session, facts)?;
+        public_schema(facts, from / 10_000, server / 10_000, superuser)?;
     }
     extensions(&mut session, facts, superuser)?;
     let space = space::sentence(&mut session, link, facts, &live)?;
@@ -194,6 +195,18 @@ fn roles(session: &mut Session, facts: &Facts) -> Result<()> {
     }
     Err(Error::refused(format!("the server has no role {}", missing.join(", ")))
         .hint("Make them from the bundle's globals.sql (`restore --target` writes it), or leave owners and grants out with --no-owner."))
+}
+
+/// Until 14 the schema `public` belonged to the superuser, and since 15 its dump says so: nobody else can give it away.
+fn public_schema(facts: &Facts, from: u32, server: u32, superuser: bool) -> Result<()> {
+    let says_so = facts.tools.get("pg_dump").is_some_and(|version| link::major(version) >= 15);
+    if from >= 15 || server < 15 || superuser || !says_so {
+        return Ok(());
+    }
+    Err(Error::refused(format!(
+        "the schema public belonged to the superuser in PostgreSQL {from}, and only a superuser can make it so in {server}"
+    ))
+    .hint("Leave owners and grants out with --no-owner: everything then belongs to this user."))
 }
 
 fn extensions(session: &mut Session, facts: &Facts, superuser: bool) -> Result<()> {
