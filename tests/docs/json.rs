@@ -144,6 +144,7 @@ fn the_documented_shapes_are_what_is_printed() {
     checked.verb("custody test", &[&format!("strongroom custody test --json {identity}")]);
     checked.verb("config check", &["strongroom config check --json"]);
     checked.verb("key fingerprint", &["strongroom key fingerprint --json"]);
+    checked.verb("policy print", &["strongroom policy print vault auditor --json"]);
     checked.verb("key lint", &["strongroom key lint --json file:/safe/weak.key"]);
     checked.verb("key status", &["strongroom key status --json"]);
     checked.verb("key needed", &["strongroom key needed --json --all"]);
