@@ -15,6 +15,11 @@ pub(crate) fn read_text(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
+/// Lines, each with its newline.
+pub(crate) fn whole(lines: impl Iterator<Item = String>) -> String {
+    lines.map(|line| line + "\n").collect()
+}
+
 /// An identity as a file of age's has it.
 pub(crate) fn identity(file: &str) -> age::x25519::Identity {
     let line = file.lines().find(|l| l.starts_with("AGE-SECRET-KEY-1")).expect("an identity");
@@ -95,12 +100,11 @@ impl Forge {
     /// Lists, signs and enters the bundle as it is now, as its own host would.
     pub(crate) fn sign(&self) {
         let listed = read_text(&self.sums());
-        let lines: Vec<_> = listed.lines().map(|line| &line[66..]).collect();
-        let new: String = lines
-            .iter()
-            .map(|name| format!("{}  {name}\n", Sha256Hex::of(&std::fs::read(self.object(name)).expect("read"))))
-            .collect();
-        self.sign_list(&new);
+        let lines = listed.lines().map(|line| {
+            let name = &line[66..];
+            format!("{}  {name}", Sha256Hex::of(&std::fs::read(self.object(name)).expect("read")))
+        });
+        self.sign_list(&whole(lines));
     }
 
     /// The same for a list that is written as it is.
@@ -116,7 +120,8 @@ impl Forge {
     /// Changes the newest entry of the ledger and signs it.
     pub(crate) fn enter(&self, change: &dyn Fn(&str) -> String) {
         let folder = self.world.path("archive/ledger").join(APP);
-        let count = self.world.files(&format!("archive/ledger/{APP}")).iter().filter(|f| f.ends_with(".json")).count();
+        let count =
+            self.world.files(&format!("archive/ledger/{APP}")).iter().filter(|f| !f.ends_with(".minisig")).count();
         let path = folder.join(format!("{count:010}.json"));
         let entry = change(&read_text(&path));
         let comment = format!("strongroom ledger v1 archive={} app={APP} seq={count}", self.archive);
@@ -134,7 +139,7 @@ impl Forge {
             lines.map(|l| serde_json::from_str(l).expect("JSON")).collect()
         };
         let pack = |lines: &[serde_json::Value]| -> (String, Vec<u8>) {
-            let text: String = lines.iter().map(|l| format!("{l}\n")).collect();
+            let text = whole(lines.iter().map(ToString::to_string));
             let frames = zstd::encode_all(text.as_bytes(), 1).expect("packed");
             (text, self.seal(&frames))
         };

@@ -6,7 +6,7 @@
 use std::io::{Read as _, Write as _};
 
 use crate::app::zip;
-use crate::forge::{APP, Forge, identity, read_text, sealed_to};
+use crate::forge::{APP, Forge, identity, read_text, sealed_to, whole};
 use crate::world::{IDENTITY, INIT, World};
 
 fn line_of<'a>(lines: &'a mut [serde_json::Value], kind: &str) -> &'a mut serde_json::Value {
@@ -127,8 +127,7 @@ fn a_signed_list_of_digests_has_one_form_only() {
     let forge = Forge::new();
     let list = read_text(&forge.sums());
     let first = list.lines().next().expect("a line").to_owned();
-    let without =
-        |name: &str| list.lines().filter(|l| !l.ends_with(name)).map(|l| format!("{l}\n")).collect::<String>();
+    let without = |name: &str| whole(list.lines().filter(|l| !l.ends_with(name)).map(str::to_owned));
     let cases = [
         ("garbage at the end", format!("{list}garbage\n")),
         ("garbage before", format!("# comment\n{list}")),
