@@ -1,5 +1,6 @@
 //! Samples that are spread over everything there is.
 
+use crate::appkey::credential::Credential;
 use crate::ground::{Result, names};
 
 /// A column's share of a sample, at least one when there is anything.
@@ -55,6 +56,56 @@ impl Spread {
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         self.next = from + (mixed ^ (mixed >> 31)) % (to - from).max(1);
     }
+}
+
+/// Hands on the credentials that a pass over a dump takes, and counts all of them.
+pub(crate) struct Chosen<'a> {
+    /// For each column of the profile, which of its values are taken.
+    spreads: Vec<Spread>,
+    /// For each column of the profile, the values seen.
+    counts: Vec<u64>,
+    visit: &'a mut dyn FnMut(Credential) -> Result<()>,
+}
+
+impl<'a> Chosen<'a> {
+    /// Begins a pass with one choice for each column of the profile.
+    pub(crate) fn new(spreads: Vec<Spread>, visit: &'a mut dyn FnMut(Credential) -> Result<()>) -> Self {
+        Self { counts: vec![0; spreads.len()], spreads, visit }
+    }
+
+    /// The next value of the column of this number.
+    pub(crate) fn next(&mut self, number: usize, credential: impl FnOnce() -> Credential) -> Result<()> {
+        let taken = self.spreads[number].takes(self.counts[number]);
+        self.counts[number] += 1;
+        if taken { (self.visit)(credential()) } else { Ok(()) }
+    }
+
+    /// How many values there were of each column.
+    pub(crate) fn counts(&self) -> Vec<u64> {
+        self.counts.clone()
+    }
+}
+
+/// Takes all values of so many columns, or a sample of them; answers how many there are.
+///
+/// `pass` reads everything and answers how many there were of each column. A sample takes two passes, because only at the end of a
+/// stream is it known how many there are to choose from.
+pub(crate) fn in_passes(
+    columns: usize,
+    sample: Option<usize>,
+    pass: &mut dyn FnMut(Vec<Spread>) -> Result<Vec<u64>>,
+) -> Result<u64> {
+    let mut choose = |shares: Vec<(u64, Option<u64>)>| {
+        let spreads: Result<_> = shares.into_iter().map(|(count, share)| Spread::new(count, share)).collect();
+        pass(spreads?)
+    };
+    let Some(sample) = sample else {
+        return Ok(choose(vec![(0, None); columns])?.iter().sum());
+    };
+    let counts = choose(vec![(0, Some(0)); columns])?;
+    let total = counts.iter().sum();
+    choose(counts.iter().map(|count| (*count, Some(share_of(sample, *count, total)))).collect())?;
+    Ok(total)
 }
 
 #[cfg(test)]

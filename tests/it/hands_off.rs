@@ -19,6 +19,9 @@ fn set_mode(path: &Path, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("set");
 }
 
+/// Makes something at a path.
+type Maker<'a> = &'a dyn Fn(&Path);
+
 fn make_fifo(path: &Path) {
     assert!(std::process::Command::new("mkfifo").arg(path).status().expect("mkfifo").success());
 }
@@ -237,7 +240,7 @@ fn what_is_no_object_does_not_stand_in_a_ledger() {
     let (world, _) = World::backed_up();
     let ledger = world.path("archive/ledger/package-broker");
     let next = ledger.join("0000000004.json");
-    let makers: [(&str, &dyn Fn(&Path)); 5] = [
+    let makers: [(&str, Maker); 5] = [
         ("link", &|p| symlink("0000000003.json", p).expect("linked")),
         ("dangling link", &|p| symlink("/nowhere", p).expect("linked")),
         ("pipe", &make_fifo),
@@ -282,7 +285,7 @@ fn an_object_that_is_a_hole_of_a_terabyte_is_damage_at_once() {
         let begun = Instant::now();
         world.run("check", 13).says("holes");
         world.run(&format!("restore --target out -i {IDENTITY}"), 13);
-        assert!(begun.elapsed() < Duration::from_secs(60), "it was read");
+        assert!(begun.elapsed() < Duration::from_mins(1), "it was read");
         std::fs::write(&path, whole).expect("put back");
     }
     world.run("check", 0);
@@ -295,7 +298,7 @@ fn a_hook_whose_children_hold_our_pipes_is_not_waited_for() {
     world.configure(&format!("stop = [\"{}\"]", stop.display()));
     let begun = Instant::now();
     world.run(&format!("restore --yes -i {IDENTITY}"), 0);
-    assert!(begun.elapsed() < Duration::from_secs(120), "it waited for a child of the hook");
+    assert!(begun.elapsed() < Duration::from_mins(2), "it waited for a child of the hook");
     let sleeper = std::fs::read_to_string(world.path("sleeper")).expect("its number");
     let _ = std::process::Command::new("kill").arg(sleeper.trim()).status();
 }

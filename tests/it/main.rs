@@ -7,6 +7,7 @@ mod check;
 mod cleanup;
 mod cron;
 mod custody;
+mod forge;
 mod gpg;
 mod guard;
 mod hands_off;

@@ -269,7 +269,7 @@ fn a_dump_that_names_more_than_can_be_remembered_is_refused_in_little_memory() {
     let table = format!(
         "CREATE TABLE repositories (id TEXT PRIMARY KEY, auth_credentials TEXT NOT NULL);\nINSERT INTO repositories VALUES ('a', '{value}');\n"
     );
-    let wide: String = (0..1000).map(|n| format!(", column_with_a_name_{n} text")).collect();
+    let wide = (0..1000).fold(String::new(), |wide, n| wide + &format!(", column_with_a_name_{n} text"));
     let many = 0..700_000_u32;
     packed(&world, "rows.sql.gz", &table, many.clone().map(|n| format!("INSERT INTO t{n} VALUES (1);\n")));
     packed(&world, "tables.sql.gz", &table, many.clone().map(|n| format!("CREATE TABLE t{n} (a text);\n")));

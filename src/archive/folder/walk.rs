@@ -77,7 +77,7 @@ pub(super) fn open_file(root: &Path, name: &ObjectName) -> Io<(File, u64)> {
         return Err(Errno::NXIO.into());
     }
     let length = u64::try_from(stat.st_size).unwrap_or(0);
-    if last.ends_with(".age") && has_holes(&file, length) {
+    if last.as_bytes().ends_with(b".age") && has_holes(&file, length) {
         return Err(std::io::Error::new(
             std::io::ErrorKind::InvalidData,
             "it has holes, and nothing that is sealed has any",

@@ -27,6 +27,9 @@ pub(super) enum Action {
 /// Looks at one entry: its path, and its line where the list has one.
 type Visit<'a> = &'a mut dyn FnMut(&[u8], Option<FileLine>) -> Result<()>;
 
+/// Looks at what stood at a path before: the path, and the look that was noted.
+type Past<'a> = &'a mut dyn FnMut(&[u8], Option<&str>) -> Result<()>;
+
 /// The list of what is to be done.
 pub(super) struct Todo(Mutex<Connection>);
 
@@ -165,7 +168,7 @@ impl Todo {
     }
 
     /// Hands out the paths for which something holds, from the last to the first.
-    fn each_back(&self, which: &str, visit: &mut dyn FnMut(&[u8], Option<&str>) -> Result<()>) -> Result<()> {
+    fn each_back(&self, which: &str, visit: Past<'_>) -> Result<()> {
         let sql = format!(
             "SELECT path, look FROM todo WHERE {which} AND (?1 IS NULL OR path < ?1) ORDER BY path DESC LIMIT ?2"
         );

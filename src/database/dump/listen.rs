@@ -3,11 +3,11 @@
 use super::script::{Listener, Outline};
 use super::value::Value;
 use crate::appkey::credential::{Credential, KeyPart};
-use crate::config::profile::{CredentialColumn, Profile};
+use crate::config::profile::Profile;
 use crate::database::Suspect;
 use crate::database::room::Tally;
-use crate::database::rows::{MAX_KEY, integer, missing, row_id, text_or_bytes};
-use crate::database::spread::Spread;
+use crate::database::rows::{MAX_KEY, integer, is_looked_at, missing, places, row_id, text_or_bytes};
+use crate::database::spread::Chosen;
 use crate::database::sqlite::read::in_profile;
 use crate::ground::{Error, Result};
 
@@ -22,43 +22,26 @@ fn is_profile_table(profile: &Profile, table: &str) -> bool {
 /// Hands on credentials.
 pub(super) struct Credentials<'a> {
     profile: &'a Profile,
-    /// For each column of the profile, which of its rows are taken.
-    spreads: Vec<Spread>,
-    /// For each column of the profile, the non-NULL values seen.
-    pub(super) counts: Vec<u64>,
-    visit: &'a mut dyn FnMut(Credential) -> Result<()>,
+    chosen: Chosen<'a>,
     /// Of the INSERT at hand: number in the profile, place of the value, places of the key.
     here: Vec<(usize, usize, Vec<usize>)>,
 }
 
 impl<'a> Credentials<'a> {
-    pub(super) fn new(
-        profile: &'a Profile,
-        spreads: Vec<Spread>,
-        visit: &'a mut dyn FnMut(Credential) -> Result<()>,
-    ) -> Self {
-        Self { profile, spreads, counts: vec![0; profile.credentials.len()], visit, here: Vec::new() }
+    pub(super) fn new(profile: &'a Profile, chosen: Chosen<'a>) -> Self {
+        Self { profile, chosen, here: Vec::new() }
     }
 
-    /// After the last row: whether everything that the profile needs was there.
-    pub(super) fn check(&self, outline: &Outline) -> Result<()> {
+    /// After the last row: how many values each column has, if everything that the profile needs was there.
+    pub(super) fn counts(&self, outline: &Outline) -> Result<Vec<u64>> {
         for wanted in self.profile.credentials.iter().filter(|c| !c.optional) {
             match outline.tables.get(&wanted.table.to_ascii_lowercase()) {
                 None => return Err(missing(&format!("table {}", wanted.table))),
-                Some((_, columns)) => drop(places(wanted, columns)?),
+                Some((_, columns)) => drop(places(wanted, &|name| position(columns, name))?),
             }
         }
-        Ok(())
+        Ok(self.chosen.counts())
     }
-}
-
-fn places(wanted: &CredentialColumn, columns: &[String]) -> Result<Option<(usize, Vec<usize>)>> {
-    let absent = |column: &str| missing(&format!("column {}.{column}", wanted.table));
-    let Some(value) = position(columns, &wanted.stored) else {
-        return if wanted.optional { Ok(None) } else { Err(absent(&wanted.stored)) };
-    };
-    let keys: Result<_> = wanted.primary_key.iter().map(|k| position(columns, k).ok_or_else(|| absent(k))).collect();
-    Ok(Some((value, keys?)))
 }
 
 impl Listener for Credentials<'_> {
@@ -69,7 +52,7 @@ impl Listener for Credentials<'_> {
             if !wanted.table.eq_ignore_ascii_case(table) {
                 continue;
             }
-            if let Some((value, keys)) = places(wanted, columns)? {
+            if let Some((value, keys)) = places(wanted, &|name| position(columns, name))? {
                 kept[value] = true;
                 for key in &keys {
                     kept[*key] = true;
@@ -90,13 +73,12 @@ impl Listener for Credentials<'_> {
                 Value::Unread => return Err(Error::damaged(format!("a row of {table} is too long to be read"))),
             };
             let Some(ciphertext) = wanted.within(value.into()).map(std::borrow::Cow::into_owned) else { continue };
-            let taken = self.spreads[*number].takes(self.counts[*number]);
-            self.counts[*number] += 1;
-            if !taken {
-                continue;
-            }
-            let id = row_id(keys.iter().map(|k| key_part(&values[*k])).collect());
-            (self.visit)(Credential { table: wanted.table.clone(), column: wanted.column.clone(), id, ciphertext })?;
+            self.chosen.next(*number, || Credential {
+                table: wanted.table.clone(),
+                column: wanted.column.clone(),
+                id: row_id(keys.iter().map(|k| key_part(&values[*k])).collect()),
+                ciphertext,
+            })?;
         }
         Ok(())
     }
@@ -145,10 +127,8 @@ impl<'a> Suspects<'a> {
 
 impl Listener for Suspects<'_> {
     fn rows_of(&mut self, table: &str, columns: &[String]) -> Result<Option<Vec<bool>>> {
-        let rows = self.rows.of(table);
-        // The first five hundred, and then some of all the others.
-        let looked_at = rows < 500 || rows % 64 == 0;
-        Ok(looked_at.then(|| columns.iter().map(|c| !in_profile(self.profile, table, c)).collect()))
+        Ok(is_looked_at(self.rows.of(table))
+            .then(|| columns.iter().map(|c| !in_profile(self.profile, table, c)).collect()))
     }
 
     fn row(&mut self, table: &str, columns: &[String], values: &[Value]) -> Result<()> {

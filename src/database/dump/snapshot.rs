@@ -14,7 +14,7 @@ use super::{SPACE, Source};
 use crate::appkey::credential::Credential;
 use crate::config::profile::Profile;
 use crate::database::room::Tally;
-use crate::database::spread::{Spread, share_of};
+use crate::database::spread::{Chosen, in_passes};
 use crate::database::sqlite::open::{fault, harden};
 use crate::database::sqlite::read::{Reader, quote};
 use crate::database::{Dump, Facts, NamedObject, Snapshot, Suspect};
@@ -37,20 +37,6 @@ impl SqlSnapshot {
         let input = BufReader::with_capacity(256 * 1024, self.source.open()?);
         script::scan(input, &self.source.what, listener)
     }
-
-    fn pass(
-        &self,
-        profile: &Profile,
-        shares: &[Option<u64>],
-        counts: &[u64],
-        visit: &mut dyn FnMut(Credential) -> Result<()>,
-    ) -> Result<Vec<u64>> {
-        let spreads: Result<_> = shares.iter().zip(counts).map(|(share, count)| Spread::new(*count, *share)).collect();
-        let mut listener = Credentials::new(profile, spreads?, visit);
-        let outline = self.scan(&mut listener)?;
-        listener.check(&outline)?;
-        Ok(listener.counts)
-    }
 }
 
 impl Snapshot for SqlSnapshot {
@@ -60,18 +46,11 @@ impl Snapshot for SqlSnapshot {
         sample: Option<usize>,
         visit: &mut dyn FnMut(Credential) -> Result<()>,
     ) -> Result<u64> {
-        let nothing = vec![0; profile.credentials.len()];
-        let Some(sample) = sample else {
-            let all = vec![None; profile.credentials.len()];
-            return Ok(self.pass(profile, &all, &nothing, visit)?.iter().sum());
-        };
-        // Twice, because only at the end of a stream is it known how many there are to choose from.
-        let none = vec![Some(0); profile.credentials.len()];
-        let counts = self.pass(profile, &none, &nothing, &mut |_| Ok(()))?;
-        let total = counts.iter().sum();
-        let shares: Vec<_> = counts.iter().map(|count| Some(share_of(sample, *count, total))).collect();
-        self.pass(profile, &shares, &counts, visit)?;
-        Ok(total)
+        in_passes(profile.credentials.len(), sample, &mut |spreads| {
+            let mut listener = Credentials::new(profile, Chosen::new(spreads, visit));
+            let outline = self.scan(&mut listener)?;
+            listener.counts(&outline)
+        })
     }
 
     fn suspects(&mut self, profile: &Profile, looks_like: &dyn Fn(&[u8]) -> bool) -> Result<Vec<Suspect>> {

@@ -4,11 +4,11 @@ use super::copy::{Fields, bytea};
 use super::tables::{Name, Tables};
 use super::{Listener, Outline};
 use crate::appkey::credential::{Credential, KeyPart, MAX_CIPHERTEXT};
-use crate::config::profile::{CredentialColumn, Profile};
+use crate::config::profile::Profile;
 use crate::database::Suspect;
 use crate::database::room::Tally;
-use crate::database::rows::{MAX_KEY, integer, missing, row_id, text_or_bytes};
-use crate::database::spread::Spread;
+use crate::database::rows::{MAX_KEY, integer, is_looked_at, missing, places, row_id, text_or_bytes};
+use crate::database::spread::Chosen;
 use crate::ground::{Error, Result};
 
 /// The name that people and the proof see: `table` in `public`, `schema.table` elsewhere.
@@ -71,24 +71,17 @@ struct Here {
 /// Hands on credentials.
 pub(super) struct Credentials<'a> {
     profile: &'a Profile,
-    spreads: Vec<Spread>,
-    /// For each column of the profile, the values seen.
-    pub(super) counts: Vec<u64>,
-    visit: &'a mut dyn FnMut(Credential) -> Result<()>,
+    chosen: Chosen<'a>,
     here: Vec<Here>,
 }
 
 impl<'a> Credentials<'a> {
-    pub(super) fn new(
-        profile: &'a Profile,
-        spreads: Vec<Spread>,
-        visit: &'a mut dyn FnMut(Credential) -> Result<()>,
-    ) -> Self {
-        Self { profile, spreads, counts: vec![0; profile.credentials.len()], visit, here: Vec::new() }
+    pub(super) fn new(profile: &'a Profile, chosen: Chosen<'a>) -> Self {
+        Self { profile, chosen, here: Vec::new() }
     }
 
-    /// After the last row: whether everything that the profile needs was there, with its rows.
-    pub(super) fn check(&self, outline: &Outline) -> Result<()> {
+    /// After the last row: how many values each column has, if everything that the profile needs was there, with its rows.
+    pub(super) fn counts(&self, outline: &Outline) -> Result<Vec<u64>> {
         for wanted in &self.profile.credentials {
             let (mut found, mut pretender) = (false, None);
             for (name, table) in &outline.tables.0 {
@@ -100,8 +93,8 @@ impl<'a> Credentials<'a> {
                     continue;
                 }
                 found = true;
-                let columns: Vec<_> = table.columns.iter().map(|(column, _)| column.clone()).collect();
-                if places(wanted, &columns)?.is_none() || table.partitioned {
+                let position = |name: &str| table.columns.iter().position(|(column, _)| column == name);
+                if places(wanted, &position)?.is_none() || table.partitioned {
                     continue;
                 }
                 if !outline.rows.contains_key(name) {
@@ -121,7 +114,7 @@ impl<'a> Credentials<'a> {
                 return Err(missing(&format!("table {}", wanted.table)));
             }
         }
-        Ok(())
+        Ok(self.chosen.counts())
     }
 }
 
@@ -129,16 +122,6 @@ impl<'a> Credentials<'a> {
 pub(crate) fn pretends(table: &str, what: &str) -> Error {
     Error::not_authentic(format!("{table} is {what}, and the application's is a table"))
         .hint("Somebody changed this database's schema: what it shows is not what is stored.")
-}
-
-fn places(wanted: &CredentialColumn, columns: &[String]) -> Result<Option<(usize, Vec<usize>)>> {
-    let position = |name: &str| columns.iter().position(|c| c == name);
-    let absent = |column: &str| missing(&format!("column {}.{column}", wanted.table));
-    let Some(value) = position(&wanted.stored) else {
-        return if wanted.optional { Ok(None) } else { Err(absent(&wanted.stored)) };
-    };
-    let keys: Result<_> = wanted.primary_key.iter().map(|k| position(k).ok_or_else(|| absent(k))).collect();
-    Ok(Some((value, keys?)))
 }
 
 impl Listener for Credentials<'_> {
@@ -157,7 +140,7 @@ impl Listener for Credentials<'_> {
             if !is_meant(&wanted.table, &root.0, &root.1) {
                 continue;
             }
-            if let Some((value, keys)) = places(wanted, columns)? {
+            if let Some((value, keys)) = places(wanted, &|name| columns.iter().position(|c| c == name))? {
                 self.here.push(Here {
                     number,
                     table: if root.0 == "public" { wanted.table.clone() } else { shown(&root.0, &root.1) },
@@ -174,12 +157,7 @@ impl Listener for Credentials<'_> {
             let wanted = &self.profile.credentials[here.number];
             let Some(value) = fields.get(here.value.0) else { continue };
             let Some(value) = wanted.within(ciphertext(value, &here.value.1).into()) else { continue };
-            let taken = self.spreads[here.number].takes(self.counts[here.number]);
-            self.counts[here.number] += 1;
-            if !taken {
-                continue;
-            }
-            (self.visit)(Credential {
+            self.chosen.next(here.number, || Credential {
                 table: here.table.clone(),
                 column: wanted.column.clone(),
                 id: row_id(here.keys.iter().map(|(k, of)| key_part(fields.get(*k), of)).collect()),
@@ -229,9 +207,9 @@ impl Listener for Suspects<'_> {
     }
 
     fn row(&mut self, fields: &Fields) -> Result<()> {
+        let looked_at = is_looked_at(self.rows);
         self.rows += 1;
-        // The first five hundred, and then some of all the others.
-        if self.rows > 500 && !self.rows.is_multiple_of(64) {
+        if !looked_at {
             return Ok(());
         }
         for (number, column, binary) in &self.columns {

@@ -4,7 +4,7 @@ use super::listen::{Credentials, Suspects};
 use super::{Nobody, Outline, Place, scan};
 use crate::appkey::credential::Credential;
 use crate::config::profile::Profile;
-use crate::database::spread::{Spread, share_of};
+use crate::database::spread::{Chosen, in_passes};
 use crate::database::{Dump, Facts, NamedObject, Snapshot, Suspect};
 use crate::ground::progress::{Progress, Unit};
 use crate::ground::{Error, Result};
@@ -22,22 +22,6 @@ impl<'a> DumpSnapshot<'a> {
     pub(crate) fn new(place: Place<'a>, what: &str) -> Self {
         Self { place, what: what.to_owned(), outline: None }
     }
-
-    fn pass(
-        &mut self,
-        profile: &Profile,
-        shares: &[Option<u64>],
-        counts: &[u64],
-        visit: &mut dyn FnMut(Credential) -> Result<()>,
-    ) -> Result<Vec<u64>> {
-        let spreads: Result<_> = shares.iter().zip(counts).map(|(share, count)| Spread::new(*count, *share)).collect();
-        let mut listener = Credentials::new(profile, spreads?, visit);
-        let outline = scan(&self.place, &self.what, &mut listener)?;
-        listener.check(&outline)?;
-        let counts = listener.counts;
-        self.outline = Some(outline);
-        Ok(counts)
-    }
 }
 
 impl Snapshot for DumpSnapshot<'_> {
@@ -47,18 +31,13 @@ impl Snapshot for DumpSnapshot<'_> {
         sample: Option<usize>,
         visit: &mut dyn FnMut(Credential) -> Result<()>,
     ) -> Result<u64> {
-        let nothing = vec![0; profile.credentials.len()];
-        let Some(sample) = sample else {
-            let all = vec![None; profile.credentials.len()];
-            return Ok(self.pass(profile, &all, &nothing, visit)?.iter().sum());
-        };
-        // Twice, because only at the end of a stream is it known how many there are to choose from.
-        let none = vec![Some(0); profile.credentials.len()];
-        let counts = self.pass(profile, &none, &nothing, &mut |_| Ok(()))?;
-        let total = counts.iter().sum();
-        let shares: Vec<_> = counts.iter().map(|count| Some(share_of(sample, *count, total))).collect();
-        self.pass(profile, &shares, &counts, visit)?;
-        Ok(total)
+        in_passes(profile.credentials.len(), sample, &mut |spreads| {
+            let mut listener = Credentials::new(profile, Chosen::new(spreads, visit));
+            let outline = scan(&self.place, &self.what, &mut listener)?;
+            let counts = listener.counts(&outline)?;
+            self.outline = Some(outline);
+            Ok(counts)
+        })
     }
 
     fn suspects(&mut self, profile: &Profile, looks_like: &dyn Fn(&[u8]) -> bool) -> Result<Vec<Suspect>> {

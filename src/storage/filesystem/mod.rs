@@ -4,6 +4,8 @@ mod kept;
 mod path;
 mod rollback;
 mod target;
+#[cfg(test)]
+mod target_tests;
 mod walk;
 
 use std::fs::File;
