@@ -13,6 +13,7 @@ pub mod init;
 pub mod key;
 pub mod proof;
 pub mod prove;
+mod reencrypt;
 pub mod restore;
 pub mod shelf;
 pub mod verify;

@@ -11,6 +11,7 @@ mod init;
 mod keys;
 #[cfg(feature = "failpoints")]
 mod kills;
+mod life;
 mod look;
 mod prove;
 mod restore;

@@ -60,6 +60,9 @@ pub fn doctor(desk: &Desk<'_>, config: Config, identity: &[PathBuf]) -> Result<O
         format!("{}: {}", database.describe(), proof::sentence(proved.verdict(), &proved.total)),
         format!("  tried the configured key {} and {} others in escrow", key.fingerprint.short(), others.len()),
     ];
+    if proved.total.failed > proved.failures.len() as u64 {
+        text.push(format!("  of the first {} rows that do not decrypt:", proved.failures.len()));
+    }
     text.extend(under.iter().map(|(name, rows)| format!("  {rows} rows open with {name}")));
     text.extend(proof::failure_lines(&proved));
     let mut problems = Vec::new();
@@ -67,7 +70,7 @@ pub fn doctor(desk: &Desk<'_>, config: Config, identity: &[PathBuf]) -> Result<O
         problems.push(Problem::new(
             "several-keys",
             format!("{} credentials are not under the configured key", proved.total.failed),
-            "Start the application with the key that opens most rows; re-enter the others' credentials in it, or restore them.",
+            "`strongroom key rotate --from KEY -i FILE` puts the rows of a known key under the one in use; credentials under no known key are entered anew in the application, or restored.",
         ));
     }
     Ok(Outcome {

@@ -32,6 +32,21 @@ fn holding(
     places
 }
 
+/// The escrows that name a key, whole or not; what could not be asked is a problem.
+fn listing(desk: &Desk<'_>, shelf: &Shelf, fingerprint: &Fingerprint, problems: &mut Vec<Problem>) -> Vec<String> {
+    let mut places = Vec::new();
+    for place in &shelf.escrows {
+        let asked = desk.systems.escrow(place, shelf.archive.as_ref()).and_then(|escrow| {
+            Ok(escrow.list(&shelf.app)?.iter().any(|(key, _)| key == fingerprint).then(|| escrow.describe()))
+        });
+        match asked {
+            Ok(found) => places.extend(found),
+            Err(error) => problems.push(Problem::from_error(&error)),
+        }
+    }
+    places
+}
+
 /// The sealing keys that anything of a key is sealed to.
 fn sealings(key: &KeyFacts, ledger: &Ledger<'_>) -> Vec<SealingId> {
     let mut ids: Vec<SealingId> = key.deposits.iter().map(|d| d.sealing.clone()).collect();
@@ -52,11 +67,23 @@ pub fn status(desk: &Desk<'_>, shelf: &Shelf) -> Result<Outcome> {
     )];
     for key in &keys {
         let mut places = Vec::new();
-        for sealing in sealings(key, &ledger) {
-            places.extend(holding(desk, shelf, &key.fingerprint, &sealing, &mut problems));
+        if key.state == KeyState::Destroyed {
+            places = listing(desk, shelf, &key.fingerprint, &mut problems);
+        } else {
+            for sealing in sealings(key, &ledger) {
+                places.extend(holding(desk, shelf, &key.fingerprint, &sealing, &mut problems));
+            }
         }
         places.sort();
         places.dedup();
+        if !places.is_empty() && key.state == KeyState::Destroyed {
+            let short = key.fingerprint.short();
+            problems.push(Problem::new(
+                "not-destroyed",
+                format!("key {short} was to be destroyed, and is in {}", places.join(", ")),
+                format!("`strongroom key destroy {short} --yes` goes on with it."),
+            ));
+        }
         if places.is_empty() && key.state != KeyState::Destroyed {
             problems.push(Problem::new(
                 "no-escrow",
