@@ -11,6 +11,8 @@ mod init;
 mod keys;
 #[cfg(feature = "failpoints")]
 mod kills;
+#[cfg(feature = "failpoints")]
+mod kills_keys;
 mod life;
 mod look;
 mod prove;

@@ -6,5 +6,6 @@ mod faults;
 mod live;
 mod network;
 mod restore;
+mod rotate;
 mod server;
 mod world;

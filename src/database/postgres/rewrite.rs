@@ -20,7 +20,7 @@ use crate::ground::{Error, Kind, Result, failpoint, names};
 /// What its sessions are called.
 pub(super) const PURPOSE: &str = "rotate";
 /// How many rows a statement changes.
-const BATCH: usize = 250;
+const BATCH: usize = 100;
 /// How long the application's sessions may take to end after it was stopped.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -139,6 +139,11 @@ fn within(session: &mut Session, profile: &Profile, change: Change<'_>) -> Resul
         Ok(())
     })?;
     let mut expected = Expected::new(&credentials)?;
+    // Triggers of the application find its tables where they always do; operators are the server's own all the same.
+    session.run(
+        "SELECT set_config('search_path', concat_ws(', ', 'pg_catalog', nullif(reset_val, '')), true) \
+         FROM pg_settings WHERE name = 'search_path';",
+    )?;
     let mut waiting: Vec<(Address, Credential, Vec<u8>)> = Vec::new();
     change(credentials, &mut |credential, value| {
         expected.put(credential, value)?;
@@ -154,6 +159,7 @@ fn within(session: &mut Session, profile: &Profile, change: Change<'_>) -> Resul
         Ok(())
     })?;
     flush(session, &waiting)?;
+    session.run("SET LOCAL search_path = pg_catalog;")?;
     read::credentials(session, profile, None, &mut |credential| expected.look(&credential))?;
     expected.finish()
 }
