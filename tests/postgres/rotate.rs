@@ -358,6 +358,7 @@ fn a_restore_killed_while_it_re_encrypts_has_touched_nothing() {
 fn a_commit_whose_answer_is_lost_is_asked_for_and_not_guessed() {
     let Some((server, world)) = host(15, 3) else { return };
     world.ends("backup", 0);
+    world.configure(&format!("programs = \"{}\"", world.path("bin").display()));
     // psql ends between our COMMIT and its answer: with it, or before it reached the server.
     for (reaches, name) in [(true, "committed"), (false, "not")] {
         let before = rows(&server);
@@ -365,7 +366,7 @@ fn a_commit_whose_answer_is_lost_is_asked_for_and_not_guessed() {
         // The shell goes first, because it holds the stream that we read.
         let script = if reaches {
             format!(
-                "case \"$*\" in *rotate*) [ -e {done} ] && exec $REAL \"$@\"; T=$(mktemp); tee \"$T\" | $REAL \"$@\" | \
+                "case \"$*\" in *rotate*) [ -e {done} ] && exec $REAL \"$@\"; T={done}.said; tee \"$T\" | $REAL \"$@\" | \
                  while IFS= read -r line; do \
                  if sed -n '/pg_current_xact_id/,$p' \"$T\" | grep -q '^COMMIT;$'; then sleep 1; touch {done}; kill -9 $$; exit; fi; printf '%s\\n' \"$line\"; done;; \
                  *) exec $REAL \"$@\";; esac"
@@ -373,14 +374,15 @@ fn a_commit_whose_answer_is_lost_is_asked_for_and_not_guessed() {
         } else {
             format!(
                 "case \"$*\" in *rotate*) [ -e {done} ] && exec $REAL \"$@\"; \
-                 {{ sed -u '/pg_current_xact_id/,${{/^COMMIT;$/{{s/.*//;q}}}}'; touch {done}; }} | $REAL \"$@\";; *) exec $REAL \"$@\";; esac"
+                 {{ seen=; while IFS= read -r line; do \
+                 case \"$line\" in *pg_current_xact_id*) seen=1;; 'COMMIT;') [ -z \"$seen\" ] || break;; esac; \
+                 printf '%s\\n' \"$line\"; done; touch {done}; }} | $REAL \"$@\";; *) exec $REAL \"$@\";; esac"
             )
         };
         super::world::wrapper(&world.path("bin"), "psql", &server.programs, &script);
         for program in ["pg_dump", "pg_dumpall"] {
             super::world::wrapper(&world.path("bin"), program, &server.programs, "exec $REAL \"$@\"");
         }
-        world.configure(&format!("programs = \"{}\"", world.path("bin").display()));
         let out = world.run("key rotate --yes");
         assert!(world.path(name).exists(), "nothing was lost: {}", said(&out));
         if reaches {
