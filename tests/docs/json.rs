@@ -152,12 +152,12 @@ fn the_documented_shapes_are_what_is_printed() {
     checked.verb("key verify", &[&format!("strongroom key verify --json {identity}")]);
     checked.verb("key fetch", &[&format!("strongroom key fetch --json -o /safe/fetched {identity}")]);
     checked.verb("key doctor", &[&format!("strongroom key doctor --json {identity}")]);
-    checked.verb("key rotate", &["strongroom key rotate --json --dry-run", "strongroom key rotate --json --yes"]);
     run(&checked, "STRONGROOM_KEY_SOURCE=file:/safe/weak.key strongroom key escrow");
     checked.verb(
         "key destroy",
         &["strongroom key destroy --json --yes $(strongroom key status --json | jq -r '.[-1].fingerprint')"],
     );
+    checked.verb("key rotate", &["strongroom key rotate --json --dry-run", "strongroom key rotate --json --yes"]);
     checked.verb("Errors", &["strongroom verify --json", "strongroom show --json 1999"]);
     run(
         &checked,
