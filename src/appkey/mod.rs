@@ -5,6 +5,7 @@
 
 pub mod canary;
 pub mod credential;
+pub mod docker;
 pub mod fingerprint;
 pub mod lint;
 pub mod proof;

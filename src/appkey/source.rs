@@ -24,15 +24,29 @@ pub enum Reference {
     Dotenv(PathBuf, String),
     /// Asked for on the terminal, without echo.
     Prompt,
+    /// The path of a secret in a Vault, its mount first, and a field of it.
+    Vault(String, String),
+    /// The name or ARN of a secret in AWS Secrets Manager, and a field when its text is JSON.
+    AwsSm(String, Option<String>),
+    /// A file that GnuPG encrypted.
+    Gpg(PathBuf),
+    /// A container, and a variable of the environment that it is configured with.
+    Docker(String, String),
 }
+
+/// Reads what other systems keep: the last four kinds of [`Reference`].
+pub type Elsewhere<'a> = dyn Fn(&Reference) -> Result<Zeroizing<Vec<u8>>> + 'a;
+
+/// The kinds, for hints.
+pub const KINDS: &str = "env:NAME, file:PATH, dotenv:PATH#NAME, prompt:, docker:CONTAINER#NAME, vault:MOUNT/PATH#FIELD, aws-sm:SECRET[#FIELD], gpg:PATH";
 
 impl FromStr for Reference {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let known = "Known: env:NAME, file:PATH, dotenv:PATH#NAME, prompt:";
+        let known = format!("Known: {KINDS}");
         // Somebody may have put the key itself here: what was written is not repeated.
-        let wrong = |why: &str| Error::usage(format!("the reference to the key {why}")).hint(known);
+        let wrong = |why: &str| Error::usage(format!("the reference to the key {why}")).hint(known.clone());
         match text.split_once(':') {
             Some(("env", name)) if !name.is_empty() && !name.contains('=') => Ok(Self::Env(name.to_owned())),
             Some(("file", path)) if !path.is_empty() => Ok(Self::File(path.into())),
@@ -43,9 +57,26 @@ impl FromStr for Reference {
                 _ => Err(wrong("is not like dotenv:PATH#NAME")),
             },
             Some(("prompt", "")) => Ok(Self::Prompt),
-            Some((kind @ ("docker" | "vault" | "aws-sm" | "gpg"), _)) => {
-                Err(Error::usage(format!("keys from {kind}: are not supported by this version")).hint(known))
-            }
+            Some(("vault", rest)) => match rest.rsplit_once('#') {
+                Some((path, field)) if is_vault_path(path) && !field.is_empty() => {
+                    Ok(Self::Vault(path.to_owned(), field.to_owned()))
+                }
+                _ => Err(wrong("is not like vault:MOUNT/PATH#FIELD")),
+            },
+            Some(("aws-sm", rest)) => match rest.rsplit_once('#') {
+                Some((id, field)) if !id.is_empty() && !field.is_empty() => {
+                    Ok(Self::AwsSm(id.to_owned(), Some(field.to_owned())))
+                }
+                None if !rest.is_empty() => Ok(Self::AwsSm(rest.to_owned(), None)),
+                _ => Err(wrong("is not like aws-sm:SECRET or aws-sm:SECRET#FIELD")),
+            },
+            Some(("gpg", path)) if !path.is_empty() => Ok(Self::Gpg(path.into())),
+            Some(("docker", rest)) => match rest.rsplit_once('#') {
+                Some((container, name)) if is_container(container) && is_variable(name) => {
+                    Ok(Self::Docker(container.to_owned(), name.to_owned()))
+                }
+                _ => Err(wrong("is not like docker:CONTAINER#NAME")),
+            },
             _ => Err(wrong("is of no known kind")),
         }
     }
@@ -58,17 +89,39 @@ impl fmt::Display for Reference {
             Self::File(path) => write!(f, "file:{}", path.display()),
             Self::Dotenv(path, name) => write!(f, "dotenv:{}#{name}", path.display()),
             Self::Prompt => f.write_str("prompt:"),
+            Self::Vault(path, field) => write!(f, "vault:{path}#{field}"),
+            Self::AwsSm(id, Some(field)) => write!(f, "aws-sm:{id}#{field}"),
+            Self::AwsSm(id, None) => write!(f, "aws-sm:{id}"),
+            Self::Gpg(path) => write!(f, "gpg:{}", path.display()),
+            Self::Docker(container, name) => write!(f, "docker:{container}#{name}"),
         }
     }
 }
 
-/// Reads the secret; relative paths are relative to `base`, and `prompt` asks a person.
+/// A mount and a path below it that mean the same thing in every URL.
+fn is_vault_path(path: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.@=+:~ ".contains(c);
+    path.contains('/') && path.split('/').all(|part| !matches!(part, "" | "." | "..") && part.chars().all(plain))
+}
+
+/// What Docker takes for the name or id of a container, and no option of its command line.
+fn is_container(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
+}
+
+fn is_variable(name: &str) -> bool {
+    !name.is_empty() && !name.contains(['=', '\0', '\n'])
+}
+
+/// Reads the secret; relative paths are relative to `base`, `prompt` asks a person, and `elsewhere` other systems.
 ///
 /// [`Kind::NotFound`] when it is not there or empty, [`Kind::Refused`] when others can read the file that holds it.
 pub fn resolve(
     reference: &Reference,
     base: &Path,
     prompt: &dyn Fn(&str) -> Result<Zeroizing<String>>,
+    elsewhere: &Elsewhere<'_>,
 ) -> Result<KeyText> {
     let bytes = match reference {
         Reference::Env(name) => Zeroizing::new(
@@ -89,6 +142,9 @@ pub fn resolve(
             })?
         }
         Reference::Prompt => Zeroizing::new(prompt("Application key")?.as_bytes().to_vec()),
+        Reference::Vault(..) | Reference::AwsSm(..) | Reference::Gpg(_) | Reference::Docker(..) => {
+            elsewhere(reference)?
+        }
     };
     if bytes.is_empty() {
         return Err(Error::new(Kind::NotFound, format!("the key at {reference} is empty")));
@@ -178,12 +234,45 @@ mod tests {
         Err(Error::usage("nobody is there"))
     }
 
+    fn nowhere(reference: &Reference) -> Result<Zeroizing<Vec<u8>>> {
+        Err(Error::usage(format!("{reference} is somewhere else")))
+    }
+
     #[test]
     fn references_read_back_and_a_key_put_there_is_not_repeated() {
-        for text in ["env:ENCRYPTION_KEY", "file:/a/b", "dotenv:/a/.env#KEY", "prompt:"] {
+        for text in [
+            "env:ENCRYPTION_KEY",
+            "file:/a/b",
+            "dotenv:/a/.env#KEY",
+            "prompt:",
+            "vault:secret/apps/broker#key",
+            "aws-sm:prod/broker",
+            "aws-sm:arn:aws:secretsmanager:eu-west-1:111122223333:secret:prod/broker-AbCdEf#key",
+            "gpg:/a/key.gpg",
+            "docker:package-broker#ENCRYPTION_KEY",
+        ] {
             assert_eq!(text.parse::<Reference>().expect("read").to_string(), text);
         }
-        for wrong in ["hunter2", "env:", "file:", "dotenv:/a", "dotenv:#K", "prompt:x", "env:hunter2=x"] {
+        for wrong in [
+            "hunter2",
+            "env:",
+            "file:",
+            "dotenv:/a",
+            "dotenv:#K",
+            "prompt:x",
+            "env:hunter2=x",
+            "vault:secret#hunter2",
+            "vault:secret/a",
+            "vault:secret/../sys/hunter2#f",
+            "vault:secret/a?hunter2#f",
+            "vault:/a/b#f",
+            "aws-sm:",
+            "aws-sm:#hunter2",
+            "gpg:",
+            "docker:--format=hunter2#K",
+            "docker:c#",
+            "docker:#K",
+        ] {
             let error = wrong.parse::<Reference>().expect_err(wrong);
             assert!(!error.chain().contains("hunter2"), "{}", error.chain());
         }
@@ -195,7 +284,7 @@ mod tests {
         for (content, key) in [("k\n", "k"), ("k\r\n", "k"), ("k\n\n", "k\n"), (" k ", " k "), ("k", "k")] {
             durable::write_file(&folder.path().join("key"), content.as_bytes(), 0o600, durable::Existing::Replace)
                 .expect("written");
-            let read = resolve(&Reference::File("key".into()), folder.path(), &nobody).expect("read");
+            let read = resolve(&Reference::File("key".into()), folder.path(), &nobody, &nowhere).expect("read");
             assert_eq!(read.expose(), key.as_bytes(), "{content:?}");
         }
     }
@@ -204,17 +293,17 @@ mod tests {
     fn missing_empty_and_wide_open_are_three_answers() {
         let folder = tempfile::tempdir().expect("a folder");
         let missing = Reference::File("nowhere".into());
-        assert_eq!(resolve(&missing, folder.path(), &nobody).err().expect("missing").kind(), Kind::NotFound);
+        assert_eq!(resolve(&missing, folder.path(), &nobody, &nowhere).err().expect("missing").kind(), Kind::NotFound);
         let write = |mode, content: &str| {
             durable::write_file(&folder.path().join("k"), content.as_bytes(), mode, durable::Existing::Replace)
                 .expect("written");
-            resolve(&Reference::File("k".into()), folder.path(), &nobody).err().map(|e| e.kind())
+            resolve(&Reference::File("k".into()), folder.path(), &nobody, &nowhere).err().map(|e| e.kind())
         };
         assert_eq!(write(0o600, "\n"), Some(Kind::NotFound));
         assert_eq!(write(0o644, "k"), Some(Kind::Refused));
         assert_eq!(write(0o600, "k"), None);
         let unset = Reference::Env("STRONGROOM_NO_SUCH_VARIABLE".into());
-        assert_eq!(resolve(&unset, folder.path(), &nobody).err().expect("unset").kind(), Kind::NotFound);
+        assert_eq!(resolve(&unset, folder.path(), &nobody, &nowhere).err().expect("unset").kind(), Kind::NotFound);
     }
 
     #[test]

@@ -75,7 +75,8 @@ impl Folder {
 
     fn missing(&self) -> Error {
         Error::not_found(format!("no archive at {}", self.describe()))
-            .hint("Is its disk mounted? `strongroom init` makes a new archive.")
+            .hint("Is its disk mounted? Where it is mounted elsewhere, name it: --archive URL.")
+            .hint("`strongroom init` makes a new archive.")
     }
 
     /// The error of something that was tried on an object (or on the archive itself, under an empty name).
@@ -83,6 +84,11 @@ impl Folder {
         use rustix::io::Errno;
         let path = if name.is_empty() { self.root.clone() } else { self.root.join(name) };
         let message = || format!("cannot {verb} {}", path.display());
+        if source.kind() == std::io::ErrorKind::InvalidData {
+            return Error::damaged(message())
+                .because(source)
+                .hint("Take this object from another copy of the archive.");
+        }
         match Errno::from_io_error(&source) {
             Some(Errno::NOENT) if !self.root.is_dir() => self.missing(),
             Some(Errno::NOENT) => {
@@ -176,7 +182,7 @@ impl Archive for Folder {
     fn children(&self, folder: &ObjectName) -> Result<Vec<String>> {
         match walk::children(&self.root, folder) {
             Ok(mut names) => {
-                names.retain(|name| !name.starts_with('.') && name.parse::<ObjectName>().is_ok());
+                names.retain(|name| !name.starts_with('.'));
                 names.sort_unstable();
                 Ok(names)
             }

@@ -63,7 +63,8 @@ pub trait Archive: Send + Sync {
     /// Every object whose name begins with this folder (no `/` at its end), all depths, sorted by bytes.
     fn list(&self, folder: &ObjectName) -> Result<Vec<Listed>>;
 
-    /// The names directly below a folder, folders and objects alike, sorted by bytes; none when it is missing.
+    /// The names directly below a folder, sorted by bytes, whatever stands there: folders, objects, and what is neither. None
+    /// when it is missing.
     fn children(&self, folder: &ObjectName) -> Result<Vec<String>>;
 
     /// Replaces a small object; for the few that have generations (`custody.json`, `identity.age`).
@@ -102,6 +103,23 @@ pub trait Archive: Send + Sync {
         }
         Ok(bytes)
     }
+}
+
+/// Begins objects where a backup will, and writes some bytes of each; none of them comes to be.
+pub fn try_writing(archive: &dyn Archive, app: &crate::ground::names::AppName) -> Result<()> {
+    for room in ["ledger", "bundles", "parts", "keys"] {
+        let folder: ObjectName = format!("{room}/{app}").parse()?;
+        // A room that no backup has made yet is made by the first one, as `ledger` was.
+        if room != "ledger" && archive.children(&folder)?.is_empty() {
+            continue;
+        }
+        let name = folder.join("write-test")?;
+        let mut new = archive.create(&name)?;
+        new.write_all(&[0; 4096])
+            .and_then(|()| new.flush())
+            .map_err(|e| Error::from_io(crate::ground::Kind::Failed, format!("cannot write in {folder}"), e))?;
+    }
+    Ok(())
 }
 
 /// What `strongroom.json` says.

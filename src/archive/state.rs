@@ -1,7 +1,8 @@
 //! What this host remembers of the storage that it backed up, so that a write-only host works incrementally.
 //!
-//! One transaction a backup: it sees the last committed state, takes the changes of this run, and becomes the state with
-//! [`State::commit`], after the ledger entry. A run that is killed leaves the state as it was.
+//! One transaction a backup: it sees the last committed state and takes the changes of this run. [`State::pend`] commits them
+//! with what takes them back, before the ledger entry, and [`State::commit`] makes them the state, after it. A run that is
+//! killed between both is settled by the next one ([`State::settle`]): by then the ledger says whether the bundle exists.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +12,7 @@ use crate::ground::names::{AppName, BundleId, Sha256Hex, Uuid};
 use crate::ground::{Error, Result, durable, failpoint};
 
 /// The layout of the tables; another one is begun anew.
-const LAYOUT: i64 = 1;
+const LAYOUT: i64 = 2;
 
 const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -26,8 +27,26 @@ CREATE TABLE IF NOT EXISTS parts (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS segments (
     first BLOB PRIMARY KEY, name TEXT NOT NULL, sha256 TEXT NOT NULL, lines INTEGER NOT NULL,
-    files INTEGER NOT NULL, bytes INTEGER NOT NULL, blake3 TEXT NOT NULL
+    files INTEGER NOT NULL, bytes INTEGER NOT NULL, blake3 TEXT NOT NULL, stored INTEGER NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS touched (path BLOB PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS files_before AS SELECT * FROM files WHERE 0;
+CREATE TABLE IF NOT EXISTS parts_before AS SELECT * FROM parts WHERE 0;
+CREATE TABLE IF NOT EXISTS segments_before AS SELECT * FROM segments WHERE 0;
+";
+
+/// Forgets what takes a run's changes back.
+const SETTLED: &str = "
+DELETE FROM touched; DELETE FROM files_before; DELETE FROM parts_before; DELETE FROM segments_before;
+DELETE FROM facts WHERE name = 'pending';
+";
+
+/// Takes the changes of a run back.
+const TAKE_BACK: &str = "
+DELETE FROM files WHERE path IN (SELECT path FROM touched);
+INSERT INTO files SELECT * FROM files_before;
+DELETE FROM parts; INSERT INTO parts SELECT * FROM parts_before;
+DELETE FROM segments; INSERT INTO segments SELECT * FROM segments_before;
 ";
 
 /// The state database of one host, for one application in one archive.
@@ -100,6 +119,30 @@ impl State {
         self.base.as_ref()
     }
 
+    /// Settles what a run left that was killed around its ledger entry, and begins to keep what takes this run's changes back.
+    ///
+    /// `newest` is the newest bundle with storage that the ledger names. All of it is within this run's transaction.
+    pub fn settle(&mut self, newest: Option<&BundleId>) -> Result<()> {
+        let pending: Option<String> = self
+            .connection
+            .query_row("SELECT value FROM facts WHERE name = 'pending'", [], |row| row.get(0))
+            .optional()
+            .map_err(|e| self.failed(&e))?;
+        match pending.and_then(|id| id.parse::<BundleId>().ok()) {
+            Some(pending) if newest == Some(&pending) => self.base = Some(pending),
+            Some(_) => self.connection.execute_batch(TAKE_BACK).map_err(|e| self.failed(&e))?,
+            None => {}
+        }
+        self.connection
+            .execute_batch(SETTLED)
+            .and_then(|()| {
+                self.connection.execute_batch(
+                    "INSERT INTO parts_before SELECT * FROM parts; INSERT INTO segments_before SELECT * FROM segments;",
+                )
+            })
+            .map_err(|e| self.failed(&e))
+    }
+
     /// Whether a file was there that could not be used.
     pub fn was_unusable(&self) -> bool {
         self.unusable
@@ -109,7 +152,10 @@ impl State {
     pub fn forget(&mut self) -> Result<()> {
         self.base = None;
         self.connection
-            .execute_batch("DELETE FROM files; DELETE FROM parts; DELETE FROM segments;")
+            .execute_batch(
+                "DELETE FROM files; DELETE FROM parts; DELETE FROM segments;
+                 DELETE FROM parts_before; DELETE FROM segments_before; DELETE FROM facts WHERE name = 'base';",
+            )
             .map_err(|e| self.failed(&e))
     }
 
@@ -145,12 +191,24 @@ impl State {
         Ok(())
     }
 
+    /// Commits this run's changes, and what takes them back, before the ledger names the bundle.
+    pub fn pend(&self, bundle: &BundleId) -> Result<()> {
+        failpoint::pass("before the commit of what is pending");
+        self.connection
+            .execute("INSERT OR REPLACE INTO facts VALUES ('pending', ?1)", params![bundle.as_str()])
+            .and_then(|_| self.connection.execute_batch("COMMIT; BEGIN IMMEDIATE"))
+            .map_err(|e| self.failed(&e))?;
+        failpoint::pass("after the commit of what is pending");
+        Ok(())
+    }
+
     /// Makes this run's changes the state of a bundle that the ledger names.
     pub fn commit(&mut self, bundle: &BundleId) -> Result<()> {
         failpoint::pass("before the commit of the state");
         self.connection
             .execute("INSERT OR REPLACE INTO facts VALUES ('base', ?1)", params![bundle.as_str()])
-            .and_then(|_| self.connection.execute_batch("COMMIT; BEGIN IMMEDIATE"))
+            .and_then(|_| self.connection.execute_batch(SETTLED))
+            .and_then(|()| self.connection.execute_batch("COMMIT; BEGIN IMMEDIATE"))
             .map_err(|e| self.failed(&e))?;
         self.base = Some(bundle.clone());
         failpoint::pass("after the commit of the state");
@@ -195,6 +253,34 @@ mod tests {
         let state = State::open(&path, &archive, &app).expect("opened");
         assert_eq!((count(&state), state.base()), (1, Some(&id)));
         assert!(!state.was_unusable());
+    }
+
+    #[test]
+    fn what_was_pending_is_taken_over_or_taken_back() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("state.sqlite");
+        let (archive, app, first) = names();
+        let second: BundleId = "20261124T020000Z-1a2b3c4d".parse().expect("an id");
+        let open = || State::open(&path, &archive, &app).expect("opened");
+        let names = |s: &State| -> String {
+            s.connection().query_row("SELECT group_concat(name) FROM parts", [], |row| row.get(0)).expect("read")
+        };
+        let mut state = open();
+        state.settle(None).expect("settled");
+        state.connection().execute("INSERT INTO parts VALUES ('a', 'x', 1, 1)", []).expect("written");
+        state.commit(&first).expect("committed");
+        state.settle(Some(&first)).expect("settled");
+        state.connection().execute("INSERT INTO parts VALUES ('b', 'x', 1, 1)", []).expect("written");
+        state.pend(&second).expect("pending");
+        drop(state);
+        let mut state = open();
+        assert_eq!((names(&state).as_str(), state.base()), ("a,b", Some(&first)));
+        state.settle(Some(&second)).expect("settled");
+        assert_eq!((names(&state).as_str(), state.base()), ("a,b", Some(&second)), "the ledger names it");
+        drop(state);
+        let mut state = open();
+        state.settle(Some(&first)).expect("settled");
+        assert_eq!((names(&state).as_str(), state.base()), ("a", Some(&first)), "the ledger does not");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::digest::DigestWriter;
-use super::frames::FrameWriter;
+use super::frames::{FrameWriter, ParallelWriter};
 use super::header::Header;
 use super::members::{Form, Listed, Member, PartName};
 use super::sums::Sums;
@@ -75,6 +75,10 @@ impl<'a> Draft<'a> {
         let stage = match member.form() {
             Form::Plain | Form::Wrapped => Stage::Raw(Box::new(base)),
             Form::Sealed => Stage::Sealed(Box::new(stream::seal(&self.recipient, base)?)),
+            // The one member that is long, written while nothing else is to be done.
+            Form::Compressed if member.is_database() => {
+                Stage::Parallel(Box::new(ParallelWriter::new(stream::seal(&self.recipient, base)?)))
+            }
             Form::Compressed => Stage::Compressed(Box::new(FrameWriter::new(stream::seal(&self.recipient, base)?)?)),
         };
         Ok(MemberWriter { written: &self.written, member, stage })
@@ -171,6 +175,7 @@ enum Stage {
     Raw(Box<Base>),
     Sealed(Box<SealedWriter<Base>>),
     Compressed(Box<FrameWriter<SealedWriter<Base>>>),
+    Parallel(Box<ParallelWriter<SealedWriter<Base>>>),
 }
 
 /// A member that is being written.
@@ -188,6 +193,7 @@ impl MemberWriter<'_> {
             Stage::Raw(base) => *base,
             Stage::Sealed(sealed) => sealed.finish()?,
             Stage::Compressed(frames) => frames.finish()?.finish()?,
+            Stage::Parallel(frames) => frames.finish()?.finish()?,
         };
         let (object, digest, bytes) = base.finish()?;
         if !object.commit()? {
@@ -206,6 +212,7 @@ impl Write for MemberWriter<'_> {
             Stage::Raw(base) => base.write(bytes),
             Stage::Sealed(sealed) => sealed.write(bytes),
             Stage::Compressed(frames) => frames.write(bytes),
+            Stage::Parallel(frames) => frames.write(bytes),
         }
     }
 

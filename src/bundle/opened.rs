@@ -58,7 +58,9 @@ impl<'a> Opened<'a> {
             _ => missing(e, &list_name),
         })?;
         let signature = archive.get(&signature_name, SIGNATURE_LIMIT).map_err(|e| match e.kind() {
-            Kind::NotFound => Error::not_authentic(format!("{list_name} has no signature")).because(e),
+            Kind::NotFound => Error::not_authentic(format!("{list_name} has no signature"))
+                .because(e)
+                .hint(format!("Take {signature_name} from another copy of the archive.")),
             _ => e,
         })?;
         let comment = trusted_comment(archive_id, app, id);

@@ -81,6 +81,22 @@ pub(super) struct Unseal {
     pub(super) identity: Vec<PathBuf>,
 }
 
+/// The same where nothing is done without.
+#[derive(Args, Clone, Default)]
+pub(super) struct Opener {
+    /// An age identity file, as `age -i` takes it (passphrase-protected and SSH keys too); may repeat
+    #[arg(
+        short,
+        long = "identity",
+        value_name = "FILE",
+        env = "STRONGROOM_IDENTITY",
+        hide_env_values = true,
+        value_delimiter = ':',
+        required = true
+    )]
+    pub(super) identity: Vec<PathBuf>,
+}
+
 #[derive(Subcommand)]
 pub(super) enum Verb {
     /// Does this key open the credentials in this database, or in this dump? No set-up needed
@@ -114,7 +130,7 @@ pub(super) enum Verb {
         /// `database`, or a path in the storage
         what: String,
         #[command(flatten)]
-        unseal: Unseal,
+        unseal: Opener,
         #[command(flatten)]
         place: Place,
     },
@@ -158,6 +174,11 @@ pub(super) enum Verb {
         #[command(subcommand)]
         verb: KeyVerb,
     },
+    /// The rights that a role needs in a system that keeps keys
+    Policy {
+        #[command(subcommand)]
+        verb: PolicyVerb,
+    },
     /// Print shell completions
     Completions {
         /// The shell that reads them
@@ -176,6 +197,15 @@ pub(super) enum Verb {
     },
 }
 
+/// A number of credentials to try.
+fn at_least_one(text: &str) -> std::result::Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("at least 1 is tried".to_owned()),
+        Ok(number) => Ok(number),
+        Err(_) => Err("this is no number".to_owned()),
+    }
+}
+
 #[derive(Args)]
 pub(super) struct Prove {
     /// A database URL (`sqlite:PATH`, `postgres://user@host/db`) or a dump: .sqlite, .sql, .sql.gz, `pg_dump` [default: the configured database]
@@ -184,7 +214,7 @@ pub(super) struct Prove {
     #[arg(
         long,
         value_name = "REF",
-        help = "Where the key is: env:NAME, file:PATH, dotenv:PATH#NAME or prompt: [default: the configured one]"
+        help = "Where the key is: env:NAME, file:PATH, vault:MOUNT/PATH#FIELD or another reference [default: the configured one]"
     )]
     pub(super) key: Option<String>,
     /// The application, or a file that describes it: where its credentials are, how it encrypts them
@@ -194,7 +224,7 @@ pub(super) struct Prove {
     #[arg(long, conflicts_with = "sample")]
     pub(super) all: bool,
     /// Try about this many, spread over all of them
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(super) sample: Option<usize>,
 }
 
@@ -218,6 +248,9 @@ pub(super) struct Init {
     /// The public half of a sealing key that was made elsewhere
     #[arg(long, value_name = "age1…")]
     pub(super) recipient: Option<String>,
+    /// A signer of the archive that is there already, when this host goes on after another; may repeat
+    #[arg(long, value_name = "RW…")]
+    pub(super) signer: Vec<String>,
     /// Take what is given and ask nothing
     #[arg(long)]
     pub(super) yes: bool,
@@ -239,7 +272,7 @@ pub(super) struct Verify {
     #[arg(default_value = "latest")]
     pub(super) bundle: String,
     #[command(flatten)]
-    pub(super) unseal: Unseal,
+    pub(super) unseal: Opener,
     /// Stream everything, check every digest, and prove the credentials in the dump itself
     #[arg(long)]
     pub(super) deep: bool,
@@ -256,15 +289,24 @@ pub(super) struct Restore {
     /// An id, a unique prefix, `latest` or `latest-proved`
     #[arg(default_value = "latest")]
     pub(super) bundle: String,
-    #[command(flatten)]
-    pub(super) unseal: Unseal,
+    /// An age identity file, as `age -i` takes it (passphrase-protected and SSH keys too); may repeat
+    #[arg(
+        short,
+        long = "identity",
+        value_name = "FILE",
+        env = "STRONGROOM_IDENTITY",
+        hide_env_values = true,
+        value_delimiter = ':',
+        required_unless_present = "cleanup"
+    )]
+    pub(super) identity: Vec<PathBuf>,
     /// Print the plan and change nothing
     #[arg(long)]
     pub(super) dry_run: bool,
     /// Do not ask
     #[arg(long)]
     pub(super) yes: bool,
-    /// Restore nothing: list the databases that earlier restores kept, and remove them
+    /// Restore nothing: list what earlier restores kept (replaced databases and files), and remove it
     #[arg(long, conflicts_with_all = ["target", "only"])]
     pub(super) cleanup: bool,
     /// Only this: database or storage
@@ -297,6 +339,9 @@ pub(super) struct Restore {
     /// Leave owners and grants out, where the server lacks the roles (PostgreSQL)
     #[arg(long)]
     pub(super) no_owner: bool,
+    /// Change the live database itself, in one transaction that cannot be rolled back, after a backup of it (PostgreSQL, for a user without CREATEDB)
+    #[arg(long, conflicts_with_all = ["target", "cleanup", "database"])]
+    pub(super) in_place: bool,
     /// Run no stop, start and health hooks
     #[arg(long)]
     pub(super) no_hooks: bool,
@@ -316,7 +361,7 @@ pub(super) struct Restore {
 #[derive(Args)]
 pub(super) struct Guard {
     /// How many credentials to try
-    #[arg(long, default_value_t = 50, value_name = "N")]
+    #[arg(long, default_value_t = 50, value_name = "N", value_parser = at_least_one)]
     pub(super) sample: usize,
     /// How long trying them may take
     #[arg(long, default_value = "5s", value_name = "TIME")]
@@ -345,10 +390,32 @@ pub(super) enum CustodyVerb {
     /// Does this identity open the sealing key?
     Test {
         #[command(flatten)]
-        unseal: Unseal,
+        unseal: Opener,
         #[command(flatten)]
         place: Place,
     },
+}
+
+#[derive(Subcommand)]
+pub(super) enum PolicyVerb {
+    /// Print a policy, ready to be given to the system
+    Print(PolicyPrint),
+}
+
+#[derive(Args)]
+pub(super) struct PolicyPrint {
+    /// The system
+    #[arg(value_parser = ["vault"])]
+    pub(super) system: String,
+    /// What somebody is to do there
+    #[arg(value_parser = ["backup-host", "restore-operator", "auditor", "rotation"])]
+    pub(super) role: String,
+    /// Vault: the KV v2 mount
+    #[arg(long, value_name = "NAME", default_value = "secret")]
+    pub(super) mount: String,
+    /// The folder below which the keys are
+    #[arg(long, value_name = "NAME", default_value = "strongroom")]
+    pub(super) prefix: String,
 }
 
 #[derive(Subcommand)]

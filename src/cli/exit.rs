@@ -50,8 +50,8 @@ pub fn of_verb(path: &[&str]) -> &'static [u8] {
         ["demo"] => &[15, 21],
         ["custody", "test"] => &[10, 11, 13, 14, 15, 16, 20, 21],
         ["config", "check"] => &[10, 12, 13, 14, 15, 20, 21],
-        ["key", "fingerprint"] => &[10, 15, 21],
-        ["key", "lint"] => &[3, 10, 15, 21],
+        ["key", "fingerprint"] => &[10, 15, 20, 21],
+        ["key", "lint"] => &[3, 10, 15, 20, 21],
         ["key", "status" | "needed"] => &[3, 10, 13, 14, 20, 21],
         ["key", "history"] => &[10, 13, 14, 20, 21],
         ["key", "escrow"] => &[3, 10, 13, 14, 15, 20, 21],
@@ -87,11 +87,13 @@ fn narrower(path: &[&str], code: u8) -> Option<&'static str> {
             "nothing failed and nothing was proved: there is nothing to try the key on, or its cipher proves little"
         }
         (["backup"], 3) => {
-            "stored, but a person should look: not proved, nothing to prove with, files left out, an escrow missed, state lost, nobody could be told"
+            "stored, but a person should look: not proved, nothing to prove with, files left out, a part or an escrow missed, state lost, a rotation not ended, nobody could be told"
         }
         (["restore"], 3) => "restored, though the key was not proved (--accept-unproved)",
-        (["init"], 3) => "set up, but something fails with the environment that cron would give",
-        (["key", "status" | "needed"], 3) => "a key has no copy in escrow, or an escrow could not be asked",
+        (["init"], 3) => "set up, but something does not work, here or with the environment that cron would give",
+        (["key", "status" | "needed"], 3) => {
+            "a key has no copy in escrow, an escrow could not be asked, or a rotation did not end"
+        }
         (["key", "escrow"], 3) => "an escrow was missed",
         (["key", "verify"], 3) => "a copy does not open, or holds another key",
         (["key", "doctor"], 3) => "there is no credential to try the key on",

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::args::{Global, Place, Unseal};
+use super::args::{Global, Opener, Place, Unseal};
 use super::{End, elsewhere, flags, print};
 use crate::commands::shelf::Shelf;
 use crate::commands::{Desk, key};
@@ -17,7 +17,7 @@ pub(super) struct Rotate {
     #[arg(
         long,
         value_name = "REF",
-        help = "The new key: env:NAME, file:PATH, dotenv:PATH#NAME or prompt: [default: a random one]"
+        help = "The new key: env:NAME, file:PATH, vault:MOUNT/PATH#FIELD or another reference [default: a random one]"
     )]
     pub(super) new: Option<String>,
     /// Why, for the ledger
@@ -51,7 +51,7 @@ pub(super) struct WhichKey {
     /// The beginning of its fingerprint [default: the key in use]
     pub(super) key: Option<String>,
     #[command(flatten)]
-    pub(super) unseal: Unseal,
+    pub(super) unseal: Opener,
     #[command(flatten)]
     pub(super) place: Place,
 }
@@ -120,7 +120,7 @@ pub(super) enum KeyVerb {
     /// Which rows of the live database are under other keys than the configured one
     Doctor {
         #[command(flatten)]
-        unseal: Unseal,
+        unseal: Opener,
     },
     /// Put every credential under a new key, which is escrowed first
     Rotate(Rotate),
@@ -165,7 +165,7 @@ pub(super) fn run(desk: &Desk<'_>, global: &Global, verb: KeyVerb) -> Result<End
         KeyVerb::Lint { reference, app } => {
             key::lint(desk, global.config_if_any(desk)?, reference.as_deref(), app.as_deref())
         }
-        KeyVerb::Status { place } => key::status(desk, &shelf(&place)?),
+        KeyVerb::Status { place } => key::status(desk, &shelf(&place)?, config(&place)?),
         KeyVerb::Needed { bundle, all, place } => key::needed(desk, &shelf(&place)?, (!all).then_some(bundle.as_str())),
         KeyVerb::History { place } => key::history(&shelf(&place)?),
         KeyVerb::Escrow { repair } => key::escrow(desk, global.config(desk)?, repair),

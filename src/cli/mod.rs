@@ -16,12 +16,14 @@ use std::time::Duration;
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::commands::shelf::{PlaceFlags, Shelf};
-use crate::commands::{self, Desk, Outcome, backup, bundles, custody, demo, guard, init, prove, restore, verify};
+use crate::commands::{
+    self, Desk, Outcome, backup, bundles, custody, demo, guard, init, policy, prove, restore, verify,
+};
 use crate::config::{self, Config};
 use crate::ground::{Error, Result, interrupt};
 use crate::storage::Owner;
 use crate::wiring::Wiring;
-use args::{Cli, ConfigVerb, CustodyVerb, Global, Place, Verb};
+use args::{Cli, ConfigVerb, CustodyVerb, Global, Place, PolicyVerb, Verb};
 use terminal::{Bars, Person};
 
 /// How a verb ended, when it is more than an outcome.
@@ -37,15 +39,18 @@ enum End {
 ///
 /// `as_found` puts the process's limits back before it becomes another program.
 pub fn run(as_found: &dyn Fn()) -> ExitCode {
-    let matches = reference::command().get_matches();
+    let matches = match reference::command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => return print::usage(&error),
+    };
     let Cli { global, verb } = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,
-        Err(error) => error.exit(),
+        Err(error) => return print::usage(&error),
     };
     let person = Person { quiet: global.quiet };
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("strongroom"));
     let desk = Desk {
-        systems: &Wiring,
+        systems: &Wiring::default(),
         progress: Arc::new(Bars::new(
             !global.no_progress && !global.json && !global.quiet,
             global.quiet,
@@ -58,7 +63,8 @@ pub fn run(as_found: &dyn Fn()) -> ExitCode {
             .filter(|(name, _)| name.starts_with("STRONGROOM_"))
             .collect(),
     };
-    let end = interrupt::listen().and_then(|()| dispatch(&desk, &global, verb));
+    let end =
+        variables(&desk, &global).and_then(|()| interrupt::listen()).and_then(|()| dispatch(&desk, &global, verb));
     desk.progress.finish();
     match end {
         Ok(End::Outcome(outcome)) => print::outcome(&global, &outcome),
@@ -71,6 +77,18 @@ pub fn run(as_found: &dyn Fn()) -> ExitCode {
     }
 }
 
+/// A misspelt variable would be no override, and nobody would know.
+fn variables(desk: &Desk<'_>, global: &Global) -> Result<()> {
+    let reference = |text: &str, name: &str| {
+        text.match_indices(&format!("env:{name}"))
+            .any(|(at, found)| !text[at + found.len()..].starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_'))
+    };
+    config::known_variables(&desk.variables, &|name| {
+        let arguments = std::env::args_os().any(|argument| reference(&argument.to_string_lossy(), name));
+        arguments || std::fs::read_to_string(global.config_path()).is_ok_and(|text| reference(&text, name))
+    })
+}
+
 /// Replaces this process by the command; returns only when that fails.
 fn become_command(permit: &guard::Permit) -> Error {
     use std::os::unix::process::CommandExt as _;
@@ -78,7 +96,9 @@ fn become_command(permit: &guard::Permit) -> Error {
         return Error::usage("there is no command to start");
     };
     let error = std::process::Command::new(program).args(arguments).env(&permit.variable, permit.value()).exec();
-    Error::failed(format!("cannot start {}", Path::new(program).display())).because(error)
+    Error::failed(format!("cannot start {}", Path::new(program).display()))
+        .because(error)
+        .hint("Is it installed, and on PATH? Name it by its whole path otherwise.")
 }
 
 impl Global {
@@ -87,6 +107,9 @@ impl Global {
     }
 
     fn config(&self, desk: &Desk<'_>) -> Result<Config> {
+        if self.config.is_none() {
+            believed(Path::new(config::FILE_NAME))?;
+        }
         Config::load(&self.config_path(), &desk.variables)
     }
 
@@ -107,6 +130,17 @@ impl Global {
         }
         self.config(desk).map(Some)
     }
+}
+
+/// Refuses a configuration that nobody named and that another user left in the current folder: it says what is run.
+fn believed(path: &Path) -> Result<()> {
+    use std::os::unix::fs::MetadataExt as _;
+    let Ok(meta) = std::fs::metadata(path) else { return Ok(()) };
+    if meta.uid() == rustix::process::geteuid().as_raw() || meta.uid() == 0 {
+        return Ok(());
+    }
+    Err(Error::refused(format!("the {} in this folder belongs to another user", path.display()))
+        .hint(format!("If it is the right one, name it: --config {}", path.display())))
 }
 
 fn flags(place: &Place) -> PlaceFlags {
@@ -141,6 +175,7 @@ fn dispatch(desk: &Desk<'_>, global: &Global, verb: Verb) -> Result<End> {
                 key_source: a.key_source,
                 custodians: a.custodian,
                 recipient: a.recipient,
+                signers: a.signer,
                 yes: a.yes,
                 config: global.config_path(),
             },
@@ -152,7 +187,7 @@ fn dispatch(desk: &Desk<'_>, global: &Global, verb: Verb) -> Result<End> {
                 Some("key") => backup::Only::Key,
                 _ => backup::Only::All,
             };
-            backup::run(desk, global.config(desk)?, &backup::Request { only, prove_all: a.prove_all })
+            backup::run(desk, global.config(desk)?, &backup::Request { only, prove_all: a.prove_all, rotating: false })
         }
         Verb::List { place } => bundles::list(&shelf(&place)?),
         Verb::Show { bundle, unseal, files, place } => {
@@ -188,7 +223,7 @@ fn dispatch(desk: &Desk<'_>, global: &Global, verb: Verb) -> Result<End> {
             return Ok(End::Quiet);
         }
         Verb::Demo { dir, .. } => {
-            let mut say = |line: &str| print::data(&format!("{line}\n"));
+            let mut say = |line: &str| drop(print::data(&format!("{line}\n")));
             demo::run(demo::Stage { say: &mut say, program: desk.program.clone() }, dir.as_deref())?;
             return Ok(End::Quiet);
         }
@@ -198,12 +233,15 @@ fn dispatch(desk: &Desk<'_>, global: &Global, verb: Verb) -> Result<End> {
             custody::test(desk, &shelf(&place)?, config.as_ref(), &unseal.identity)
         }
         Verb::Config { verb: ConfigVerb::Check } => commands::config::check(desk, global.config(desk)?),
+        Verb::Policy { verb: PolicyVerb::Print(a) } => {
+            policy::print(&policy::Request { system: a.system, role: a.role, mount: a.mount, prefix: a.prefix })
+        }
         Verb::Key { verb } => return keys::run(desk, global, verb),
         Verb::Completions { shell } => {
             let mut command = reference::command();
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut command, "strongroom", &mut script);
-            print::data(&String::from_utf8_lossy(&script));
+            print::data(&String::from_utf8_lossy(&script))?;
             return Ok(End::Quiet);
         }
         Verb::Man { dir } => {
@@ -231,7 +269,8 @@ fn restore_verb(desk: &Desk<'_>, global: &Global, a: args::Restore) -> Result<Ou
     if a.cleanup {
         let config =
             config.ok_or_else(|| Error::usage("a clean-up needs the configuration").hint("Give --config FILE."))?;
-        return restore::cleanup::run(desk, config, a.database.as_deref(), a.dry_run, a.yes);
+        let places = restore::cleanup::Places { database: a.database.as_deref(), storage: a.storage.as_deref() };
+        return restore::cleanup::run(desk, config, &places, a.dry_run, a.yes);
     }
     let shelf = Shelf::open(desk, &flags(&a.place), || global.config_of_the_shelf(desk))?;
     let include = a
@@ -245,7 +284,7 @@ fn restore_verb(desk: &Desk<'_>, global: &Global, a: args::Restore) -> Result<Ou
         .collect::<Result<_>>()?;
     let request = restore::Request {
         bundle: a.bundle,
-        identity: a.unseal.identity,
+        identity: a.identity,
         config_from_bundle: a.config_from_bundle,
         dry_run: a.dry_run,
         yes: a.yes,
@@ -260,6 +299,7 @@ fn restore_verb(desk: &Desk<'_>, global: &Global, a: args::Restore) -> Result<Ou
         accept_unproved: a.accept_unproved,
         as_superuser: a.as_superuser,
         no_owner: a.no_owner,
+        in_place: a.in_place,
         hooks: !a.no_hooks,
         delete_extra: a.delete_extra,
         owner: owner(&a.owner)?,

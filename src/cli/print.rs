@@ -8,12 +8,19 @@ use serde_json::json;
 use super::args::Global;
 use super::terminal::{harmless, narrate};
 use crate::commands::{Outcome, Problem};
-use crate::ground::Error;
+use crate::ground::{Error, Kind, Result};
 
-/// Writes to standard output; a reader that went away (`| head`) is a quiet end.
-pub(super) fn data(text: &str) {
+/// Writes to standard output; a reader that went away (`| head`) is a quiet end, a full disk is not.
+pub(super) fn data(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::failed("cannot write the result to standard output")
+                .because(e)
+                .hint("What was done is done; only its result could not be written out."))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Standard output, which remembers that its reader went away.
@@ -44,12 +51,11 @@ impl std::io::Write for Pipe {
 
 /// Prints an outcome.
 pub(super) fn outcome(global: &Global, outcome: &Outcome) -> ExitCode {
+    let mut written = Ok(());
     if global.json {
-        data(&format!("{:#}\n", outcome.json));
+        written = data(&format!("{:#}\n", outcome.json));
     } else if !global.quiet {
-        for line in &outcome.text {
-            data(&format!("{}\n", harmless(line)));
-        }
+        written = outcome.text.iter().try_for_each(|line| data(&format!("{}\n", harmless(line))));
         for problem in &outcome.problems {
             narrate(&format!("warning: {}", problem.message));
             if let Some(hint) = &problem.hint {
@@ -60,15 +66,49 @@ pub(super) fn outcome(global: &Global, outcome: &Outcome) -> ExitCode {
     if global.quiet && outcome.exit != 0 && !global.json {
         narrate(&outcome.line);
     }
-    ExitCode::from(outcome.exit)
+    match written {
+        // How the work itself ended says more, where it did not end well.
+        Err(failed) if outcome.exit == 0 => error(&Global { json: false, ..global.clone() }, &failed),
+        _ => ExitCode::from(outcome.exit),
+    }
+}
+
+/// Prints what is wrong with the command line itself, or the help that was asked for.
+pub(super) fn usage(error: &clap::Error) -> ExitCode {
+    let code = u8::try_from(error.exit_code()).unwrap_or(Kind::Usage.exit_code());
+    if !error.use_stderr() {
+        let _ = error.print();
+        return ExitCode::from(code);
+    }
+    let text = error.to_string();
+    let lines = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim);
+    let message = lines.collect::<Vec<_>>().join(" ");
+    let sealed =
+        message.contains("--identity").then_some("Give an identity with -i FILE, or name it in STRONGROOM_IDENTITY.");
+    let mut own = Error::usage(message.strip_prefix("error: ").unwrap_or(&message));
+    if let Some(hint) = sealed {
+        own = own.hint(hint);
+    }
+    // No flag is parsed yet; behind `--` stands somebody else's command.
+    if std::env::args_os().take_while(|argument| argument != "--").any(|argument| argument == "--json") {
+        let _ = data(&format!("{:#}\n", error_json(&own)));
+    }
+    let _ = error.print();
+    if let Some(hint) = sealed {
+        narrate(&format!(" hint: {hint}"));
+    }
+    ExitCode::from(code)
+}
+
+fn error_json(error: &Error) -> serde_json::Value {
+    let problem = Problem::from_error(error);
+    json!({ "error": problem, "hints": error.hints(), "exit": error.kind().exit_code() })
 }
 
 /// Prints an error.
 pub(super) fn error(global: &Global, error: &Error) -> ExitCode {
     if global.json {
-        let problem = Problem::from_error(error);
-        let json = json!({ "error": problem, "hints": error.hints(), "exit": error.kind().exit_code() });
-        data(&format!("{json:#}\n"));
+        let _ = data(&format!("{:#}\n", error_json(error)));
     }
     narrate(&format!("error: {}", error.chain()));
     if !global.quiet {

@@ -40,9 +40,13 @@ pub fn list(shelf: &Shelf) -> Result<Outcome> {
         }));
     }
     if rows.is_empty() {
-        text = vec![format!("{} has no bundle of {} yet", shelf.archive.describe(), shelf.app)];
+        text = vec![none_yet(shelf)];
     }
     Outcome::done(rows, text)
+}
+
+fn none_yet(shelf: &Shelf) -> String {
+    format!("{} has no bundle of {} yet", shelf.archive.describe(), shelf.app)
 }
 
 /// Shows one bundle; with identities its proof, with `files` its file list.
@@ -54,6 +58,7 @@ pub fn show(desk: &Desk<'_>, shelf: &Shelf, bundle: &str, identity: &[PathBuf], 
     let mut text = vec![
         format!("bundle        {}", header.id),
         format!("application   {}", header.app),
+        format!("installation  {}", header.installation),
         format!("created       {}", header.created),
         format!("signer        {}", header.signer),
         format!("sealing key   {}", header.sealing),
@@ -165,12 +170,19 @@ pub fn check(desk: &Desk<'_>, shelf: &Shelf, bundle: Option<&str>) -> Result<Out
                 text.push(format!("{id}: {}", error.chain()));
                 let authentic = error.kind() != Kind::NotAuthentic;
                 rows.push(json!({ "bundle": id, "authentic": authentic, "whole": false, "error": error.chain() }));
-                problems.push(Problem::from_error(&error));
+                // Bundles share their parts: what is damaged in several is one problem.
+                let problem = Problem::from_error(&error);
+                if !problems.contains(&problem) {
+                    problems.push(problem);
+                }
                 first_error.get_or_insert(error);
             }
         }
     }
     desk.progress.finish();
+    if chosen.is_empty() {
+        text.push(none_yet(shelf));
+    }
     match first_error {
         Some(error) if chosen.len() == 1 => Err(error),
         first_error => Ok(Outcome {

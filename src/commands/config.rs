@@ -7,6 +7,7 @@ use serde_json::json;
 use super::host::Host;
 use super::{Desk, Outcome, Problem, proof};
 use crate::appkey::proof::{ProverOptions, Verdict, prove_with};
+use crate::archive;
 use crate::config::Config;
 use crate::custody;
 use crate::ground::{Error, Result};
@@ -18,7 +19,8 @@ const SAMPLE: usize = 50;
 pub fn check(desk: &Desk<'_>, config: Config) -> Result<Outcome> {
     let host = Host::new(config)?;
     let mut tried = Tried::default();
-    tried.step("configuration", Ok(format!("{} reads", host.config.path.display())));
+    let reads = host.config.places_apart().map(|()| format!("{} reads", host.config.path.display()));
+    tried.step("configuration", reads);
     let shelf = tried.value("archive", host.shelf(desk), |s| s.archive.describe());
     tried.step("signer", host.signer().map(|s| s.public().to_string()));
     if let Some(shelf) = &shelf {
@@ -29,10 +31,15 @@ pub fn check(desk: &Desk<'_>, config: Config) -> Result<Outcome> {
                 n => format!("{n} entries"),
             }),
         );
+        tried.step(
+            "write",
+            archive::try_writing(shelf.archive.as_ref(), &shelf.app)
+                .map(|()| "the archive takes new objects".to_owned()),
+        );
         tried.step("custody", custody_of(&host, shelf.archive.as_ref()));
         for place in &host.config.escrows {
             let escrow = desk.systems.escrow(place, shelf.archive.as_ref());
-            tried.step("escrow", escrow.and_then(|e| e.list(&host.config.app).map(|_| e.describe())));
+            tried.step("escrow", escrow.and_then(|e| e.reachable(&host.config.app).map(|()| e.describe())));
         }
     }
     tried.step("state", host.scratch().map(|s| s.folder().display().to_string()));
@@ -69,7 +76,9 @@ pub fn check(desk: &Desk<'_>, config: Config) -> Result<Outcome> {
         }
     }
     desk.progress.finish();
-    Ok(tried.outcome(host.standing_problems(key.as_ref())))
+    let mut standing = host.standing_problems(key.as_ref());
+    standing.extend(host.pending_rotation());
+    Ok(tried.outcome(standing))
 }
 
 /// What was tried and how it went.

@@ -55,6 +55,22 @@ pub(super) struct Depositor<'a> {
 }
 
 impl Depositor<'_> {
+    /// Logs in to the escrows before the long work begins, and says at once what will not last.
+    ///
+    /// One that cannot be reached now is tried again when its turn comes: that it is away is the deposit's to report.
+    pub(super) fn begin(&self) -> Vec<Problem> {
+        let open = |place| self.desk.systems.escrow(place, self.shelf.archive.as_ref())?.begin();
+        let said: Vec<String> = self.host.config.escrows.iter().filter_map(|place| open(place).ok()?).collect();
+        said.into_iter()
+            .map(|line| {
+                self.desk.progress.note(&line);
+                let hint =
+                    "Log in anew before the next run, or use auth method approle, where strongroom logs in by itself.";
+                Problem::new("escrow-login-short", line, hint)
+            })
+            .collect()
+    }
+
     /// Makes sure that every escrow has the key.
     ///
     /// With `repair` a deposit that is damaged or that nobody trusted signed is replaced, which takes more than write-only rights.
@@ -66,7 +82,13 @@ impl Depositor<'_> {
             let attempt = || -> Result<(String, Option<Prepared>)> {
                 let escrow = desk.systems.escrow(place, shelf.archive.as_ref())?;
                 let prepare = || escrow::prepare(&record(host, key, origin), recipient, signer);
-                match escrow.has(&host.config.app, &key.fingerprint, recipient.id(), &shelf.trusted) {
+                let stand = (&host.config.app, &key.fingerprint, recipient.id());
+                let found = if repair {
+                    escrow.inspect(stand.0, stand.1, stand.2, &shelf.trusted)
+                } else {
+                    escrow.has(stand.0, stand.1, stand.2, &shelf.trusted)
+                };
+                match found {
                     Ok(Some(_)) => Ok((escrow.describe(), None)),
                     Ok(None) => {
                         let new = prepare()?;

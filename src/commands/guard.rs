@@ -48,6 +48,9 @@ impl Permit {
 /// Proves a sample and permits the start, or refuses it.
 pub fn run(desk: &Desk<'_>, config: Config, request: Request) -> Result<Permit> {
     let host = Host::new(config)?;
+    if let Some(pending) = host.pending_rotation() {
+        desk.ask.say(&format!("guard: warning: {}. {}", pending.message, pending.hint.unwrap_or_default()));
+    }
     let key = host.key_text(desk, None)?;
     if key.expose().contains(&0) {
         return Err(Error::usage("the key has a NUL byte, and no environment variable can hold one"));

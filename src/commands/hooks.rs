@@ -28,6 +28,11 @@ impl Hooks<'_> {
         self.run("start", self.host.config.hooks.start.as_ref(), b"")
     }
 
+    /// Whether there is a hook that starts the application.
+    pub(super) fn can_start(&self) -> bool {
+        self.on && self.host.config.hooks.start.is_some()
+    }
+
     /// Waits until the application is well, where there is a way to ask.
     pub(super) fn well(&self) -> Result<()> {
         match self.host.config.hooks.health.as_ref().filter(|_| self.on) {
@@ -45,9 +50,10 @@ impl Hooks<'_> {
     fn run(&self, name: &str, argv: Option<&Vec<String>>, input: &[u8]) -> Result<()> {
         let Some(argv) = argv.filter(|_| self.on) else { return Ok(()) };
         self.desk.ask.say(&format!("{name}: {}", argv.join(" ")));
-        child::run(argv, &self.host.config.environment(), input, LIMIT)
-            .map(drop)
-            .map_err(|e| e.context(format!("the {name} hook failed")))
+        child::run(argv, &self.host.config.environment(), input, LIMIT).map(drop).map_err(|e| {
+            e.context(format!("the {name} hook failed"))
+                .hint(format!("Run it by hand to see why: {}. With --no-hooks no hook is run.", argv.join(" ")))
+        })
     }
 }
 

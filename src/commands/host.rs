@@ -1,18 +1,25 @@
 //! The configured host: its application, its key, its systems.
 
 use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::{DatabaseOptions, Desk, Outcome, Problem, shelf::Shelf};
 use crate::appkey::schemes::{self, Scheme};
-use crate::appkey::{EffectiveKey, KeyText, fingerprint, lint, source};
+use crate::appkey::source::Reference;
+use crate::appkey::{EffectiveKey, KeyText, fingerprint, lint};
 use crate::config::Config;
+use crate::config::profile::Profile;
+use crate::custody;
 use crate::database::Database;
 use crate::ground::names::{Fingerprint, Sha256Hex};
 use crate::ground::scratch::Scratch;
 use crate::ground::{Context as _, Error, Result, child, clock, durable};
 use crate::signer::Signer;
+
+/// The file in the state folder that holds the new key of a rotation under way.
+pub(super) const ROTATION: &str = "rotation.json";
 
 /// A key that was read: exact text, what the application uses of it, its name.
 pub struct NamedKey {
@@ -48,6 +55,12 @@ impl Host {
         Ok(Self { config, scheme })
     }
 
+    /// The profile that the command line names: its file, or a name as in the configuration.
+    pub fn profile(&self, app: &str) -> Result<Profile> {
+        let beside = self.config.base().join(format!("policies/apps/{app}.toml"));
+        if beside.exists() { Profile::find(app, &self.config.base()) } else { Profile::named(app) }
+    }
+
     /// The archive and its ledger's names.
     pub fn shelf(&self, desk: &Desk<'_>) -> Result<Shelf> {
         Shelf::from_config(desk, &self.config)
@@ -61,8 +74,9 @@ impl Host {
     /// The same, without its name, which costs a slow hash.
     pub fn key_text(&self, desk: &Desk<'_>, reference: Option<&str>) -> Result<KeyText> {
         match reference {
-            Some(text) => read_key(desk, text),
-            None => source::resolve(&self.config.key, &self.config.base(), &|prompt| desk.ask.secret(prompt))
+            Some(text) => read_key(desk, Some(&self.config), text),
+            None => desk
+                .secret(&self.config.key, Some(&self.config), None)
                 .context(|| format!("cannot read the application key from {}", self.config.key)),
         }
     }
@@ -78,7 +92,7 @@ impl Host {
         let config = &self.config;
         let password = match &config.database_password {
             Some(reference) => Some(Arc::new(
-                source::resolve(reference, &config.base(), &|_| desk.ask.secret("Password of the database"))
+                desk.secret(reference, Some(config), Some("Password of the database"))
                     .context(|| format!("cannot read the database's password from {reference}"))?,
             )),
             None => None,
@@ -115,6 +129,7 @@ impl Host {
 
     /// The folder in which this host remembers what it stored.
     pub fn state_folder(&self) -> Result<PathBuf> {
+        durable::believed_folder(&self.config.state)?;
         durable::create_folders(&self.config.state, 0o700)?;
         Ok(self.config.state.clone())
     }
@@ -126,6 +141,7 @@ impl Host {
             .create(true)
             .truncate(false)
             .write(true)
+            .custom_flags(durable::AT_ONCE)
             .open(&path)
             .map_err(|e| Error::io("open", &path, e))?;
         match file.try_lock() {
@@ -152,11 +168,27 @@ impl Host {
         if self.config.recovery_identity.exists() {
             problems.push(Problem::new(
                 "recovery-identity-here",
-                format!("{} is still on this host", self.config.recovery_identity.display()),
+                format!(
+                    "{} is still on this host{}",
+                    self.config.recovery_identity.display(),
+                    if custody::is_protected(&self.config.recovery_identity) { ", under its passphrase" } else { "" }
+                ),
                 "Move it to where this host cannot read it, and keep it with the recovery card.",
             ));
         }
         problems
+    }
+
+    /// A rotation of the key that did not end, if there is one.
+    pub fn pending_rotation(&self) -> Option<Problem> {
+        let path = self.config.state.join(ROTATION);
+        path.exists().then(|| {
+            Problem::new(
+                "rotation-pending",
+                format!("a key rotation did not end: {} holds its new key", path.display()),
+                "Go on with it: strongroom key rotate --resume",
+            )
+        })
     }
 
     /// Tells how a verb ended to whoever wants to know; that nobody could be told is for a person to look at.
@@ -199,8 +231,8 @@ impl Host {
 }
 
 /// Reads a key by a reference of the command line, relative to the current folder.
-pub fn read_key(desk: &Desk<'_>, reference: &str) -> Result<KeyText> {
-    let parsed: source::Reference = reference.parse()?;
-    source::resolve(&parsed, std::path::Path::new(""), &|prompt| desk.ask.secret(prompt))
+pub fn read_key(desk: &Desk<'_>, config: Option<&Config>, reference: &str) -> Result<KeyText> {
+    let parsed: Reference = reference.parse()?;
+    desk.secret_relative_to(&parsed, std::path::Path::new(""), config, None)
         .context(|| format!("cannot read the application key from {parsed}"))
 }

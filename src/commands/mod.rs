@@ -11,6 +11,7 @@ mod hooks;
 pub mod host;
 pub mod init;
 pub mod key;
+pub mod policy;
 pub mod proof;
 pub mod prove;
 mod reencrypt;
@@ -26,9 +27,10 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::appkey::KeyText;
+use crate::appkey::source::{self, Reference};
 use crate::archive::Archive;
-use crate::config::EscrowPlace;
 use crate::config::url::{DatabaseUrl, PlaceUrl};
+use crate::config::{Config, EscrowPlace};
 use crate::database::Database;
 use crate::escrow::Escrow;
 use crate::ground::child::Environment;
@@ -72,6 +74,8 @@ pub struct DatabaseOptions {
     pub as_superuser: bool,
     /// A restore leaves owners and grants out.
     pub no_owner: bool,
+    /// A restore changes the live database itself.
+    pub in_place: bool,
 }
 
 impl Default for DatabaseOptions {
@@ -85,6 +89,7 @@ impl Default for DatabaseOptions {
             host: std::process::id().to_string(),
             as_superuser: false,
             no_owner: false,
+            in_place: false,
         }
     }
 }
@@ -103,6 +108,46 @@ pub trait Systems: Send + Sync {
     fn folder(&self, path: &Path) -> Result<Box<dyn Target>>;
     /// A place for sealed application keys.
     fn escrow<'a>(&self, place: &EscrowPlace, archive: &'a dyn Archive) -> Result<Box<dyn Escrow + 'a>>;
+    /// A secret that another system keeps.
+    fn secret(&self, reference: &Reference, around: &Around<'_>) -> Result<Zeroizing<Vec<u8>>>;
+}
+
+/// What a reference to a secret is read with.
+pub struct Around<'a> {
+    /// The folder that relative paths are relative to.
+    pub base: &'a Path,
+    /// The escrows of the configuration: their settings say how to reach the system that keeps the secret.
+    pub escrows: &'a [EscrowPlace],
+    /// What child programs get of our environment.
+    pub environment: Environment,
+    /// Asks a person for a passphrase.
+    pub ask: &'a dyn Fn(&str) -> Result<Zeroizing<String>>,
+}
+
+impl Desk<'_> {
+    /// Reads a secret, with what the configuration says if there is one; `prompt` is what a person is asked for.
+    pub fn secret(&self, reference: &Reference, config: Option<&Config>, prompt: Option<&str>) -> Result<KeyText> {
+        self.secret_relative_to(reference, &config.map(Config::base).unwrap_or_default(), config, prompt)
+    }
+
+    /// The same, with relative paths relative to `base`.
+    pub fn secret_relative_to(
+        &self,
+        reference: &Reference,
+        base: &Path,
+        config: Option<&Config>,
+        prompt: Option<&str>,
+    ) -> Result<KeyText> {
+        let around = Around {
+            base,
+            escrows: config.map_or(&[], |config| &config.escrows),
+            environment: config.map(Config::environment).unwrap_or_default(),
+            ask: &|question| self.ask.secret(question),
+        };
+        source::resolve(reference, base, &|question| self.ask.secret(prompt.unwrap_or(question)), &|reference| {
+            self.systems.secret(reference, &around)
+        })
+    }
 }
 
 /// What every verb has at hand.
@@ -139,7 +184,8 @@ impl Problem {
 
     /// Whether it is advice, and no reason for a person to get up.
     pub fn is_advice(&self) -> bool {
-        self.code.starts_with("key-") || ["recovery-identity-here", "missing-fetchable"].contains(&self.code.as_str())
+        self.code.starts_with("key-")
+            || ["recovery-identity-here", "missing-fetchable", "escrow-login-short"].contains(&self.code.as_str())
     }
 
     /// An error that did not stop the work.

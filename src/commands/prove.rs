@@ -1,7 +1,5 @@
 //! `prove`: does this key open the credentials in this database, or in this dump?
 
-use std::path::Path;
-
 use serde_json::json;
 
 use super::host::{Host, read_key};
@@ -31,13 +29,14 @@ pub struct Request {
 pub fn run(desk: &Desk<'_>, request: &Request, config: Option<Config>) -> Result<Outcome> {
     let host = config.map(Host::new).transpose()?;
     let profile = match (&request.app, &host) {
-        (Some(app), _) => Profile::find(app, Path::new(""))?,
+        (Some(app), Some(host)) => host.profile(app)?,
+        (Some(app), None) => Profile::named(app)?,
         (None, Some(host)) => host.config.profile.clone(),
-        (None, None) => Profile::find("package-broker", Path::new(""))?,
+        (None, None) => Profile::named("package-broker")?,
     };
     let scheme = schemes::by_name(&profile.scheme)?;
     let key = match (&request.key, &host) {
-        (Some(reference), _) => read_key(desk, reference)?,
+        (Some(reference), _) => read_key(desk, host.as_ref().map(|h| &h.config), reference)?,
         (None, Some(host)) => host.key_text(desk, None)?,
         (None, None) => {
             return Err(Error::usage("which key is to be proved?")

@@ -1,11 +1,12 @@
 //! An archive, one application in it, and whom to believe about it.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Desk;
 use crate::archive::{self, Archive};
-use crate::bundle::Opened;
+use crate::bundle::{Member, Opened};
 use crate::config::url::PlaceUrl;
 use crate::config::{Config, EscrowPlace};
 use crate::custody::card::Card;
@@ -15,6 +16,9 @@ use crate::ground::{Error, Kind, Result, durable};
 use crate::ledger::{Ledger, Selector};
 use crate::sealing::SealingKey;
 use crate::signer::Trusted;
+
+/// How many bundles are searched for another copy of the sealing key, newest first.
+const OLDER: usize = 500;
 
 /// Where bundles are, as the command line says it for machines without a configuration.
 #[derive(Clone, Default)]
@@ -122,7 +126,7 @@ impl Shelf {
         Opened::open(self.archive.as_ref(), &self.id, &self.app, id, Some(sums), &self.trusted)
     }
 
-    /// Opens the sealing key with what the archive keeps, or with the copy inside the bundle.
+    /// Opens the sealing key with what the archive keeps, with the copy inside the bundle, or with that of another bundle.
     pub fn unseal(
         &self,
         sealing: &SealingId,
@@ -134,16 +138,60 @@ impl Shelf {
             Err(error) => error,
         };
         // Whoever can write to the archive can take the archive's copy away or spoil it; the bundle's own is signed.
-        if !matches!(error.kind(), Kind::NotFound | Kind::Damaged | Kind::Sealed) {
+        if !spoilt(&error) {
             return Err(error);
         }
-        let Some(bytes) = bundle.and_then(|b| b.wrapped_identity().transpose()) else { return Err(error) };
-        match custody::open_wrapped(&bytes?, sealing, identities, "identity.age of the bundle") {
-            Ok(key) => Ok(key),
-            Err(second) if error.kind() == Kind::NotFound => Err(second),
-            Err(_) => Err(error),
-        }
+        self.unseal_by_copy(sealing, identities, bundle, &error)?.ok_or(error)
     }
+
+    /// Opens the sealing key with the copies inside bundles: this one's first, then those that older ones keep from other times.
+    ///
+    /// The same copy is tried once, so that nobody is asked twice for one.
+    fn unseal_by_copy(
+        &self,
+        sealing: &SealingId,
+        identities: &Identities<'_>,
+        bundle: Option<&Opened<'_>>,
+        error: &Error,
+    ) -> Result<Option<SealingKey>> {
+        let mut tried = HashSet::new();
+        if error.kind() == Kind::Sealed {
+            tried.extend(custody::wrapped(self.archive.as_ref(), sealing)?.map(|bytes| Sha256Hex::of(&bytes)));
+        }
+        let mut attempt = |bundle: &Opened<'_>| -> Result<Option<SealingKey>> {
+            let fresh = bundle.sums().member(&Member::Identity).filter(|digest| !tried.contains(digest));
+            let Some(digest) = fresh else { return Ok(None) };
+            let Some(bytes) = bundle.wrapped_identity()? else { return Ok(None) };
+            tried.insert(digest);
+            let what = format!("identity.age of bundle {}", bundle.header().id);
+            match custody::open_wrapped(&bytes, sealing, identities, &what) {
+                Ok(key) => Ok(Some(key)),
+                Err(e) if spoilt(&e) => Ok(None),
+                Err(e) => Err(e),
+            }
+        };
+        match bundle.map(&mut attempt) {
+            Some(Ok(Some(key))) => return Ok(Some(key)),
+            Some(Err(e)) if !spoilt(&e) => return Err(e),
+            _ => {}
+        }
+        let ledger = self.ledger()?;
+        for older in ledger.bundles().rev().filter(|b| b.sealing == *sealing).take(OLDER) {
+            let found = self.bundle_by_id(&older.bundle, &older.sums).and_then(|opened| attempt(&opened));
+            match found {
+                Ok(Some(key)) => return Ok(Some(key)),
+                Ok(None) => {}
+                Err(e) if spoilt(&e) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Whether a copy of the sealing key may be spoilt, so that others are worth trying.
+fn spoilt(error: &Error) -> bool {
+    matches!(error.kind(), Kind::NotFound | Kind::Damaged | Kind::Sealed | Kind::NotAuthentic)
 }
 
 /// Reads a recovery card.

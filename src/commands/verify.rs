@@ -1,7 +1,7 @@
 //! `verify`: would this bundle restore, with the escrowed key or with this one?
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::json;
 
@@ -58,7 +58,7 @@ fn verify(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, request: &Req
     if header.database.is_none() {
         return storage_only(desk, config, request, &opened, &sealing, &mut ledger);
     }
-    let candidate = candidate(desk, shelf, &opened, &sealing, scheme, request.key.as_deref())?;
+    let candidate = candidate(desk, shelf, &opened, &sealing, scheme, request.key.as_deref().map(|key| (key, config)))?;
     try_canary(desk, &opened, &sealing, scheme, &candidate)?;
     let others = escrowed(desk, shelf, &sealing, scheme, &header.installation, Some(&candidate.fingerprint))?;
     let others: Vec<_> = others.into_iter().map(|c| (c.fingerprint, c.effective)).collect();
@@ -169,7 +169,7 @@ fn storage_only(
 pub(super) fn profile_of(config: Option<&Config>, header: &Header) -> Result<Profile> {
     match config.filter(|c| c.app == header.app) {
         Some(config) => Ok(config.profile.clone()),
-        None => Profile::find(header.app.as_str(), Path::new("")),
+        None => Profile::named(header.app.as_str()),
     }
 }
 
@@ -180,11 +180,11 @@ pub(super) fn candidate(
     opened: &Opened<'_>,
     sealing: &SealingKey,
     scheme: &dyn Scheme,
-    reference: Option<&str>,
+    given: Option<(&str, Option<&Config>)>,
 ) -> Result<NamedKey> {
     let header = opened.header();
-    if let Some(reference) = reference {
-        return NamedKey::new(read_key(desk, reference)?, scheme, &header.installation);
+    if let Some((reference, config)) = given {
+        return NamedKey::new(read_key(desk, config, reference)?, scheme, &header.installation);
     }
     if let Some(record) = sealed_records(opened, sealing)?.into_iter().next() {
         let named = record.fingerprint.clone();

@@ -148,6 +148,12 @@ pub(super) struct Signing {
 pub(super) struct Escrow {
     pub(super) kind: String,
     pub(super) path: Option<PathBuf>,
+    pub(super) address: Option<String>,
+    pub(super) namespace: Option<String>,
+    pub(super) mount: Option<String>,
+    pub(super) prefix: Option<String>,
+    pub(super) ca_file: Option<PathBuf>,
+    pub(super) auth: Option<super::escrow::Auth>,
 }
 
 #[derive(Deserialize, Default)]
@@ -200,7 +206,7 @@ pub(super) fn read(text: &str, path: &Path, variables: &[(String, String)]) -> R
     let shown = path.display();
     let mut table: toml::Table = toml::from_str(text).map_err(|e| explain(&e, text, &shown.to_string()))?;
     for (section, field) in OVERRIDES {
-        let name = format!("STRONGROOM_{}_{}", section.to_uppercase(), field.to_uppercase());
+        let name = variable(section, field);
         let Some((_, value)) = variables.iter().find(|(n, _)| *n == name) else { continue };
         let value = match field {
             "trusted" | "pass" => {
@@ -238,12 +244,50 @@ fn explain(error: &toml::de::Error, text: &str, shown: &str) -> Error {
     let mut quoted = message.split('`').skip(1).step_by(2);
     let unknown = message.starts_with("unknown field");
     let result = Error::usage(format!("{shown}{place}: {message}"));
+    let line = error.span().and_then(|span| text.get(..span.start)).map_or(0, |before| before.matches('\n').count());
+    if let Some((field, _)) = text.lines().nth(line).and_then(|line| line.split_once('=')).filter(|(_, v)| bare(v)) {
+        return result.hint(format!("Text stands in quotes: {} = \"…\"", field.trim()));
+    }
+    if message.starts_with("invalid type") {
+        return result.hint("Text stands in quotes, numbers and true or false do not, and lists stand in [ ].");
+    }
     let Some(wrong) = quoted.next().filter(|_| unknown) else { return result };
     let nearest = quoted.max_by(|a, b| strsim::jaro_winkler(a, wrong).total_cmp(&strsim::jaro_winkler(b, wrong)));
     match nearest {
         Some(field) => result.hint(format!("Did you mean `{field}`?")),
         None => result,
     }
+}
+
+/// Whether a value is text without quotes.
+fn bare(value: &str) -> bool {
+    let value = value.trim();
+    value.starts_with(|c: char| c.is_ascii_alphabetic() || matches!(c, '/' | '.' | '~'))
+        && !["true", "false", "inf", "nan"].contains(&value)
+}
+
+/// Fails for a variable that looks like ours and is none; `mentioned` says whether somebody names it as the place of a secret.
+pub fn known_variables(variables: &[(String, String)], mentioned: &dyn Fn(&str) -> bool) -> Result<()> {
+    let overrides = OVERRIDES.iter().map(|(section, field)| variable(section, field));
+    let known: Vec<String> = overrides.chain(["STRONGROOM_CONFIG", "STRONGROOM_IDENTITY"].map(str::to_owned)).collect();
+    for (name, _) in variables {
+        // Those with which tests kill and bless.
+        let ours = ["STRONGROOM_KILL_", "STRONGROOM_TEST_", "STRONGROOM_BLESS"].iter().any(|own| name.starts_with(own));
+        if ours || known.contains(name) || mentioned(name) {
+            continue;
+        }
+        let nearest =
+            known.iter().max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
+        return Err(Error::usage(format!("the environment variable {name} is none that strongroom knows")).hint(
+            format!("Did you mean {}? Otherwise unset it.", nearest.map_or("STRONGROOM_CONFIG", String::as_str)),
+        ));
+    }
+    Ok(())
+}
+
+/// The variable that overrides a field.
+fn variable(section: &str, field: &str) -> String {
+    format!("STRONGROOM_{}_{}", section.to_uppercase(), field.to_uppercase())
 }
 
 #[cfg(test)]

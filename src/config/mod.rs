@@ -1,6 +1,9 @@
 //! `strongroom.toml`, application profiles and policies: parsed once into types that cannot be wrong.
 
+mod column;
+mod escrow;
 mod file;
+pub mod overlap;
 mod postgres;
 pub mod profile;
 pub mod url;
@@ -12,7 +15,9 @@ use crate::ground::names::{AppName, Uuid};
 use crate::ground::{Error, Result, durable};
 use crate::sealing::Recipient;
 use crate::signer::{PublicKey, Trusted};
-pub use file::{Health, HookTable};
+pub(crate) use escrow::folder;
+pub use escrow::{EscrowPlace, VaultAuth, VaultPlace};
+pub use file::{Health, HookTable, known_variables};
 use profile::Profile;
 use url::{DatabaseUrl, PlaceUrl};
 
@@ -74,19 +79,10 @@ pub struct Config {
     pub recovery_identity: PathBuf,
 }
 
-/// One `[[escrow]]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum EscrowPlace {
-    /// The archive itself.
-    Archive,
-    /// A folder.
-    File(PathBuf),
-}
-
 impl Config {
     /// Reads a configuration file; `variables` are the `STRONGROOM_<SECTION>_<FIELD>` overrides.
     pub fn load(path: &Path, variables: &[(String, String)]) -> Result<Self> {
-        let bytes = durable::read_file(path, 1 << 20).map_err(|e| {
+        let bytes = durable::read_believed_file(path, 1 << 20).map_err(|e| {
             if e.kind() == crate::ground::Kind::NotFound {
                 Error::usage(format!("there is no configuration at {}", path.display()))
                     .hint("`strongroom init` writes one; --config or STRONGROOM_CONFIG names another.")
@@ -101,6 +97,21 @@ impl Config {
 
     /// Reads a configuration's text as if it stood at `path`.
     pub fn parse(text: &str, path: &Path, variables: &[(String, String)]) -> Result<Self> {
+        let base = path.parent().map(Path::to_owned).unwrap_or_default();
+        Self::with_profile(text, path, variables, &|app| Profile::find(app, &base))
+    }
+
+    /// The same for a text that comes from elsewhere: what stands beside `path` is nobody's profile.
+    pub fn foreign(text: &str, path: &Path, variables: &[(String, String)]) -> Result<Self> {
+        Self::with_profile(text, path, variables, &Profile::named)
+    }
+
+    fn with_profile(
+        text: &str,
+        path: &Path,
+        variables: &[(String, String)],
+        find: &dyn Fn(&str) -> Result<Profile>,
+    ) -> Result<Self> {
         let raw = file::read(text, path, variables)?;
         let base = path.parent().map(Path::to_owned).unwrap_or_default();
         let within = |p: &Path| if p.is_absolute() { p.to_owned() } else { base.join(p) };
@@ -110,23 +121,22 @@ impl Config {
         let app: AppName = app.parse().map_err(|e: Error| e.context(here("app")))?;
         let profile = match raw.profile {
             Some(profile) => Profile::parse(&profile.to_string(), &here("[profile]"))?,
-            None => Profile::find(app.as_str(), &base)?,
+            None => find(app.as_str())?,
         };
-        let mut escrows = Vec::new();
-        for escrow in raw.escrow {
-            escrows.push(match escrow.kind.as_str() {
-                "archive" => EscrowPlace::Archive,
-                "file" => EscrowPlace::File(within(
-                    escrow
-                        .path
-                        .as_deref()
-                        .ok_or_else(|| Error::usage(here("an [[escrow]] of kind \"file\" has no path")))?,
-                )),
-                other => {
-                    return Err(Error::usage(here(&format!("[[escrow]] kind {other:?} is not one that is known")))
-                        .hint("Known kinds: archive, file."));
-                }
-            });
+        let escrows: Vec<_> = raw
+            .escrow
+            .into_iter()
+            .map(|escrow| EscrowPlace::parse(escrow, &base))
+            .collect::<Result<_>>()
+            .map_err(|e| e.context(shown.clone()))?;
+        if let Some(health) = &hooks.health
+            && !["http://", "https://"].iter().any(|scheme| health.url.starts_with(scheme))
+        {
+            return Err(Error::usage(here(&format!(
+                "[app] health url {:?} begins with no scheme",
+                url::redact(&health.url)
+            )))
+            .hint("It looks like http://localhost:3000/health."));
         }
         let state = within(&raw.state.folder.unwrap_or_else(|| PathBuf::from("strongroom-state")));
         Ok(Self {

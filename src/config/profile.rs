@@ -1,9 +1,11 @@
 //! Application profiles: where an application keeps its key and its credentials, as data.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use serde::Deserialize;
 
+use super::column::{self, Step};
 use crate::ground::names::AppName;
 use crate::ground::{Error, Kind, Result, durable};
 
@@ -24,22 +26,54 @@ pub struct Profile {
     pub storage: Option<StorageObjects>,
 }
 
-/// One column of credentials.
+/// One column of credentials, or one place in the JSON of a column.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "Written")]
 pub struct CredentialColumn {
     /// The table.
     pub table: String,
-    /// The column.
+    /// The column as the profile writes it, `data->'smtp'->>'password'` for a place in JSON; what people and the proof see.
     pub column: String,
+    /// The column that is stored.
+    pub stored: String,
+    /// The way from there into JSON; empty where the column itself is the credential.
+    pub steps: Vec<Step>,
     /// The columns that name a row, in order.
     pub primary_key: Vec<String>,
     /// The application may not have this table or column (an older version, a feature never used).
-    #[serde(default)]
     pub optional: bool,
     /// Values that the application itself stores unencrypted, exactly.
-    #[serde(default)]
     pub plaintext: Vec<String>,
+}
+
+/// A column of credentials as a profile writes it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    table: String,
+    column: String,
+    primary_key: Vec<String>,
+    #[serde(default)]
+    optional: bool,
+    #[serde(default)]
+    plaintext: Vec<String>,
+}
+
+impl TryFrom<Written> for CredentialColumn {
+    type Error = String;
+
+    fn try_from(written: Written) -> std::result::Result<Self, String> {
+        let Written { table, column, primary_key, optional, plaintext } = written;
+        let (stored, steps) = column::parse(&column).map_err(|why| format!("column {column:?} {why}"))?;
+        Ok(Self { table, column, stored, steps, primary_key, optional, plaintext })
+    }
+}
+
+impl CredentialColumn {
+    /// The credential in what the column holds; `None` where its JSON has none.
+    pub fn within<'a>(&self, value: Cow<'a, [u8]>) -> Option<Cow<'a, [u8]>> {
+        if self.steps.is_empty() { Some(value) } else { column::inside(&value, &self.steps).map(Cow::Owned) }
+    }
 }
 
 /// How the database names the objects in the storage.
@@ -56,6 +90,18 @@ pub struct StorageObjects {
 const EMBEDDED: [(&str, &str); 1] = [("package-broker", include_str!("../../policies/apps/package-broker.toml"))];
 
 impl Profile {
+    /// Fails where a credential stands inside JSON, which nothing here can write.
+    pub fn writable(&self) -> Result<()> {
+        match self.credentials.iter().find(|c| !c.steps.is_empty()) {
+            None => Ok(()),
+            Some(c) => Err(Error::usage(format!(
+                "{}.{} stands inside JSON, and this version re-encrypts whole columns only",
+                c.table, c.column
+            ))
+            .hint("Re-enter the credentials under the new key in the application.")),
+        }
+    }
+
     /// Whether the application itself stores this value unencrypted.
     pub fn is_plaintext(&self, table: &str, column: &str, value: &[u8]) -> bool {
         // A table of another schema than the usual one is called `schema.table`.
@@ -76,12 +122,19 @@ impl Profile {
         Ok(profile)
     }
 
-    /// The profile that a name or a file's path means: a file `policies/apps/<name>.toml` below `base` goes before an embedded one.
+    /// The profile that a name or a file's path means, where nobody vouches for the folder that one happens to be in: a name is
+    /// that of an embedded profile.
+    ///
+    /// A profile says which columns are tried, so one that somebody left there could make a wrong key look proved.
+    pub fn named(app: &str) -> Result<Self> {
+        if is_file(app) { Self::find(app, Path::new("")) } else { Self::embedded(app) }
+    }
+
+    /// The same in a configured place: a file `policies/apps/<name>.toml` below `base` goes before an embedded profile.
     pub fn find(app: &str, base: &Path) -> Result<Self> {
-        let path = Path::new(app);
-        let named = path.extension().is_some_and(|e| e == "toml");
-        let path = if named { base.join(path) } else { base.join(format!("policies/apps/{app}.toml")) };
-        match durable::read_file(&path, 1 << 20) {
+        let named = is_file(app);
+        let path = if named { base.join(app) } else { base.join(format!("policies/apps/{app}.toml")) };
+        match durable::read_believed_file(&path, 1 << 20) {
             Ok(bytes) => Self::parse(&String::from_utf8_lossy(&bytes), &path.display().to_string()),
             Err(error) if error.kind() == Kind::NotFound && !named => Self::embedded(app),
             Err(error) => Err(error),
@@ -93,10 +146,15 @@ impl Profile {
         let Some((name, text)) = EMBEDDED.iter().find(|(name, _)| *name == app) else {
             let known: Vec<_> = EMBEDDED.iter().map(|(name, _)| *name).collect();
             return Err(Error::usage(format!("there is no profile for {app:?}"))
-                .hint(format!("Known: {}. Another application is described in policies/apps/{app}.toml here, or under [profile] of strongroom.toml.", known.join(", "))));
+                .hint(format!("Known: {}. Another application is described in a file (--app PATH.toml), in policies/apps/{app}.toml beside strongroom.toml, or under [profile] in it.", known.join(", "))));
         };
         Self::parse(text, &format!("policies/apps/{name}.toml"))
     }
+}
+
+/// Whether an application is named by its profile's file.
+fn is_file(app: &str) -> bool {
+    Path::new(app).extension().is_some_and(|e| e == "toml")
 }
 
 #[cfg(test)]

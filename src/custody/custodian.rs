@@ -141,10 +141,12 @@ pub fn check(custodians: &[Custodian]) -> Result<()> {
     let (mut labels, mut recipients) = (HashSet::new(), HashSet::new());
     for custodian in custodians {
         if !labels.insert(&custodian.label) {
-            return Err(Error::usage(format!("two custodians are called {}", custodian.label)));
+            return Err(Error::usage(format!("two custodians are called {}", custodian.label))
+                .hint("Give each custodian a label of their own: --custodian LABEL=RECIPIENT."));
         }
         if !recipients.insert(&custodian.recipient) {
-            return Err(Error::usage(format!("custodian {} has the recipient of another one", custodian.label)));
+            return Err(Error::usage(format!("custodian {} has the recipient of another one", custodian.label))
+                .hint("Each custodian has a key of their own: ask for the public half of theirs, or leave one of the two out."));
         }
     }
     Ok(())

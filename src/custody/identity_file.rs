@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::bridge::{plain, with_questions};
-use super::{Ask, custodian};
+use super::{Ask, custodian, look};
 use crate::ground::names::SealingId;
 use crate::ground::{Error, Kind, Result, durable};
 use crate::sealing::SealingKey;
@@ -77,9 +77,13 @@ pub(super) enum Attempt {
 impl IdentityFile {
     /// Reads a file; see [`super::Identities::load`] for what it takes and refuses.
     pub(super) fn load(path: &Path) -> Result<Self> {
+        look::mistaken(path)?;
         let bytes = durable::read_secret_file(path, FILE_LIMIT).map_err(|error| match error.kind() {
-            Kind::NotFound => Error::not_found(format!("no identity file at {}", path.display())),
-            Kind::Refused => error.hint("On a device that keeps no modes, copy it into a folder of your own first."),
+            Kind::NotFound => Error::not_found(format!("no identity file at {}", path.display()))
+                .hint("Name the file that opens the archive: a custodian's age or SSH identity, or the recovery-identity.txt that `init` made and that you moved to a safe place."),
+            Kind::Refused if error.hints().iter().any(|hint| hint.starts_with("chmod")) => {
+                error.hint("On a device that keeps no modes, copy it into a folder of your own first.")
+            }
             _ => error,
         })?;
         Ok(Self { path: path.to_owned(), content: read(&bytes, path)? })

@@ -18,6 +18,7 @@ mod identities;
 mod identity_file;
 #[cfg(test)]
 mod identity_tests;
+mod look;
 #[cfg(test)]
 mod plugin_tests;
 mod record;
@@ -75,6 +76,11 @@ pub fn establish(archive: &dyn Archive, key: &SealingKey, custodians: &[Custodia
         return Err(taken(archive, key.id()));
     }
     Ok(())
+}
+
+/// Takes back what [`establish`] did, for a key that nothing was sealed to yet.
+pub fn abandon(archive: &dyn Archive, sealing: &SealingId) -> Result<()> {
+    ["custody.json", "identity.age", ".lock"].iter().try_for_each(|name| archive.remove(&object(sealing, name)?))
 }
 
 fn taken(archive: &dyn Archive, sealing: &SealingId) -> Error {
@@ -147,6 +153,11 @@ pub fn open_wrapped(
         return Err(Error::damaged(format!("{what} is longer than a wrapped sealing key can be")));
     }
     identities.open(sealing, Some(wrapped), what)
+}
+
+/// Whether the identity in a file is protected by a passphrase.
+pub fn is_protected(path: &std::path::Path) -> bool {
+    look::is_protected(path)
 }
 
 /// The bytes of `identity.age`, to be copied into a bundle; `None` when the archive has none.

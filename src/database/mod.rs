@@ -11,6 +11,7 @@ pub mod dump;
 pub(crate) mod pgdump;
 pub mod postgres;
 pub mod rewrite;
+mod room;
 pub(crate) mod rows;
 pub(crate) mod spread;
 pub mod sqlite;
@@ -24,6 +25,7 @@ use std::path::{Path, PathBuf};
 
 use crate::appkey::credential::Credential;
 use crate::config::profile::Profile;
+use crate::ground::kept::Kept;
 use crate::ground::progress::Progress;
 use crate::ground::scratch::Scratch;
 use crate::ground::{Error, Result};
@@ -117,7 +119,7 @@ pub struct DatabasePlan {
     pub kept_as: Option<String>,
     /// Steps, one sentence each, for people.
     pub steps: Vec<String>,
-    /// The swap can be undone.
+    /// The swap can be undone; where it cannot, what is there is backed up first.
     pub reversible: bool,
 }
 
@@ -176,7 +178,7 @@ pub trait Database: Send + Sync {
 
     /// What earlier restores kept or left beside the database and [`Database::remove_kept`] removes; nothing where that is
     /// for a person to do.
-    fn kept(&self) -> Result<Vec<String>> {
+    fn kept(&self) -> Result<Vec<Kept>> {
         Ok(Vec::new())
     }
 

@@ -38,7 +38,7 @@ fn put(escrow: &dyn Escrow, deposit: &Prepared, trusted: &Trusted) -> crate::gro
 }
 
 /// The suite; `escrow` is empty.
-fn keeps_its_promises(escrow: &dyn Escrow) {
+pub(super) fn keeps_its_promises(escrow: &dyn Escrow) {
     let (signer, trusted) = signer();
     let (key, record) = (SealingKey::generate(), record(1));
     let (app, fingerprint) = (&record.app, &record.fingerprint);

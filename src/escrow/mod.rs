@@ -6,7 +6,7 @@
 //! * **The public record is written last and marks completion.** Without it there is no deposit, whatever else is there.
 //! * **Write-only rights suffice** for [`Escrow::has`] and [`Escrow::deposit`]: they read public records and signatures, and look at
 //!   the sealed bytes only as far as they may. Where they may, a deposit whose sealed bytes are gone or differ from its record is
-//!   an error and not a deposit.
+//!   an error and not a deposit; where each look is a request that most hosts are denied, [`Escrow::inspect`] makes it and `has` does not.
 //! * **Nobody is believed without a signature.** A path taken by a public record that no trusted signer signed is
 //!   [`crate::ground::Kind::NotAuthentic`], and is neither a copy nor overwritten.
 //! * Every call may be repeated. A deposit that was killed is finished by the next one; see [`Escrow::deposit`].
@@ -19,10 +19,12 @@ mod conformance;
 mod file;
 mod record;
 mod tree;
+mod vault;
 
 pub use archive::ArchiveEscrow;
 pub use file::FileEscrow;
 pub use record::{Prepared, PublicRecord, Record, from_lines, open_record, prepare, seal_record, to_lines};
+pub use vault::{Login, Secret, Vault, VaultEscrow};
 
 use crate::ground::names::{AppName, Fingerprint, SealingId, Sha256Hex};
 use crate::ground::{Error, Result};
@@ -53,10 +55,23 @@ pub trait Escrow: Send + Sync {
     /// The place without secrets, for messages.
     fn describe(&self) -> String;
 
+    /// Gets ready for a run: logs in where that is needed, and answers what a person should know of how long that will last.
+    ///
+    /// Nothing depends on it: every other call gets ready by itself.
+    fn begin(&self) -> Result<Option<String>> {
+        Ok(None)
+    }
+
+    /// Whether it is there and lets us see what it keeps of an application, as far as a backup needs that.
+    fn reachable(&self, app: &AppName) -> Result<()> {
+        self.list(app).map(drop)
+    }
+
     /// The signed public record of a complete deposit; `None` when there is none.
     ///
     /// [`crate::ground::Kind::NotAuthentic`] when a record is there without a trusted signature, or does not belong where it
-    /// stands, or the sealed bytes can be read and are not the ones it names; [`crate::ground::Kind::Damaged`] when they are gone.
+    /// stands. Where looking costs nothing, also when the sealed bytes are not the ones it names, and
+    /// [`crate::ground::Kind::Damaged`] when they are gone; [`Escrow::inspect`] looks at any cost.
     fn has(
         &self,
         app: &AppName,
@@ -64,6 +79,17 @@ pub trait Escrow: Send + Sync {
         sealing: &SealingId,
         trusted: &Trusted,
     ) -> Result<Option<PublicRecord>>;
+
+    /// The same, with a look at the sealed bytes as far as the rights allow it.
+    fn inspect(
+        &self,
+        app: &AppName,
+        fingerprint: &Fingerprint,
+        sealing: &SealingId,
+        trusted: &Trusted,
+    ) -> Result<Option<PublicRecord>> {
+        self.has(app, fingerprint, sealing, trusted)
+    }
 
     /// Stores a sealed record with its public record and signature, unless a complete deposit is there.
     ///

@@ -253,6 +253,17 @@ pub fn prepare(record: &Record, recipient: &Recipient, signer: &Signer) -> Resul
     Ok(Prepared { sealed, public, minisig })
 }
 
+/// Refuses to store what nobody would accept afterwards.
+pub(super) fn check(sealed: &[u8], public: &PublicRecord, minisig: &[u8], trusted: &Trusted) -> Result<Vec<u8>> {
+    if sealed.len() as u64 > SEALED_LIMIT || public.sha256 != Sha256Hex::of(sealed) {
+        return Err(Error::failed("the public record is not about the sealed bytes that it came with"));
+    }
+    let bytes = public.to_bytes()?;
+    let stand = (&public.app, &public.fingerprint, &public.sealing);
+    PublicRecord::verify(&bytes, minisig, stand, trusted, "the escrow record to be stored")?;
+    Ok(bytes)
+}
+
 /// The error for sealed bytes that are not the ones their signed record names.
 pub(super) fn replaced(place: &str, fingerprint: &Fingerprint) -> Error {
     Error::not_authentic(format!("{place} has other sealed bytes for key {} than its signed record names", fingerprint.short()))

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::record::{PUBLIC_LIMIT, SEALED_LIMIT, replaced};
+use super::record::{PUBLIC_LIMIT, SEALED_LIMIT, check, replaced};
 use super::{Deposit, Destroyed, Escrow, PublicRecord};
 use crate::ground::names::{AppName, Fingerprint, ObjectName, SealingId, Sha256Hex};
 use crate::ground::{Error, Kind, Result, failpoint};
@@ -106,17 +106,6 @@ fn settle<P: Place + ?Sized>(place: &P, name: &ObjectName, bytes: &[u8]) -> Resu
         Seen::MayNotLook => Ok(()),
         Seen::Bytes(_) | Seen::Nothing => place.replace(name, bytes),
     }
-}
-
-/// Refuses to store what nobody would accept afterwards.
-fn check(sealed: &[u8], public: &PublicRecord, minisig: &[u8], trusted: &Trusted) -> Result<Vec<u8>> {
-    if sealed.len() as u64 > SEALED_LIMIT || public.sha256 != Sha256Hex::of(sealed) {
-        return Err(Error::failed("the public record is not about the sealed bytes that it came with"));
-    }
-    let bytes = public.to_bytes()?;
-    let stand = (&public.app, &public.fingerprint, &public.sealing);
-    PublicRecord::verify(&bytes, minisig, stand, trusted, "the escrow record to be stored")?;
-    Ok(bytes)
 }
 
 impl<P: Place> Escrow for P {

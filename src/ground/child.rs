@@ -47,7 +47,11 @@ pub fn run(argv: &[String], environment: &Environment, input: &[u8], limit: Dura
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|e| Error::failed(format!("cannot start {program}")).because(e))?;
+        .map_err(|e| {
+            Error::failed(format!("cannot start {program}")).because(e).hint(
+                "Name the program by its whole path, see that it is there, and that this user may execute it (chmod +x).",
+            )
+        })?;
     let (out, err) = (Kept::default(), Kept::default());
     let input = zeroize::Zeroizing::new(input.to_vec());
     if let Some(mut pipe) = child.stdin.take() {

@@ -79,21 +79,16 @@ impl NewFile {
             .create_new(true)
             .mode(mode)
             .open(&temporary)
-            .map_err(|e| Error::io("create", &temporary, e))?;
+            .map_err(|e| Error::io("create", target, e))?;
         // The mode asked for, whatever the umask took away.
         file.set_permissions(std::fs::Permissions::from_mode(mode))
-            .map_err(|e| Error::io("set the mode of", &temporary, e))?;
+            .map_err(|e| Error::io("set the mode of", target, e))?;
         Ok(Self { file: Some(file), temporary, target: target.to_owned(), fresh: 0, settling: None })
     }
 
     /// The open file.
     pub fn file(&mut self) -> &mut File {
         self.file.as_mut().expect("open until commit")
-    }
-
-    /// Where it lies until it is committed.
-    pub fn temporary_path(&self) -> &Path {
-        &self.temporary
     }
 
     /// Makes it last and gives it its name; `false` when the name was taken and kept.
@@ -105,7 +100,7 @@ impl NewFile {
             .take()
             .map_or(Ok(()), Settling::end)
             .and_then(|()| file.sync_all())
-            .map_err(|e| Error::io("make durable", &self.temporary, e))?;
+            .map_err(|e| Error::io("make durable", &self.target, e))?;
         drop(file);
         // Nothing lasting happens between a sync and the rename after it: one place is after the one and before the other.
         failpoint::pass(&format!("before rename {shown}"));
@@ -219,10 +214,12 @@ pub fn create_folders(folder: &Path, mode: u32) -> Result<()> {
 /// Writes a whole small file; `false` when the name was taken and kept.
 pub fn write_file(path: &Path, bytes: &[u8], mode: u32, existing: Existing) -> Result<bool> {
     let mut new = NewFile::create(path, mode)?;
-    let temporary = new.temporary_path().to_owned();
-    new.file().write_all(bytes).map_err(|e| Error::io("write", &temporary, e))?;
+    new.file().write_all(bytes).map_err(|e| Error::io("write", path, e))?;
     new.commit(existing)
 }
+
+/// Flags for a file of our own: no symbolic link, and no waiting for the other end of a pipe.
+pub const AT_ONCE: i32 = (rustix::fs::OFlags::NOFOLLOW.bits() | rustix::fs::OFlags::NONBLOCK.bits()).cast_signed();
 
 /// Opens a regular file for reading, and waits for nobody: a pipe, a device or a folder is an error.
 ///
@@ -252,16 +249,70 @@ fn read_open_file(file: &File, path: &Path, limit: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Refuses what others can write to: whoever writes there decides what this program does.
+fn only_ours(path: &Path, mode: u32) -> Result<()> {
+    if mode & 0o022 == 0 {
+        return Ok(());
+    }
+    Err(Error::refused(format!(
+        "others can write to {} (mode {:04o}), and what stands there is believed",
+        path.display(),
+        mode & 0o7777
+    ))
+    .hint(format!("chmod go-w {}", path.display())))
+}
+
+/// Reads a file that is believed, such as a configuration: a regular file that only its owner can write to, else
+/// [`super::Kind::Refused`]. Links on the way to it are followed.
+pub fn read_believed_file(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let file = open_regular(path, true).map_err(|e| Error::io("read", path, e))?;
+    only_ours(path, file.metadata().map_err(|e| Error::io("read", path, e))?.mode())?;
+    read_open_file(&file, path, limit)
+}
+
+/// Refuses a folder that others can write to; one that is not there is made later, and by us.
+pub fn believed_folder(folder: &Path) -> Result<()> {
+    match std::fs::metadata(folder) {
+        Ok(meta) => only_ours(folder, meta.mode()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(Error::io("look at", folder, e)),
+    }
+}
+
+/// Refuses a file in a folder where others can put another one in its place.
+///
+/// A folder with the sticky bit, in which only owners rename, and one on a file system that is mounted read-only are no such
+/// place: that is how Kubernetes mounts secrets.
+pub fn unmoved(path: &Path) -> Result<()> {
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let meta = std::fs::metadata(folder).map_err(|e| Error::io("look at", folder, e))?;
+    let fixed = rustix::fs::statvfs(folder).is_ok_and(|fs| fs.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY));
+    if fixed || meta.mode() & 0o1000 != 0 { Ok(()) } else { only_ours(folder, meta.mode()) }
+}
+
+/// Whether a container's runtime put a secret there, readable by all who are in the container: below `/run/secrets`, as Docker
+/// does it, or through `..data` to a folder that begins with `..`, as Kubernetes does it.
+fn is_mounted_secret(path: &Path) -> bool {
+    let Ok(real) = std::fs::canonicalize(path) else { return false };
+    real.starts_with("/run/secrets")
+        || real.parent().and_then(Path::file_name).is_some_and(|name| name.as_encoded_bytes().starts_with(b".."))
+}
+
 /// Reads a file that holds a secret: a regular file that only its owner can read, else [`super::Kind::Refused`].
 ///
-/// The bytes come zeroized on drop.
+/// One that a container's runtime mounted may be read by others and not written. The bytes come zeroized on drop.
 pub fn read_secret_file(path: &Path, limit: u64) -> Result<zeroize::Zeroizing<Vec<u8>>> {
-    let file = File::open(path).map_err(|e| Error::io("read", path, e))?;
+    let file = open_regular(path, true).map_err(|e| match e.kind() {
+        std::io::ErrorKind::Other => Error::refused(format!("{} is not a regular file", path.display()))
+            .hint("Name a file with mode 0600; what a pipe gives can be written to one first, under `umask 077`."),
+        _ => Error::io("read", path, e),
+    })?;
     let meta = file.metadata().map_err(|e| Error::io("read", path, e))?;
-    if !meta.is_file() {
-        return Err(Error::refused(format!("{} is not a regular file", path.display())));
-    }
-    if meta.mode() & 0o077 != 0 {
+    let others = meta.mode() & 0o077;
+    if others != 0 && (others & 0o033 != 0 || !is_mounted_secret(path)) {
         return Err(Error::refused(format!(
             "{} holds a secret and has mode {:04o}, so others can reach it",
             path.display(),

@@ -9,6 +9,7 @@ pub mod error;
 pub mod failpoint;
 pub mod interrupt;
 pub mod json;
+pub mod kept;
 pub mod names;
 pub mod progress;
 pub mod scratch;

@@ -12,7 +12,7 @@ use super::{Error, Result, durable, names};
 pub struct Scratch {
     folder: PathBuf,
     /// Removes the folder with the last clone, when it was made for this.
-    _temporary: Option<Arc<Temporary>>,
+    temporary: Option<Arc<Temporary>>,
 }
 
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl Scratch {
             ))
             .hint(format!("chmod 700 {}", folder.display())));
         }
-        let scratch = Self { folder: folder.to_owned(), _temporary: None };
+        let scratch = Self { folder: folder.to_owned(), temporary: None };
         scratch.sweep();
         Ok(scratch)
     }
@@ -50,7 +50,7 @@ impl Scratch {
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
         builder.create(&folder).map_err(|e| Error::io("create the folder", &folder, e))?;
         let temporary = Arc::new(Temporary(folder.clone()));
-        Ok(Self { folder, _temporary: Some(temporary) })
+        Ok(Self { folder, temporary: Some(temporary) })
     }
 
     /// The folder, for messages.
@@ -67,7 +67,11 @@ impl Scratch {
                 "{} has {free} bytes free and {bytes} are needed",
                 self.folder.display()
             ))
-            .hint("Free some space there, or name another folder as [scratch] folder."));
+            .hint(if self.temporary.is_some() {
+                "Free some space there, or set TMPDIR to a folder that has it."
+            } else {
+                "Free some space there, or name another folder as [scratch] folder."
+            }));
         }
         Ok(())
     }

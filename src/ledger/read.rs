@@ -83,8 +83,12 @@ impl Ledger<'_> {
     fn count(&self) -> Result<u64> {
         let folder = folder(&self.app)?;
         let (mut entries, mut signatures) = (BTreeSet::new(), BTreeSet::new());
+        // Before the listing, which then knows everything that stood here.
+        let standing = self.archive.children(&folder)?;
+        let mut objects = BTreeSet::new();
         for object in self.archive.list(&folder)? {
             let name = object.name.as_str().strip_prefix(folder.as_str()).unwrap_or_default();
+            objects.insert(name.trim_start_matches('/').to_owned());
             let (kind, digits, limit) = match name.strip_suffix(".minisig") {
                 Some(signed) => (&mut signatures, signed, SIGNATURE_LIMIT),
                 None => (&mut entries, name, LIMIT),
@@ -98,8 +102,15 @@ impl Ledger<'_> {
                     return Err(self.refuse(&object.name, &format!("it is longer than {limit} bytes")));
                 }
                 Some(seq) => kind.insert(seq),
-                None => return Err(self.refuse(&object.name, "no such object belongs into a ledger")),
+                None => return Err(self.refuse(&object.name, "no such object belongs into a ledger, move it away")),
             };
+        }
+        if let Some(foreign) = standing.iter().find(|name| !objects.contains(*name)) {
+            return Err(Error::not_authentic(format!(
+                "{folder}/{} in {} cannot be accepted: it is no object, and no such thing belongs into a ledger",
+                foreign.escape_debug(),
+                self.archive.describe()
+            )));
         }
         let count = entries.len() as u64;
         if let Some(gap) = (1..=count).find(|seq| !entries.contains(seq)) {
@@ -154,5 +165,9 @@ impl Ledger<'_> {
 
     fn refuse(&self, name: &ObjectName, why: &str) -> Error {
         Error::not_authentic(format!("{name} in {} cannot be accepted: {why}", self.archive.describe()))
+            .hint(format!(
+                "Compare ledger/{} with another copy of the archive and take what is missing or changed from there; find out who can write to this one.",
+                self.app
+            ))
     }
 }

@@ -136,7 +136,10 @@ impl Trusted {
     /// signature is [`crate::ground::Kind::NotAuthentic`].
     pub fn verify(&self, message: &[u8], minisig: &[u8], trusted_comment: &str, what: &str) -> Result<PublicKey> {
         self.somebody(what)?;
-        let refused = |why: &str| Error::not_authentic(format!("the signature of {what} is not good: {why}"));
+        let refused = |why: &str| {
+            Error::not_authentic(format!("the signature of {what} is not good: {why}"))
+                .hint("Somebody or something changed one of the two: take both from another copy of the archive, and find out who can write to this one.")
+        };
         let parsed = Minisig::parse(minisig).map_err(refused)?;
         if parsed.comment != trusted_comment {
             return Err(refused(&format!(

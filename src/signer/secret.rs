@@ -36,6 +36,7 @@ impl Signer {
     pub fn load(path: &Path) -> Result<Self> {
         let shown = path.display();
         let file = durable::read_secret_file(path, 4096)?;
+        durable::unmoved(path)?;
         let damaged = |why: &str| Error::damaged(format!("{shown} is no minisign secret key: {why}"));
         let mut lines = file.strip_suffix(b"\n").unwrap_or(&file).split(|b| *b == b'\n');
         let (Some(comment), Some(key), None) = (lines.next(), lines.next(), lines.next()) else {

@@ -12,6 +12,7 @@ pub mod owners;
 use std::io::{Read, Write};
 
 use crate::ground::Result;
+use crate::ground::kept::Kept;
 
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -138,6 +139,8 @@ pub enum Standing {
     Nothing,
     /// A regular file of this size.
     File(u64),
+    /// A regular file that has other names (hard links), wherever they are: what changes it changes those.
+    Linked,
     /// A folder.
     Dir,
     /// A symbolic link.
@@ -185,7 +188,10 @@ pub trait Target: Send + Sync {
     /// Moves what stands at a path to `rollback`.
     fn put_away(&self, path: &[u8], rollback: &str) -> Result<()>;
 
-    /// Gives an entry that stands already its look: mode, owner, times.
+    /// How the file or folder at a path looks now; `None` for anything else.
+    fn look(&self, path: &[u8]) -> Result<Option<Look>>;
+
+    /// Gives an entry that stands already its look: mode, owner, times. A file with other names is refused.
     fn dress(&self, path: &[u8], look: &Look, owner: Owner) -> Result<()>;
 
     /// Makes everything so far last; may be called beside the other calls, for what they have done by then.
@@ -197,6 +203,9 @@ pub trait Target: Send + Sync {
     /// Removes a file or a link, or a folder with nothing in it; nothing there, or a folder in use, is no error.
     fn discard(&self, path: &[u8]) -> Result<()>;
 
+    /// Fails when something stands where replaced files would be kept; changes nothing.
+    fn can_keep(&self, rollback: &str) -> Result<()>;
+
     /// Begins to keep what is replaced under `rollback`: what a finished restore kept there stays under another name, and what
     /// one that was killed kept there is gone on with.
     fn begin_keeping(&self, rollback: &str) -> Result<()>;
@@ -206,6 +215,12 @@ pub trait Target: Send + Sync {
 
     /// Puts back what was moved to `rollback`, newest last.
     fn roll_back(&self, rollback: &str) -> Result<()>;
+
+    /// What earlier restores kept here and [`Target::remove_kept`] removes; not what a killed one needs still.
+    fn kept(&self) -> Result<Vec<Kept>>;
+
+    /// Removes one of [`Target::kept`] for good.
+    fn remove_kept(&self, name: &str) -> Result<()>;
 
     /// Fails when the target has less room than this many bytes.
     fn need(&self, bytes: u64) -> Result<()>;

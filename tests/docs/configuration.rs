@@ -19,7 +19,7 @@ fn the_examples_are_a_configuration() {
     let read =
         |text: &str| Config::parse(text, Path::new("strongroom.toml"), &[]).unwrap_or_else(|e| panic!("{}", e.chain()));
     let config = read(whole);
-    assert_eq!((config.escrows.len(), config.hooks.health.is_some(), config.on_result.is_some()), (2, true, true));
+    assert_eq!((config.escrows.len(), config.hooks.health.is_some(), config.on_result.is_some()), (3, true, true));
     assert_eq!(read(&format!("{whole}\n{profile}")).profile.credentials.len(), 1);
     let short = whole.split("[[escrow]]").next().expect("the beginning");
     assert!(read(short).escrows.is_empty());

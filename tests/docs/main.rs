@@ -10,6 +10,7 @@ mod configuration;
 mod console;
 mod format;
 mod guide;
+mod install;
 mod json;
 mod links;
 mod normal;

@@ -25,11 +25,12 @@ const ROOMS: [(&str, &[&str]); 15] = [
         ],
     ),
     ("cli", &["commands", "config", "ground", "storage", "wiring"]),
-    ("wiring", &["archive", "commands", "config", "database", "escrow", "ground", "storage"]),
+    ("wiring", &["appkey", "archive", "commands", "config", "database", "escrow", "ground", "storage"]),
 ];
 
 /// Real systems, by the paths that name them. Only `wiring` and the system itself may.
-const SYSTEMS: [&str; 8] = [
+const SYSTEMS: [&str; 13] = [
+    "appkey::docker",
     "archive::folder",
     "database::postgres",
     "database::sqlite",
@@ -38,6 +39,10 @@ const SYSTEMS: [&str; 8] = [
     "escrow::file",
     "escrow::ArchiveEscrow",
     "escrow::FileEscrow",
+    "escrow::vault",
+    "escrow::Login",
+    "escrow::Vault",
+    "escrow::VaultEscrow",
 ];
 
 /// Who may name a system besides `wiring`, and why.
@@ -48,7 +53,7 @@ const EXCEPTIONS: [(&str, &str); 1] = [
 
 /// Crates that one room alone may use.
 const CRATES: [(&str, &[&str]); 4] =
-    [("clap", &["cli"]), ("indicatif", &["cli"]), ("rpassword", &["cli"]), ("ureq", &["commands"])];
+    [("clap", &["cli"]), ("indicatif", &["cli"]), ("rpassword", &["cli"]), ("ureq", &["commands", "escrow"])];
 
 /// What prints; only `cli` may.
 const PRINTING: [&str; 7] =

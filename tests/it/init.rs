@@ -215,3 +215,64 @@ fn an_identity_in_the_environment_is_used() {
     let (world, _) = World::backed_up();
     world.call("verify").env("STRONGROOM_IDENTITY", world.path(IDENTITY)).ends(0);
 }
+
+#[test]
+fn a_failed_init_leaves_nothing_that_it_made_and_can_be_run_again() {
+    let world = World::ready();
+    let other = World::new();
+    let before = other.files("");
+    let archive = world.state_of("archive");
+    let line = INIT.replace("file:archive", &format!("file:{}", world.path("archive").display()));
+    other.run(&line, 14).says("--signer RW");
+    assert_eq!(other.files(""), before);
+    assert_eq!(world.state_of("archive"), archive, "what stood before is as it was");
+
+    // The card cannot be written where a folder stands: by then everything else is made.
+    std::fs::create_dir(other.path("recovery-card.txt")).expect("made");
+    let ran = other.run(INIT, 1);
+    ran.says("recovery-card.txt").says("removed again").keeps_quiet_about("strongroom-tmp");
+    assert!(!other.path("recovery-identity.txt").exists() && !other.path("strongroom.toml").exists());
+    assert_eq!(other.files("archive/custody"), Vec::<String>::new());
+    // The ledger has an entry by then and is never cut, so its signer stays.
+    assert!(other.path("strongroom-signing.key").exists() && other.path("archive/strongroom.json").exists());
+    std::fs::remove_dir(other.path("recovery-card.txt")).expect("removed");
+    other.run(INIT, 0);
+    other.json("backup", 0);
+    other.run("check --all", 0);
+}
+
+#[test]
+fn an_init_that_fails_before_the_ledger_leaves_no_archive() {
+    let world = World::new();
+    // Nothing can be written beside the configuration: a folder stands where the signing key's public half goes.
+    std::fs::create_dir(world.path("strongroom-signing.pub")).expect("made");
+    let before = world.files("");
+    world.run(INIT, 15).says("removed again");
+    assert_eq!(world.files(""), before);
+    assert!(!world.path("archive").exists() && !world.path("recovery-identity.txt").exists());
+    std::fs::remove_dir(world.path("strongroom-signing.pub")).expect("removed");
+    world.run(INIT, 0);
+}
+
+#[test]
+fn a_rebuilt_host_goes_on_after_the_one_before() {
+    let (old, first) = World::backed_up();
+    let card = std::fs::read_to_string(old.path("safe/recovery-card.txt")).expect("a card");
+    let signer = card.lines().find_map(|line| line.strip_prefix("signer:")).expect("a signer").trim().to_owned();
+    let fingerprint = text(&old.json("list", 0)[0]["fingerprint"]);
+    let new = World::new();
+    let line = INIT.replace("file:archive", &format!("file:{}", old.path("archive").display()));
+    let json = new.json(&format!("{line} --signer {signer}"), 0);
+    assert_eq!(json["bundles"], 1);
+    let backup = new.json("backup", 3);
+    assert!(codes(&backup).contains(&"state-lost".to_owned()), "its own memory begins anew: {backup}");
+    assert_eq!(backup["fingerprint"], fingerprint.as_str(), "the same key keeps its name");
+    new.json("backup", 0);
+    assert_eq!(new.json("list", 0).as_array().map(Vec::len), Some(3));
+    new.run("check --all", 0);
+    let old_identity = old.path(IDENTITY);
+    new.call(&format!("verify {first} --deep")).arg("-i").arg(&old_identity).ends(0);
+    new.run("verify -i recovery-identity.txt", 0);
+    let card = std::fs::read_to_string(new.path("recovery-card.txt")).expect("a card");
+    assert_eq!(card.matches("signer:").count(), 2, "the new card believes both");
+}

@@ -232,3 +232,127 @@ fn names_in_a_dump_command_no_terminal() {
     let ran = world.call("prove sqlite:app/database.sqlite --key dotenv:app/.env#ENCRYPTION_KEY").run();
     ran.says("looks encrypted").keeps_quiet_about("\u{1b}");
 }
+
+/// The most memory that a call took, in KiB; the call is watched until it ends, with this code.
+fn peak(world: &World, line: &str, code: i32) -> u64 {
+    let mut call = world.call(line);
+    let mut child = call.command().stdout(std::process::Stdio::null()).spawn().expect("started");
+    let status = format!("/proc/{}/status", child.id());
+    let mut most = 0;
+    loop {
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let value = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        most = most.max(value.and_then(|v| v.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0));
+        if let Some(ended) = child.try_wait().expect("waited") {
+            assert_eq!(ended.code(), Some(code), "strongroom {line}");
+            return most;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+/// Writes a gzip file of one beginning and many pieces.
+fn packed(world: &World, name: &str, begin: &str, pieces: impl Iterator<Item = String>) {
+    let file = std::fs::File::create(world.path(name)).expect("created");
+    let mut gz = flate2::write::GzEncoder::new(std::io::BufWriter::new(file), flate2::Compression::fast());
+    gz.write_all(begin.as_bytes()).expect("written");
+    for piece in pieces {
+        gz.write_all(piece.as_bytes()).expect("written");
+    }
+    gz.finish().expect("finished");
+}
+
+#[test]
+fn a_dump_that_names_more_than_can_be_remembered_is_refused_in_little_memory() {
+    let world = World::new();
+    let value = encrypt(KEY, &secret(1));
+    let table = format!(
+        "CREATE TABLE repositories (id TEXT PRIMARY KEY, auth_credentials TEXT NOT NULL);\nINSERT INTO repositories VALUES ('a', '{value}');\n"
+    );
+    let wide: String = (0..1000).map(|n| format!(", column_with_a_name_{n} text")).collect();
+    let many = 0..700_000_u32;
+    packed(&world, "rows.sql.gz", &table, many.clone().map(|n| format!("INSERT INTO t{n} VALUES (1);\n")));
+    packed(&world, "tables.sql.gz", &table, many.clone().map(|n| format!("CREATE TABLE t{n} (a text);\n")));
+    packed(&world, "wide.sql.gz", &table, (0..1000).map(|n| format!("CREATE TABLE t{n} (a text{wide});\n")));
+    let pg = "--\n-- PostgreSQL database dump\n--\n";
+    let copies = many.clone().map(|n| format!("COPY public.t{n} (a) FROM stdin;\n\\.\n"));
+    packed(&world, "copies.sql.gz", pg, copies);
+    packed(&world, "pgtables.sql.gz", pg, many.map(|n| format!("CREATE TABLE public.t{n} (\n a text\n);\n")));
+    packed(&world, "pgwide.sql.gz", pg, (0..1000).map(|n| format!("CREATE TABLE t{n} (a text{wide});\n")));
+    for name in ["rows", "tables", "wide", "copies", "pgtables", "pgwide"] {
+        let line = format!("prove {name}.sql.gz {DOTENV}");
+        let most = peak(&world, &line, 13);
+        assert!(most < 400 << 10, "{name} took {most} KiB");
+        world.run(&line, 13).says(&format!("{name}.sql.gz names more tables and columns"));
+    }
+    let tabs = format!(
+        "{pg}CREATE TABLE public.repositories (id text, auth_credentials text);\nCOPY public.repositories (id, auth_credentials) FROM stdin;\n{}\n\\.\n",
+        "\t".repeat(40 << 20)
+    );
+    packed(&world, "tabs.sql.gz", &tabs, std::iter::empty());
+    let most = peak(&world, &format!("prove tabs.sql.gz {DOTENV}"), 13);
+    assert!(most < 400 << 10, "a row of nothing but tabs took {most} KiB");
+}
+
+#[test]
+fn a_database_that_unpacks_without_an_end_fills_nothing() {
+    let world = World::new();
+    let begin = std::fs::read(world.app.database()).expect("read");
+    let mut bomb = begin.clone();
+    bomb.resize(96 << 20, 0);
+    let file = std::fs::File::create(world.path("bomb.sqlite.gz")).expect("created");
+    let mut gz = flate2::write::GzEncoder::new(file, flate2::Compression::best());
+    gz.write_all(&bomb).expect("written");
+    gz.finish().expect("finished");
+    std::fs::write(world.path("bomb.sqlite.zst"), zstd::encode_all(&bomb[..], 3).expect("packed")).expect("written");
+    for name in ["bomb.sqlite.gz", "bomb.sqlite.zst"] {
+        world.run(&format!("prove {name} {DOTENV}"), 13).says("unpacks to more than");
+        assert!(world.files("tmp").is_empty(), "{:?}", world.files("tmp"));
+    }
+    // A small one that is nearly all air is unpacked, as every real one is.
+    let mut airy = begin;
+    airy.resize(16 << 20, 0);
+    std::fs::write(world.path("airy.sqlite.zst"), zstd::encode_all(&airy[..], 3).expect("packed")).expect("written");
+    world.run(&format!("prove airy.sqlite.zst {DOTENV}"), 0);
+}
+
+#[test]
+fn a_profile_that_lies_in_the_current_folder_is_not_believed() {
+    let world = World::new();
+    // Only the rows that the key opens: with this profile a wrong key would look proved.
+    let value = encrypt(WRONG, &secret(9));
+    world
+        .app
+        .execute(&format!("CREATE TABLE bait (id TEXT PRIMARY KEY, v TEXT); INSERT INTO bait VALUES ('a', '{value}')"));
+    world.app.set_key(WRONG);
+    let profile = "app = \"package-broker\"\nscheme = \"package-broker\"\nkey_variable = \"ENCRYPTION_KEY\"\n[[credential]]\ntable = \"bait\"\ncolumn = \"v\"\nprimary_key = [\"id\"]\n";
+    std::fs::create_dir_all(world.path("policies/apps")).expect("made");
+    std::fs::write(world.path("policies/apps/package-broker.toml"), profile).expect("written");
+    let line = format!("prove app/database.sqlite {DOTENV}");
+    world.run(&line, 12);
+    world.run(&format!("{line} --app package-broker"), 12);
+    world.run(&format!("{line} --app policies/apps/package-broker.toml"), 0);
+}
+
+#[test]
+fn a_pipe_that_nobody_writes_to_is_not_waited_for() {
+    let world = World::new();
+    for name in ["dump.fifo", "key.fifo"] {
+        assert!(Command::new("mkfifo").arg(world.path(name)).status().expect("mkfifo").success());
+    }
+    world.run(&format!("prove dump.fifo {DOTENV}"), 2).says("not a regular file");
+    world.run("prove app/database.sqlite --key file:key.fifo", 15).says("not a regular file");
+    // In a folder that pg_dump made, neither.
+    std::fs::create_dir(world.path("dumped")).expect("made");
+    for what in ["fifo", "link"] {
+        let toc = world.path("dumped/toc.dat");
+        let _ = std::fs::remove_file(&toc);
+        if what == "fifo" {
+            assert!(Command::new("mkfifo").arg(&toc).status().expect("mkfifo").success());
+        } else {
+            std::os::unix::fs::symlink("/dev/zero", &toc).expect("linked");
+        }
+        let ran = world.call(&format!("prove dumped {DOTENV}")).run();
+        assert!(ran.code.is_some_and(|code| code != 0), "{what}: {}", ran.stdout);
+    }
+}

@@ -115,6 +115,98 @@ fn a_backup_that_cannot_be_whole_is_no_backup() {
 }
 
 #[test]
+fn a_service_is_found_or_named() {
+    let Some(server) = Server::start(15) else { return };
+    fill(&server, "app", 1);
+    let world = World::new(&server.programs);
+    let file = world.path("services");
+    std::fs::write(&file, format!("[shop]\nhost={}\nuser=app\ndbname=app\n", server.socket())).expect("written");
+    let prove = |url: &str, service: &str| {
+        let mut command = world.command(&format!("prove {url} --key env:KEY"));
+        let out = command.env("PGSERVICEFILE", &file).env("PGSERVICE", service).output().expect("it runs");
+        (out.status.code(), super::world::said(&out))
+    };
+    assert_eq!(prove("postgres:///?service=shop", "").0, Some(0));
+    assert_eq!(prove("postgres:///", "shop").0, Some(0));
+    let (code, told) = prove("postgres:///?service=other", "shop");
+    assert!(code == Some(2) && told.contains("other") && told.contains("PGSERVICEFILE"), "{told}");
+}
+
+/// A profile whose query takes its time, so that something can happen to the session.
+fn slow(world: &World, seconds: u32) {
+    let text = format!(
+        "app = \"package-broker\"\nscheme = \"package-broker\"\nkey_variable = \"ENCRYPTION_KEY\"\n\
+         [[credential]]\ntable = \"repositories\"\ncolumn = \"auth_credentials\"\nprimary_key = [\"id\"]\nplaintext = [\"{{}}\"]\n\
+         [storage]\nquery = \"SELECT file_key, 1 FROM artifacts, (SELECT pg_sleep({seconds})) s\"\ntables = [\"artifacts\"]\n"
+    );
+    std::fs::create_dir_all(world.path("policies/apps")).expect("made");
+    std::fs::write(world.path("policies/apps/package-broker.toml"), text).expect("written");
+}
+
+#[test]
+fn what_happens_to_a_session_in_the_middle_has_its_own_answer() {
+    let Some(server) = Server::start(15) else { return };
+    fill(&server, "app", 2);
+    let world = World::new(&server.programs);
+    world.init(&server.url("app", "app"), "");
+    // The user's own limit is not the backup's.
+    slow(&world, 3);
+    server.sql("postgres", "postgres", "ALTER ROLE app SET statement_timeout = '2s'");
+    world.ends("backup", 0);
+    server.sql("postgres", "postgres", "ALTER ROLE app RESET statement_timeout");
+
+    slow(&world, 300);
+    let during = |act: &dyn Fn()| {
+        let out = world.command("backup");
+        std::thread::scope(|scope| {
+            let running = scope.spawn(move || {
+                let mut out = out;
+                out.output().expect("it runs")
+            });
+            let asleep = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+            while server.sql("postgres", "postgres", asleep) == "0" {
+                assert!(!running.is_finished(), "it ended before it slept");
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            }
+            act();
+            let out = running.join().expect("no panic");
+            assert_eq!(out.status.code(), Some(20), "{}", super::world::said(&out));
+            super::world::said(&out)
+        })
+    };
+    let to = |verb: &str| {
+        server.sql(
+            "postgres",
+            "postgres",
+            &format!("SELECT {verb}(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"),
+        );
+    };
+    let told = during(&|| to("pg_cancel_backend"));
+    assert!(told.contains("A statement was cancelled"), "{told}");
+    let told = during(&|| to("pg_terminate_backend"));
+    assert!(told.contains("terminating connection"), "{told}");
+    during(&|| server.down());
+    server.up("");
+    let (_, list) = world.json("list");
+    assert_eq!(list.as_array().map(Vec::len), Some(1), "{list}");
+}
+
+#[test]
+fn a_restore_without_its_program_touches_nothing() {
+    let Some(server) = Server::start(15) else { return };
+    fill(&server, "app", 2);
+    let world = World::new(&server.programs);
+    world.init(&server.url("app", "app"), &format!("programs = \"{}\"", world.path("bin").display()));
+    for program in ["psql", "pg_dumpall", "pg_dump"] {
+        wrapper(&world.path("bin"), program, &server.programs, "exec $REAL \"$@\"");
+    }
+    world.ends("backup", 0);
+    let told = world.ends("restore -i recovery-identity.txt --only database --yes", 2);
+    assert!(told.contains("there is no program") && told.contains("pg_restore"), "{told}");
+    assert_eq!(server.sql("postgres", "postgres", "SELECT count(*) FROM pg_database WHERE datname LIKE 'app%'"), "1");
+}
+
+#[test]
 fn a_client_that_is_older_than_the_server_is_named() {
     let (Some(server), Some(old)) = (Server::start(18), programs(15)) else { return };
     fill(&server, "app", 2);

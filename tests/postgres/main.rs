@@ -3,9 +3,13 @@
 
 mod dumps;
 mod faults;
+mod in_place;
+mod json;
 mod live;
 mod network;
 mod restore;
 mod rotate;
 mod server;
+mod story;
+mod versions;
 mod world;

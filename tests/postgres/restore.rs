@@ -6,7 +6,7 @@ use super::server::{Server, VERSIONS};
 use super::world::{World, fill, prefix, said};
 
 /// Everything that an application's database may have beyond tables.
-const RICH: &str = "
+pub(crate) const RICH: &str = "
 COMMENT ON DATABASE app IS 'the application''s own';
 ALTER DATABASE app SET search_path = \"$user\", public, pg_catalog;
 ALTER DATABASE app SET work_mem = '7MB';
@@ -30,7 +30,7 @@ SELECT lo_from_bytea(4711, decode('00ff1122', 'hex'));
 ";
 
 /// What two equal databases answer alike: schema, rows, large objects, settings.
-fn portrait(server: &Server) -> String {
+pub(crate) fn portrait(server: &Server) -> String {
     let dump = server.command("pg_dump", "postgres", "app").arg("--create").output().expect("it runs");
     assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
     let text = String::from_utf8_lossy(&dump.stdout).into_owned();
@@ -40,7 +40,7 @@ fn portrait(server: &Server) -> String {
     lines.join("\n")
 }
 
-fn damage(server: &Server) {
+pub(crate) fn damage(server: &Server) {
     server.sql(
         "app",
         "app",
@@ -48,7 +48,7 @@ fn damage(server: &Server) {
     );
 }
 
-fn databases(server: &Server) -> Vec<String> {
+pub(crate) fn databases(server: &Server) -> Vec<String> {
     let all = server.sql(
         "postgres",
         "postgres",
@@ -58,10 +58,10 @@ fn databases(server: &Server) -> Vec<String> {
 }
 
 /// A pool that opens a session again as soon as it is thrown out.
-struct Pool(Vec<Child>);
+pub(crate) struct Pool(Vec<Child>);
 
 impl Pool {
-    fn busy(server: &Server) -> Self {
+    pub(crate) fn busy(server: &Server) -> Self {
         let psql = server.programs.join("psql");
         let line = format!(
             "while :; do {} -X -q -h {} -U app -d app -c 'SELECT pg_sleep(30)'; sleep 0.05; done",
@@ -89,7 +89,7 @@ impl Drop for Pool {
     }
 }
 
-fn rich(version: u32) -> Option<(Server, World)> {
+pub(crate) fn rich(version: u32) -> Option<(Server, World)> {
     let server = Server::start(version)?;
     server.sql("postgres", "postgres", "CREATE ROLE reader LOGIN");
     fill(&server, "app", 5);

@@ -6,18 +6,35 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use tempfile::TempDir;
 
-/// The major versions that are tested.
+/// The major versions that are tested in everything, because their own clients are there.
 pub(crate) const VERSIONS: [u32; 3] = [15, 16, 18];
 
 /// A running server.
 pub(crate) struct Server {
     pub(crate) folder: TempDir,
     pub(crate) programs: PathBuf,
+    /// Where its own programs are.
+    engine: PathBuf,
     /// Its socket is named after it.
     pub(crate) port: AtomicU16,
 }
 
-/// Where the programs of a version are.
+/// Where the server's programs of a version are, and the clients for it.
+fn installed(version: u32) -> Option<(PathBuf, PathBuf)> {
+    let clients = programs(match version {
+        14 => 15,
+        17 => 18,
+        own => own,
+    })?;
+    if ![14, 17].contains(&version) {
+        return Some((clients.clone(), clients));
+    }
+    let servers = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/pg-servers/node_modules");
+    let engine = servers.join(format!("pg{version}/native/bin"));
+    engine.join("initdb").exists().then_some((engine, clients))
+}
+
+/// Where the client programs of a version are.
 pub(crate) fn programs(version: u32) -> Option<PathBuf> {
     let debian = PathBuf::from(format!("/usr/lib/postgresql/{version}/bin"));
     if debian.join("initdb").exists() {
@@ -37,7 +54,7 @@ pub(crate) fn programs(version: u32) -> Option<PathBuf> {
 impl Server {
     /// Starts a server of this version; `None` where there is none and none is required.
     pub(crate) fn start(version: u32) -> Option<Self> {
-        let Some(programs) = programs(version) else {
+        let Some((engine, programs)) = installed(version) else {
             let required = std::env::var("STRONGROOM_TEST_TOOLS").is_ok_and(|v| v == "required");
             assert!(!required, "PostgreSQL {version} is missing; tests/run installs it");
             eprintln!("SKIPPED: PostgreSQL {version} is missing; tests/run installs it");
@@ -51,7 +68,7 @@ impl Server {
             let opened = Command::new("chmod").arg("755").arg(folder.path()).status().expect("chmod runs");
             assert!(opened.success());
         }
-        let server = Self { folder, programs, port: AtomicU16::new(5432) };
+        let server = Self { folder, programs, engine, port: AtomicU16::new(5432) };
         server.admin("initdb", &["-D", &server.data(), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]);
         server.up("");
         server.sql("postgres", "postgres", "CREATE ROLE app LOGIN CREATEDB; ");
@@ -85,7 +102,7 @@ impl Server {
     }
 
     fn admin(&self, program: &str, arguments: &[&str]) {
-        let program = self.programs.join(program);
+        let program = self.engine.join(program);
         let done = as_server_user(&program)
             .args(arguments)
             .env_clear()

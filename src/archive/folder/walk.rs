@@ -8,7 +8,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, openat, statat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, SeekFrom, fstat, openat, seek, statat, unlinkat};
 use rustix::io::Errno;
 
 use crate::ground::names::ObjectName;
@@ -76,7 +76,21 @@ pub(super) fn open_file(root: &Path, name: &ObjectName) -> Io<(File, u64)> {
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(Errno::NXIO.into());
     }
-    Ok((file.into(), u64::try_from(stat.st_size).unwrap_or(0)))
+    let length = u64::try_from(stat.st_size).unwrap_or(0);
+    if last.ends_with(".age") && has_holes(&file, length) {
+        return Err(std::io::Error::new(
+            std::io::ErrorKind::InvalidData,
+            "it has holes, and nothing that is sealed has any",
+        ));
+    }
+    Ok((file.into(), length))
+}
+
+/// Whether a file says that it is long and holds little: it costs its maker nothing and its reader hours.
+fn has_holes(file: &OwnedFd, length: u64) -> bool {
+    let hole = seek(file, SeekFrom::Hole(0));
+    // Where holes are not known the whole file is data up to its end.
+    seek(file, SeekFrom::Start(0)).is_ok() && hole.is_ok_and(|at| at < length)
 }
 
 /// The length of a regular file; the errors of [`open_file`] for everything else.
@@ -100,24 +114,14 @@ pub(super) fn remove(root: &Path, name: &ObjectName) -> Io<()> {
     Ok(unlinkat(&folder, last, AtFlags::empty())?)
 }
 
-/// The names of the folders and regular files directly in a folder.
+/// The names of what stands directly in a folder; one that is no text comes as text all the same, and is nobody's name.
 pub(super) fn children(root: &Path, folder: &ObjectName) -> Io<Vec<String>> {
     let components: Vec<&str> = folder.as_str().split('/').collect();
     let folder = open_folder(root, &components, LIST)?;
     let mut names = Vec::new();
     for entry in Dir::read_from(&folder)? {
         let entry = entry?;
-        let Ok(name) = entry.file_name().to_str() else { continue };
-        let kind = match entry.file_type() {
-            FileType::Unknown => match statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) => FileType::from_raw_mode(stat.st_mode),
-                Err(_) => continue,
-            },
-            kind => kind,
-        };
-        if matches!(kind, FileType::Directory | FileType::RegularFile) && name != "." && name != ".." {
-            names.push(name.to_owned());
-        }
+        names.push(entry.file_name().to_string_lossy().into_owned());
     }
     Ok(names)
 }

@@ -83,6 +83,27 @@ impl<R: Read> Lines<R> {
     }
 }
 
+/// The files and links of a sorted list that later paths may claim to lie in.
+#[derive(Default)]
+struct Leaves(Vec<Vec<u8>>);
+
+impl Leaves {
+    /// Takes the next line; false when it lies below a file or a link.
+    fn admit(&mut self, line: &FileLine) -> bool {
+        // Sorted: what is no beginning of this path is none of any later one.
+        while self.0.last().is_some_and(|leaf| !line.path.starts_with(leaf)) {
+            self.0.pop();
+        }
+        if self.0.iter().any(|leaf| line.path.get(leaf.len()) == Some(&b'/')) {
+            return false;
+        }
+        if line.kind != EntryKind::Dir {
+            self.0.push(line.path.clone());
+        }
+        true
+    }
+}
+
 /// Hands out every line of a bundle's file list, in order; everything that a list must be is checked on the way.
 ///
 /// Segments are digested as they are read: what `visit` got is good only when this ends well.
@@ -94,6 +115,7 @@ pub fn for_each_line(
     let name = Member::Files.file_name();
     let mut list = Lines::new(opened.read(&Member::Files, key)?, &name);
     let mut before: Option<Vec<u8>> = None;
+    let mut leaves = Leaves::default();
     while let Some(line) = list.next()? {
         let segment = SegmentLine::parse(line)?;
         let part = segment.name()?;
@@ -107,6 +129,9 @@ pub fn for_each_line(
             let line = FileLine::parse(text)?;
             if before.as_ref().is_some_and(|before| *before >= line.path) {
                 return Err(Error::damaged(format!("{what} is not sorted, or names a path twice")));
+            }
+            if !leaves.admit(&line) {
+                return Err(Error::damaged(format!("{what} has something below what is no folder")));
             }
             if let Some(place) = &line.place
                 && opened.sums().part(&place.part).is_none()
@@ -156,8 +181,11 @@ pub fn cat(opened: &Opened<'_>, key: &SealingKey, path: &[u8], out: &mut dyn Wri
     })
 }
 
-/// Undoes a restore: what it made where nothing stood is removed, and what it replaced is put back.
+/// Undoes a restore: what it made where nothing stood is removed, what it replaced is put back, and what stood there already
+/// looks again as it did.
 pub fn undo(target: &dyn Target, bundle: &BundleId, plan: &ExtractPlan) -> Result<()> {
     plan.todo.each_fresh(&mut |path| target.discard(path))?;
-    target.roll_back(&rollback_name(bundle))
+    target.roll_back(&rollback_name(bundle))?;
+    plan.todo.each_look(&mut |path, look| target.dress(path, &look, Owner::Keep))?;
+    target.sync()
 }

@@ -44,6 +44,18 @@ pub struct ExtractPlan {
     pub(super) todo: Todo,
 }
 
+impl ExtractPlan {
+    /// The first of the extra files, for people, and how many more there are.
+    pub fn extra_lines(&self, word: &str) -> Vec<String> {
+        const SHOWN: usize = 10;
+        let mut lines: Vec<_> = self.extra.iter().take(SHOWN).map(|path| format!("    {word}: {path}")).collect();
+        if self.extra_count > SHOWN as u64 {
+            lines.push(format!("    … and {} more", self.extra_count - SHOWN as u64));
+        }
+        lines
+    }
+}
+
 /// Compares the bundle's files with what stands in the target; changes nothing.
 pub fn plan(
     opened: &Opened<'_>,
@@ -52,6 +64,9 @@ pub fn plan(
     options: &ExtractOptions,
     progress: &dyn Progress,
 ) -> Result<ExtractPlan> {
+    if let Some(rollback) = options.rollback_name() {
+        target.can_keep(&rollback)?;
+    }
     progress.stage("compare with what is there", None, Unit::Items);
     let todo = Todo::new()?;
     let mut plan = ExtractPlan {
@@ -104,7 +119,7 @@ fn one(plan: &mut ExtractPlan, target: &dyn Target, line: &FileLine) -> Result<(
     let standing = target.standing(&line.path)?;
     let fresh = standing == Standing::Nothing;
     match line.kind {
-        EntryKind::Dir => plan.todo.add(Action::Folder, line, fresh),
+        EntryKind::Dir => plan.todo.stands(Action::Folder, line, target.look(&line.path)?.as_ref(), fresh),
         EntryKind::Symlink => {
             if standing == Standing::Symlink && Some(target.read_link(&line.path)?) == line.target {
                 return Ok(());
@@ -117,7 +132,7 @@ fn one(plan: &mut ExtractPlan, target: &dyn Target, line: &FileLine) -> Result<(
             plan.bytes = plan.bytes.saturating_add(line.size);
             if standing == Standing::File(line.size) && is_right(target, line)? {
                 plan.already_right += 1;
-                return plan.todo.add(Action::Dress, line, false);
+                return plan.todo.stands(Action::Dress, line, target.look(&line.path)?.as_ref(), false);
             }
             plan.write += 1;
             plan.write_bytes = plan.write_bytes.saturating_add(line.size);

@@ -7,6 +7,7 @@ use rusqlite::{Connection, params};
 use crate::bundle::PartName;
 use crate::bundle::filelist::FileLine;
 use crate::ground::{Error, Result};
+use crate::storage::{EntryKind, FileTime, Look};
 
 /// What is done with an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +42,7 @@ impl Todo {
             .execute_batch(
                 "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -8192;
                  CREATE TABLE todo (path BLOB PRIMARY KEY, action INTEGER NOT NULL, part TEXT, frame INTEGER, skip INTEGER,
-                                    line BLOB, fresh INTEGER NOT NULL) WITHOUT ROWID;
+                                    line BLOB, fresh INTEGER NOT NULL, look TEXT) WITHOUT ROWID;
                  CREATE TABLE listed (path BLOB PRIMARY KEY) WITHOUT ROWID;
                  BEGIN;",
             )
@@ -72,9 +73,14 @@ impl Todo {
 
     /// Adds something to do; `fresh` where nothing stands yet, so that undoing it is removing it.
     pub(super) fn add(&self, action: Action, line: &FileLine, fresh: bool) -> Result<()> {
+        self.stands(action, line, None, fresh)
+    }
+
+    /// The same for what may stand there already, with the look that undoing gives it back.
+    pub(super) fn stands(&self, action: Action, line: &FileLine, look: Option<&Look>, fresh: bool) -> Result<()> {
         let place = line.place.as_ref().filter(|_| action == Action::Write);
         self.connection()
-            .prepare_cached("INSERT OR REPLACE INTO todo VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")
+            .prepare_cached("INSERT OR REPLACE INTO todo VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")
             .and_then(|mut s| {
                 s.execute(params![
                     line.path,
@@ -84,6 +90,7 @@ impl Todo {
                     place.map(|p| p.skip.cast_signed()),
                     line.to_line().ok(),
                     fresh,
+                    look.map(written),
                 ])
             })
             .map(drop)
@@ -93,7 +100,7 @@ impl Todo {
     /// Adds something to move away.
     pub(super) fn put_away(&self, path: &[u8]) -> Result<()> {
         self.connection()
-            .prepare_cached("INSERT OR REPLACE INTO todo VALUES (?1, ?2, NULL, NULL, NULL, NULL, 0)")
+            .prepare_cached("INSERT OR REPLACE INTO todo VALUES (?1, ?2, NULL, NULL, NULL, NULL, 0, NULL)")
             .and_then(|mut s| s.execute(params![path, Action::PutAway as i64]))
             .map(drop)
             .map_err(|e| failed(&e))
@@ -147,19 +154,34 @@ impl Todo {
 
     /// Hands out every path at which nothing stood when this was planned, what is in a folder before the folder.
     pub(super) fn each_fresh(&self, visit: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        self.each_back("fresh", &mut |path, _| visit(path))
+    }
+
+    /// Hands out every path that stood already, with its look at that time, what is in a folder before the folder.
+    pub(super) fn each_look(&self, visit: &mut dyn FnMut(&[u8], Look) -> Result<()>) -> Result<()> {
+        self.each_back("look IS NOT NULL", &mut |path, look| {
+            look.and_then(read_look).map_or(Ok(()), |l| visit(path, l))
+        })
+    }
+
+    /// Hands out the paths for which something holds, from the last to the first.
+    fn each_back(&self, which: &str, visit: &mut dyn FnMut(&[u8], Option<&str>) -> Result<()>) -> Result<()> {
+        let sql = format!(
+            "SELECT path, look FROM todo WHERE {which} AND (?1 IS NULL OR path < ?1) ORDER BY path DESC LIMIT ?2"
+        );
         let mut before: Option<Vec<u8>> = None;
         loop {
-            let page: Vec<Vec<u8>> = self
+            let page: Vec<(Vec<u8>, Option<String>)> = self
                 .connection()
-                .prepare_cached(
-                    "SELECT path FROM todo WHERE fresh AND (?1 IS NULL OR path < ?1) ORDER BY path DESC LIMIT ?2",
-                )
-                .and_then(|mut s| s.query_map(params![before, PAGE], |row| row.get(0)).and_then(Iterator::collect))
+                .prepare_cached(&sql)
+                .and_then(|mut s| {
+                    s.query_map(params![before, PAGE], |row| Ok((row.get(0)?, row.get(1)?))).and_then(Iterator::collect)
+                })
                 .map_err(|e| failed(&e))?;
-            let Some(last) = page.last() else { return Ok(()) };
+            let Some((last, _)) = page.last() else { return Ok(()) };
             before = Some(last.clone());
-            for path in page {
-                visit(&path)?;
+            for (path, look) in page {
+                visit(&path, look.as_deref())?;
             }
         }
     }
@@ -194,6 +216,23 @@ impl Todo {
             }
         }
     }
+}
+
+/// Folder or file, mode, owner and time of a look.
+fn written(look: &Look) -> String {
+    let folder = u8::from(look.kind == EntryKind::Dir);
+    let FileTime { seconds, nanoseconds } = look.mtime;
+    format!("{folder} {} {} {} {seconds} {nanoseconds}", look.mode, look.uid, look.gid)
+}
+
+fn read_look(text: &str) -> Option<Look> {
+    let mut fields = text.split(' ');
+    let mut number = || fields.next()?.parse::<i64>().ok();
+    let kind = if number()? == 1 { EntryKind::Dir } else { EntryKind::File };
+    let mut small = || u32::try_from(number()?).ok();
+    let (mode, uid, gid) = (small()?, small()?, small()?);
+    let mtime = FileTime { seconds: number()?, nanoseconds: u32::try_from(number()?).ok()? };
+    Some(Look { kind, mtime, mode, uid, gid, target: None })
 }
 
 fn failed(error: &rusqlite::Error) -> Error {

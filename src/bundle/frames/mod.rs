@@ -2,11 +2,13 @@
 //!
 //! A frame is where a reader can begin. `zstd -d` opens the whole stream, because it takes frames one after the other.
 
+mod parallel;
 mod reader;
 #[cfg(test)]
 mod tests;
 mod writer;
 
+pub use parallel::ParallelWriter;
 pub use reader::FrameReader;
 pub use writer::FrameWriter;
 
@@ -15,6 +17,9 @@ pub const FRAME: u64 = 4 << 20;
 
 /// The compression level that everything is stored with.
 pub const LEVEL: i32 = 3;
+
+/// The window that is written: a whole frame, whatever the level would take.
+const WINDOW_LOG: u32 = 22;
 
 /// Compressed bytes that are gathered before they are handed on.
 const BUFFER: usize = 128 << 10;

@@ -25,6 +25,15 @@ fn compressed(bytes: &[u8]) -> Vec<u8> {
     writer.finish().expect("finished")
 }
 
+/// Written by several threads, in pieces that end nowhere near a frame's end.
+fn parallel(bytes: &[u8], threads: usize) -> Vec<u8> {
+    let mut writer = ParallelWriter::with_threads(Vec::new(), threads);
+    for piece in bytes.chunks(300_007) {
+        writer.write_all(piece).expect("written");
+    }
+    writer.finish().expect("finished")
+}
+
 fn read(bytes: &[u8]) -> Result<Vec<u8>> {
     let mut content = Vec::new();
     let mut reader = FrameReader::new(bytes, "it")?;
@@ -48,6 +57,39 @@ fn content_of_every_size_reads_back_from_frames_of_4_mib() {
         let stored = compressed(&content(size));
         assert_eq!(frames(&stored).len(), size.div_ceil(4 << 20).max(1), "{size}");
         assert!(read(&stored).expect("read") == content(size), "{size}");
+    }
+}
+
+#[test]
+fn several_threads_write_the_frames_that_one_does() {
+    for size in [0, 1, (4 << 20) - 1, 4 << 20, (4 << 20) + 1, 43 << 20] {
+        let plain = content(size);
+        for threads in [1, 2, 4] {
+            let stored = parallel(&plain, threads);
+            assert_eq!(frames(&stored).len(), size.div_ceil(4 << 20).max(1), "{size} {threads}");
+            assert!(read(&stored).expect("read") == plain, "{size} {threads}");
+            assert!(stored.len() <= compressed(&plain).len() * 101 / 100 + 8, "{size} {threads}");
+        }
+    }
+}
+
+#[test]
+fn a_place_that_takes_no_more_is_an_error_with_several_threads_too() {
+    struct Full(usize);
+    impl Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 = self.0.checked_sub(bytes.len()).ok_or(io::ErrorKind::StorageFull)?;
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let plain = content(20 << 20);
+    for room in [0, 3 << 20, 9 << 20] {
+        let mut writer = ParallelWriter::with_threads(Full(room), 2);
+        let failed = writer.write_all(&plain).is_err() || writer.finish().is_err();
+        assert!(failed, "{room}");
     }
 }
 
@@ -76,8 +118,10 @@ fn the_zstd_program_opens_what_we_write_and_we_what_it_writes_in_small_frames() 
         Some(output.stdout)
     };
     for size in [0, 1, 9 << 20] {
-        let Some(opened) = run("-d", compressed(&content(size))) else { return };
-        assert!(opened == content(size), "{size}");
+        for stored in [compressed(&content(size)), parallel(&content(size), 2)] {
+            let Some(opened) = run("-d", stored) else { return };
+            assert!(opened == content(size), "{size}");
+        }
     }
     assert!(read(&run("-3", content(3 << 20)).expect("compressed")).expect("read") == content(3 << 20));
     assert!(read(&run("-3", content(5 << 20)).expect("compressed")).is_err());

@@ -4,11 +4,8 @@ use std::io::{self, Write};
 
 use zstd::stream::raw::{CParameter, Encoder, InBuffer, Operation as _, OutBuffer};
 
-use super::{BUFFER, FRAME, LEVEL, Position};
+use super::{BUFFER, FRAME, LEVEL, Position, WINDOW_LOG};
 use crate::ground::{Error, Kind, Result};
-
-/// The window that is written: a whole frame, whatever the level would take.
-const WINDOW_LOG: u32 = 22;
 
 /// Compresses into frames; without [`FrameWriter::finish`] the last one is cut off.
 pub struct FrameWriter<W: Write> {

@@ -24,8 +24,12 @@ struct Segment {
     first: Vec<u8>,
     sha256: Sha256Hex,
     line: SegmentLine,
-    /// Bytes that were stored of it in this run.
-    stored: u64,
+    /// Its length in the archive.
+    length: u64,
+    /// It was stored in this run.
+    new: bool,
+    /// The archive does not have it any more.
+    lost: bool,
 }
 
 /// Writes the list, and names every part and segment in the bundle's sums.
@@ -92,18 +96,21 @@ fn run(store: &mut Store<'_>, old: &[Segment], from: &[u8], segments: &mut Vec<S
     Ok(None)
 }
 
-/// Whether any line of an old segment changed, came or went.
+/// Whether any line of an old segment changed, came or went, or the segment itself is lost.
 fn touched(state: &State, old: &[Segment], index: usize) -> Result<bool> {
+    if old[index].lost {
+        return Ok(true);
+    }
     let failed = |e: rusqlite::Error| state.failed(&e);
     let start: &[u8] = if index == 0 { &[] } else { &old[index].first };
     let found: Option<i64> = match old.get(index + 1) {
         Some(next) => state
             .connection()
-            .prepare_cached("SELECT 1 FROM temp.touched WHERE path >= ?1 AND path < ?2 LIMIT 1")
+            .prepare_cached("SELECT 1 FROM touched WHERE path >= ?1 AND path < ?2 LIMIT 1")
             .and_then(|mut s| s.query_row(params![start, next.first], |row| row.get(0)).optional()),
         None => state
             .connection()
-            .prepare_cached("SELECT 1 FROM temp.touched WHERE path >= ?1 LIMIT 1")
+            .prepare_cached("SELECT 1 FROM touched WHERE path >= ?1 LIMIT 1")
             .and_then(|mut s| s.query_row(params![start], |row| row.get(0)).optional()),
     }
     .map_err(failed)?;
@@ -114,13 +121,16 @@ fn remembered(state: &State) -> Result<Vec<Segment>> {
     let failed = |e: rusqlite::Error| state.failed(&e);
     let mut statement = state
         .connection()
-        .prepare("SELECT first, name, sha256, lines, files, bytes, blake3 FROM segments ORDER BY first")
+        .prepare(
+            "SELECT first, name, sha256, lines, files, bytes, blake3, stored, name IN (SELECT name FROM temp.lost)
+             FROM segments ORDER BY first",
+        )
         .map_err(failed)?;
     let mut rows = statement.query([]).map_err(failed)?;
     let mut segments = Vec::new();
     while let Some(row) = rows.next().map_err(failed)? {
         let sha256: String = row.get(2).map_err(failed)?;
-        let read = || -> rusqlite::Result<(Vec<u8>, SegmentLine)> {
+        let read = || -> rusqlite::Result<(Vec<u8>, SegmentLine, u64, bool)> {
             Ok((
                 row.get(0)?,
                 SegmentLine {
@@ -130,10 +140,12 @@ fn remembered(state: &State) -> Result<Vec<Segment>> {
                     bytes: row.get::<_, i64>(5)?.cast_unsigned(),
                     blake3: row.get(6)?,
                 },
+                row.get::<_, i64>(7)?.cast_unsigned(),
+                row.get(8)?,
             ))
         };
-        let (first, line) = read().map_err(failed)?;
-        segments.push(Segment { first, sha256: sha256.parse()?, line, stored: 0 });
+        let (first, line, length, lost) = read().map_err(failed)?;
+        segments.push(Segment { first, sha256: sha256.parse()?, line, length, new: false, lost });
     }
     Ok(segments)
 }
@@ -144,14 +156,14 @@ fn save(store: &mut Store<'_>, draft: &mut Draft<'_>, segments: &[Segment]) -> R
     let failed = |e: rusqlite::Error| state.failed(&e);
     state.connection().execute("DELETE FROM segments", []).map_err(failed)?;
     let mut list = draft.member(Member::Files)?;
-    for Segment { first, sha256, line, .. } in segments {
+    for Segment { first, sha256, line, length, .. } in segments {
         let mut bytes = json::line(line)?;
         bytes.push(b'\n');
         list.write_all(&bytes).map_err(|e| Error::from_io(Kind::Failed, "cannot write the file list", e))?;
         state
             .connection()
             .execute(
-                "INSERT INTO segments VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                "INSERT INTO segments VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
                 params![
                     first,
                     line.segment,
@@ -159,7 +171,8 @@ fn save(store: &mut Store<'_>, draft: &mut Draft<'_>, segments: &[Segment]) -> R
                     line.lines.cast_signed(),
                     line.files.cast_signed(),
                     line.bytes.cast_signed(),
-                    line.blake3
+                    line.blake3,
+                    length.cast_signed()
                 ],
             )
             .map_err(failed)?;
@@ -168,7 +181,7 @@ fn save(store: &mut Store<'_>, draft: &mut Draft<'_>, segments: &[Segment]) -> R
     }
     list.finish()?;
     for segment in segments {
-        draft.stored(&segment.line.name()?, &segment.sha256, segment.stored)?;
+        draft.stored(&segment.line.name()?, &segment.sha256, if segment.new { segment.length } else { 0 })?;
     }
     state
         .connection()
@@ -223,7 +236,7 @@ impl SegmentWriter {
     /// Stores the segment, unless an old one has the same lines: then that one serves, and this never comes to be.
     fn finish(self, old: &[Segment], bytes_stored: &mut u64) -> Result<Segment> {
         let blake3 = self.hash.finalize().to_hex().to_string();
-        if let Some(same) = old.iter().find(|s| s.line.blake3 == blake3 && s.first == self.first) {
+        if let Some(same) = old.iter().find(|s| !s.lost && s.line.blake3 == blake3 && s.first == self.first) {
             return Ok(same.clone());
         }
         let (object, sha256, stored) = self.out.finish()?.finish()?.finish()?;
@@ -238,6 +251,6 @@ impl SegmentWriter {
             bytes: self.bytes,
             blake3,
         };
-        Ok(Segment { first: self.first, sha256, line, stored })
+        Ok(Segment { first: self.first, sha256, line, length: stored, new: true, lost: false })
     }
 }

@@ -41,7 +41,7 @@ pub(super) fn choose(state: &State) -> Result<()> {
         }
         budget -= live;
         merge = merge.saturating_sub(usize::from(merged));
-        connection.execute("INSERT INTO temp.dying VALUES (?1)", params![name]).map_err(failed)?;
+        connection.execute("INSERT OR IGNORE INTO temp.dying VALUES (?1)", params![name]).map_err(failed)?;
     }
     Ok(())
 }

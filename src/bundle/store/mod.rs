@@ -2,6 +2,7 @@
 
 mod list;
 mod liveness;
+mod lost;
 mod pass;
 mod rows;
 
@@ -39,6 +40,17 @@ pub struct StoreOptions<'a> {
     pub progress: &'a dyn Progress,
 }
 
+/// A part or a list's segment that is gone from the archive, or has another length there.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Lost {
+    /// Its name in the archive.
+    pub object: String,
+    /// What is the matter with it.
+    pub why: String,
+    /// Files of the storage that lay in it.
+    pub files: u64,
+}
+
 /// What was stored.
 #[derive(Debug, Clone, Default, serde::Serialize)]
 pub struct StoreReport {
@@ -60,6 +72,8 @@ pub struct StoreReport {
     pub sparse: u64,
     /// What was remembered is gone or does not fit, so everything was stored again.
     pub state_lost: bool,
+    /// Objects that this backup would have referred to and the archive does not have as they were stored.
+    pub lost: Vec<Lost>,
     /// Parts that this run wrote.
     pub parts_written: u64,
 }
@@ -82,11 +96,13 @@ impl<'a> Store<'a> {
     /// Begins; a state that does not fit the ledger is forgotten here.
     pub fn begin(options: StoreOptions<'a>) -> Result<Self> {
         let mut report = StoreReport::default();
+        options.state.settle(options.base)?;
         if options.state.base() != options.base || options.state.was_unusable() {
             report.state_lost = options.base.is_some();
             options.state.forget()?;
         }
         rows::prepare(options.state)?;
+        report.lost = lost::look(&options)?;
         liveness::choose(options.state)?;
         Ok(Self {
             options,

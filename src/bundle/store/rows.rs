@@ -39,22 +39,30 @@ pub(super) fn prepare(state: &State) -> Result<()> {
         .connection()
         .execute_batch(
             "DROP TABLE IF EXISTS temp.changed; DROP TABLE IF EXISTS temp.gone;
-             DROP TABLE IF EXISTS temp.touched; DROP TABLE IF EXISTS temp.dying;
+             DROP TABLE IF EXISTS temp.dying; DROP TABLE IF EXISTS temp.lost;
              CREATE TEMP TABLE changed AS SELECT * FROM files WHERE 0;
              CREATE TEMP TABLE gone (path BLOB PRIMARY KEY) WITHOUT ROWID;
-             CREATE TEMP TABLE touched (path BLOB PRIMARY KEY) WITHOUT ROWID;
-             CREATE TEMP TABLE dying (part TEXT PRIMARY KEY) WITHOUT ROWID;",
+             CREATE TEMP TABLE dying (part TEXT PRIMARY KEY) WITHOUT ROWID;
+             CREATE TEMP TABLE lost (name TEXT PRIMARY KEY) WITHOUT ROWID;",
         )
         .map_err(|e| state.failed(&e))
 }
 
-/// Takes the changes of a pass over.
+/// Takes the changes of a pass over, and keeps the rows from before the run where there is a state to go back to.
 pub(super) fn apply(state: &State) -> Result<()> {
+    let keep = if state.base().is_some() {
+        "INSERT INTO files_before SELECT * FROM files
+         WHERE path IN (SELECT path FROM temp.changed UNION SELECT path FROM temp.gone)
+         AND path NOT IN (SELECT path FROM touched);"
+    } else {
+        ""
+    };
     state
         .connection()
         .execute_batch(&format!(
-            "INSERT OR IGNORE INTO temp.touched SELECT path FROM temp.changed;
-             INSERT OR IGNORE INTO temp.touched SELECT path FROM temp.gone;
+            "{keep}
+             INSERT OR IGNORE INTO touched SELECT path FROM temp.changed;
+             INSERT OR IGNORE INTO touched SELECT path FROM temp.gone;
              DELETE FROM files WHERE path IN (SELECT path FROM temp.gone);
              INSERT OR REPLACE INTO files ({COLUMNS}) SELECT {COLUMNS} FROM temp.changed;
              DELETE FROM temp.changed; DELETE FROM temp.gone;"

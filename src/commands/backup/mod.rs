@@ -55,6 +55,8 @@ pub struct Request {
     pub only: Only,
     /// Prove every credential again.
     pub prove_all: bool,
+    /// It is part of a key rotation, which is under way then.
+    pub rotating: bool,
 }
 
 /// Makes one bundle.
@@ -75,6 +77,7 @@ struct KeyState {
 /// Makes one bundle; whoever calls this holds the host's lock.
 pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Outcome> {
     let only = request.only;
+    host.config.places_apart()?;
     let signer = host.signer()?;
     if !host.config.trusted.contains(signer.public()) {
         return Err(Error::usage(format!("this host's signer {} is not among [signing] trusted", signer.public()))
@@ -86,7 +89,12 @@ pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Ou
     let mut state = State::open(&host.config.state.join("state.sqlite"), &shelf.id, &shelf.app)?;
 
     let KeyState { key, mut problems } = read_key(desk, host, only);
+    problems.extend(host.pending_rotation().filter(|_| !request.rotating));
     problems.extend(lost_entries(&state, &ledger));
+    let depositor = Depositor { desk, host, shelf: &shelf, signer: &signer };
+    if key.is_some() && only.key() {
+        problems.extend(depositor.begin());
+    }
     let id = BundleId::new(clock::now())?;
     let mut draft = Draft::begin(shelf.archive.as_ref(), &shelf.id, &shelf.app, &id, &host.config.recipient);
 
@@ -135,7 +143,6 @@ pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Ou
 
     let escrows = match &key {
         Some(key) if only.key() => {
-            let depositor = Depositor { desk, host, shelf: &shelf, signer: &signer };
             let held = depositor.make(&mut ledger, key, &Origin::default(), false)?;
             problems.extend(held.problems);
             held.places
@@ -177,9 +184,12 @@ pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Ou
         storage: stored.as_ref().map(|s| StorageSummary { files: s.files, bytes: s.bytes, missing: proved.missing }),
     };
     let sums = draft.close(&header, &signer)?;
+    if stored.is_some() {
+        state.pend(&id)?;
+    }
     let seq = commit(&mut ledger, &signer, &header, sums)?;
     let newest = ledger.newest();
-    // What is remembered follows the ledger, never leads it: lost here, it costs work and no data.
+    // Killed here, the next run sees the bundle in the ledger and takes what is pending over.
     if stored.is_some() {
         state.commit(&id)?;
     }

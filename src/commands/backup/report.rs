@@ -35,6 +35,25 @@ pub(super) fn storage_problems(report: &StoreReport) -> Vec<Problem> {
             "Keep [state] folder between runs; the next backup is incremental again.",
         ));
     }
+    for lost in report.lost.iter().take(SHOWN) {
+        let again = match lost.files {
+            0 => "the list that was in it was stored again".to_owned(),
+            1 => "the file that was in it was stored again, if the storage still has it".to_owned(),
+            n => format!("the {n} files that were in it were stored again, if the storage still has them"),
+        };
+        problems.push(Problem::new(
+            "part-lost",
+            format!("{} of the archive {}; {again}", lost.object, lost.why),
+            "Bundles from before this one need it too: look for it in another copy of the archive, run `strongroom check --all`, and find out who removed it.",
+        ));
+    }
+    if report.lost.len() > SHOWN {
+        problems.push(Problem::new(
+            "part-lost",
+            format!("{} more objects of the archive are lost", report.lost.len() - SHOWN),
+            "`strongroom check --all` names every bundle that needs one of them.",
+        ));
+    }
     for left in report.left_out.iter().take(SHOWN) {
         problems.push(Problem::new(
             "left-out",

@@ -11,7 +11,7 @@ pub(super) struct Values<'a> {
     pub(super) storage: Option<&'a str>,
     pub(super) archive: &'a str,
     pub(super) recipient: &'a str,
-    pub(super) signer: &'a str,
+    pub(super) trusted: &'a [String],
 }
 
 /// What a person may want to set for PostgreSQL.
@@ -56,7 +56,7 @@ recipient = {recipient}
 [signing]
 # This host's minisign key, and the signers that verify and restore believe.
 key = "strongroom-signing.key"
-trusted = [{signer}]
+trusted = [{trusted}]
 
 [[escrow]]
 # Another copy of the sealed key, beside the one in every bundle. kind = "file" with a path is another place.
@@ -79,7 +79,7 @@ name = {app}
         storage = section("storage", v.storage, "file:/data/storage"),
         archive = quoted(v.archive),
         recipient = quoted(v.recipient),
-        signer = quoted(v.signer),
+        trusted = v.trusted.iter().map(|t| quoted(t)).collect::<Vec<_>>().join(", "),
         app = quoted(v.app),
     )
 }

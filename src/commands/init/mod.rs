@@ -1,9 +1,10 @@
 //! `init`: the configuration, the archive, the sealing key in its custody, the signer and the recovery card.
 
 mod file;
+mod made;
+mod rehearsal;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -12,17 +13,20 @@ use super::host::Host;
 use super::{DatabaseOptions, Desk, Outcome, Problem};
 use crate::appkey::source::Reference;
 use crate::archive;
+use crate::bundle::Opened;
 use crate::config::Config;
+use crate::config::overlap::{self, Places};
 use crate::config::profile::Profile;
 use crate::config::url::{DatabaseUrl, PlaceUrl};
 use crate::custody::card::Card;
 use crate::custody::{self, Custodian};
 use crate::ground::durable::{self, Existing};
-use crate::ground::names::{Label, Uuid};
-use crate::ground::{Error, Result, child, clock};
+use crate::ground::names::{AppName, Label, Uuid};
+use crate::ground::{Error, Result, clock};
 use crate::ledger::{CustodyEvent, Event, Ledger};
 use crate::sealing::{Recipient, SealingKey};
-use crate::signer::{Signer, Trusted};
+use crate::signer::{PublicKey, Signer, Trusted};
+use made::Made;
 
 /// What is asked.
 #[derive(Default)]
@@ -41,6 +45,8 @@ pub struct Request {
     pub custodians: Vec<String>,
     /// The public half of a sealing key made elsewhere.
     pub recipient: Option<String>,
+    /// Signers of an archive that is there already, to believe and to go on after.
+    pub signers: Vec<String>,
     /// Ask nothing.
     pub yes: bool,
     /// Where the configuration goes.
@@ -57,8 +63,32 @@ struct Settled {
     key_source: String,
 }
 
-/// Sets everything up.
+/// What was set up.
+struct SetUp {
+    config: Config,
+    archive: std::sync::Arc<dyn archive::Archive>,
+    id: Uuid,
+    recipient: Recipient,
+    signer: Signer,
+    signing_key: PathBuf,
+    card: PathBuf,
+    /// The recovery identity that was made here.
+    recovery: Option<PathBuf>,
+    /// How many bundles the archive had already.
+    bundles: usize,
+}
+
+/// Sets everything up; what fails half way leaves nothing behind that this run made.
 pub fn run(desk: &Desk<'_>, request: &Request) -> Result<Outcome> {
+    let mut made = Made::default();
+    let done = match set_up(desk, request, &mut made) {
+        Ok(done) => done,
+        Err(error) => return Err(made.take_back(error)),
+    };
+    report(desk, &request.config, done)
+}
+
+fn set_up(desk: &Desk<'_>, request: &Request, made: &mut Made) -> Result<SetUp> {
     let path = &request.config;
     if path.exists() {
         return Err(Error::refused(format!("{} exists already", path.display()))
@@ -73,50 +103,107 @@ pub fn run(desk: &Desk<'_>, request: &Request) -> Result<Outcome> {
     }
     let elsewhere = request.recipient.as_deref().map(Recipient::parse).transpose()?;
 
+    let others = request.signers.iter().map(|text| text.parse()).collect::<Result<Vec<PublicKey>>>()?;
+    let (secret, public) = (base.join("strongroom-signing.key"), base.join("strongroom-signing.pub"));
+    apart(&settled, &base, path, &secret)?;
+
+    made.folder(&base)?;
     durable::create_folders(&base, 0o755)?;
+    let PlaceUrl::File(folder) = &settled.place;
+    made.folder(folder)?;
     let archive = desk.systems.archive(&settled.place, true)?;
+    let known = archive.length(&archive::MARKER.parse()?)?.is_some();
     let id = archive::establish(archive.as_ref())?;
+    if !known {
+        made.archive(std::sync::Arc::clone(&archive), &settled.profile.app);
+    }
+    let signer = if secret.exists() { Signer::load(&secret)? } else { Signer::generate()? };
+    let mut signers = vec![*signer.public()];
+    signers.extend(others.into_iter().filter(|other| other != signer.public()));
+    // Before anything else is made: whoever goes on after a ledger must believe it.
+    let trusted = Trusted::new(signers.clone());
+    let mut ledger = Ledger::open(archive.as_ref(), &id, &settled.profile.app, &trusted).map_err(|e| {
+        e.hint("The archive has a ledger of this application by another signer. To go on after it, name that signer: init --signer RW…; its recovery card or strongroom-signing.pub has it. Or use an archive of your own.")
+    })?;
+    let installation = installation_of(archive.as_ref(), &id, &settled.profile.app, &ledger, &trusted)?;
+
     let recovery = base.join("recovery-identity.txt");
     let (recipient, labels, made_here) = match elsewhere {
         Some(recipient) => (recipient, Vec::new(), false),
-        None => seal(desk, request, archive.as_ref(), custodians, &recovery)?,
+        None => seal(desk, request, &archive, custodians, &recovery, made)?,
     };
-    let (secret, public) = (base.join("strongroom-signing.key"), base.join("strongroom-signing.pub"));
-    let signer = if secret.exists() { Signer::load(&secret)? } else { Signer::generate()? };
     if !secret.exists() {
+        made.signer(&secret, &public);
         signer.save(&secret, &public)?;
     }
 
     let text = file::text(&file::Values {
         app: settled.profile.app.as_str(),
-        installation: &Uuid::new()?,
+        installation: &installation,
         key_source: &settled.key_source,
         database: settled.database.as_deref(),
         storage: settled.storage.as_deref(),
         archive: &settled.archive,
         recipient: &recipient.to_string(),
-        signer: &signer.public().to_string(),
+        trusted: &signers.iter().map(ToString::to_string).collect::<Vec<_>>(),
     });
     let config = Config::parse(&text, path, &[])?;
-    let trusted = Trusted::new(vec![*signer.public()]);
-    let mut ledger = Ledger::open(archive.as_ref(), &id, &config.app, &trusted).map_err(|e| {
-        e.hint("The archive has a ledger of this application by another signer; add that signer to [signing] trusted, or use an archive of your own.")
-    })?;
+    let card_path = base.join("recovery-card.txt");
+    let bundles = ledger.bundles().count();
     ledger.append(&signer, custody_event(&recipient, &labels), clock::now())?;
+    made.entered();
 
     let card = Card {
         archive_url: absolute(&settled.archive, &settled.place),
         archive: id.clone(),
         app: config.app.clone(),
         sealing: recipient.id().clone(),
-        signers: vec![*signer.public()],
+        signers,
         newest: ledger.newest(),
     };
-    let card_path = base.join("recovery-card.txt");
+    made.file(&card_path);
     durable::write_file(&card_path, card.render().as_bytes(), 0o600, Existing::Replace)?;
     // Last: a configuration that stands is one whose every part stands.
     durable::write_file(path, text.as_bytes(), 0o600, Existing::Keep)?;
+    drop(ledger);
+    let recovery = made_here.then_some(recovery);
+    Ok(SetUp { config, archive, id, recipient, signer, signing_key: secret, card: card_path, recovery, bundles })
+}
 
+/// Fails when a place would lie inside another, before anything is made.
+fn apart(settled: &Settled, base: &Path, config: &Path, signing_key: &Path) -> Result<()> {
+    let database = settled.database.as_ref().map(|url| DatabaseUrl::parse(url, base)).transpose()?;
+    let storage = settled.storage.as_ref().map(|url| PlaceUrl::parse(url, base)).transpose()?;
+    let state = base.join("strongroom-state");
+    Places {
+        archive: Some(overlap::path_of(&settled.place)),
+        storage: storage.as_ref().map(overlap::path_of),
+        database: database.as_ref().and_then(overlap::file_of),
+        state: Some(&state),
+        scratch: None,
+        config: Some(config),
+        signing_key: Some(signing_key),
+    }
+    .apart()
+}
+
+/// The installation that the newest bundle was made of, so that its keys keep their fingerprints; a new one without a bundle.
+fn installation_of(
+    archive: &dyn archive::Archive,
+    id: &Uuid,
+    app: &AppName,
+    ledger: &Ledger<'_>,
+    trusted: &Trusted,
+) -> Result<Uuid> {
+    let Some(newest) = ledger.bundles().next_back() else { return Uuid::new() };
+    let opened = Opened::open(archive, id, app, &newest.bundle, Some(&newest.sums), trusted)?;
+    Ok(opened.header().installation.clone())
+}
+
+/// Says what was set up, and tries it again as cron would.
+fn report(desk: &Desk<'_>, path: &Path, done: SetUp) -> Result<Outcome> {
+    let SetUp { config, archive, id, recipient, signer, signing_key: secret, card: card_path, recovery, bundles } =
+        done;
     let mut lines = vec![
         format!("wrote {}", path.display()),
         format!("archive {id} at {}", archive.describe()),
@@ -124,12 +211,24 @@ pub fn run(desk: &Desk<'_>, request: &Request) -> Result<Outcome> {
         format!("signer {} in {}", signer.public(), secret.display()),
         format!("recovery card {}: print it, and keep it with the identity", card_path.display()),
     ];
+    if bundles > 0 {
+        lines.insert(2, format!("  it has {bundles} bundles already; this host goes on after them"));
+        lines.insert(
+            3,
+            "  older recovery cards do not know this host's signer: use the new card from now on".to_owned(),
+        );
+        lines.insert(4, "  other hosts that use the archive must add it to [signing] trusted".to_owned());
+    }
     let mut problems = Vec::new();
-    if made_here {
+    if let Some(recovery) = &recovery {
         lines.push(format!("recovery identity {}", recovery.display()));
         problems.push(Problem::new(
             "recovery-identity-here",
-            format!("whoever reads {} can open every bundle", recovery.display()),
+            if custody::is_protected(recovery) {
+                format!("whoever reads {} and knows its passphrase can open every bundle", recovery.display())
+            } else {
+                format!("whoever reads {} can open every bundle", recovery.display())
+            },
             "Move it to where this host cannot read it, now; every backup reminds you until you do.",
         ));
     }
@@ -139,7 +238,16 @@ pub fn run(desk: &Desk<'_>, request: &Request) -> Result<Outcome> {
     {
         problems.extend(host.lint(&key));
     }
-    match rehearse(desk, path) {
+    let tried = super::config::check(desk, host.config.clone())?;
+    // What fails here fails for cron too, and cron is not to blame.
+    if tried.exit != 0 {
+        problems.extend(tried.problems.into_iter().filter(|problem| !problem.is_advice()));
+    }
+    let rehearsal = if tried.exit == 0 { rehearsal::rehearse(desk, path) } else { None };
+    match rehearsal {
+        None if tried.exit != 0 => {
+            lines.push("not everything works yet; `strongroom config check` tries it again".to_owned());
+        }
         None => lines.push("tried everything again with the environment that cron would give: all is well".to_owned()),
         Some(problem) => problems.push(problem),
     }
@@ -151,7 +259,8 @@ pub fn run(desk: &Desk<'_>, request: &Request) -> Result<Outcome> {
             "sealing": recipient.id(),
             "signer": signer.public(),
             "card": card_path,
-            "recovery_identity": made_here.then_some(&recovery),
+            "recovery_identity": recovery,
+            "bundles": bundles,
             "problems": problems,
         }),
         line: problems.first().map(|p| p.message.clone()).unwrap_or_default(),
@@ -212,9 +321,10 @@ fn custodian(text: &str) -> Result<Custodian> {
 fn seal(
     desk: &Desk<'_>,
     request: &Request,
-    archive: &dyn archive::Archive,
+    archive: &std::sync::Arc<dyn archive::Archive>,
     mut custodians: Vec<Custodian>,
     recovery: &Path,
+    made: &mut Made,
 ) -> Result<(Recipient, Vec<Label>, bool)> {
     let made_here = custodians.is_empty();
     if made_here {
@@ -224,11 +334,13 @@ fn seal(
         }
         let passphrase = if desk.ask.interactive() && !request.yes { ask_passphrase(desk)? } else { None };
         let (identity, recipient) = custody::new_recovery_identity(passphrase.as_deref().map(String::as_str))?;
+        made.file(recovery);
         durable::write_file(recovery, &identity, 0o600, Existing::Keep)?;
         custodians.push(Custodian::new("recovery".parse()?, &recipient)?);
     }
     let key = SealingKey::generate();
-    custody::establish(archive, &key, &custodians)?;
+    made.custody(std::sync::Arc::clone(archive), key.id());
+    custody::establish(archive.as_ref(), &key, &custodians)?;
     Ok((key.recipient().clone(), custodians.iter().map(|c| c.label().clone()).collect(), made_here))
 }
 
@@ -258,31 +370,4 @@ fn ask_passphrase(desk: &Desk<'_>) -> Result<Option<Zeroizing<String>>> {
 fn absolute(url: &str, place: &PlaceUrl) -> String {
     let PlaceUrl::File(path) = place;
     if path.is_absolute() { format!("file:{}", path.display()) } else { url.to_owned() }
-}
-
-/// Tries everything again as cron would: a bare environment, another folder, nobody to ask.
-fn rehearse(desk: &Desk<'_>, path: &Path) -> Option<Problem> {
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let argv: Vec<String> = [
-        "/usr/bin/env",
-        "-i",
-        "PATH=/usr/bin:/bin",
-        "HOME=/",
-        &desk.program.display().to_string(),
-        "--config",
-        &absolute.display().to_string(),
-        "config",
-        "check",
-        "--quiet",
-    ]
-    .map(str::to_owned)
-    .to_vec();
-    match child::run(&argv, &child::Environment::default(), b"", Duration::from_mins(2)) {
-        Ok(_) => None,
-        Err(error) => Some(Problem::new(
-            "rehearsal",
-            format!("with the environment that cron would give, not all is well: {}", error.chain()),
-            "`strongroom config check` shows it all; a key in a file (file:, dotenv:) is there for cron too.",
-        )),
-    }
 }

@@ -239,7 +239,7 @@ pub fn exec(
     let (copy, _) = open_one(desk, shelf, config, request)?;
     let profile = match config {
         Some(config) => config.profile.clone(),
-        None => crate::config::profile::Profile::find(shelf.app.as_str(), Path::new(""))?,
+        None => crate::config::profile::Profile::named(shelf.app.as_str())?,
     };
     if copy.key.text.expose().contains(&0) {
         return Err(Error::usage("the key has a NUL byte, and no environment variable can hold one"));

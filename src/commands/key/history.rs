@@ -8,7 +8,7 @@ use crate::commands::shelf::Shelf;
 use crate::commands::{ATTENTION, Desk, Outcome, Problem, to_json};
 use crate::config::Config;
 use crate::ground::names::{Fingerprint, SealingId};
-use crate::ground::{Error, Result, clock};
+use crate::ground::{Error, Kind, Result, clock};
 use crate::ledger::{Event, KeyEvent, KeyFacts, KeyState, Ledger};
 
 /// The escrows that hold a key now, by asking each; what could not be asked is a problem.
@@ -22,7 +22,7 @@ fn holding(
     let mut places = Vec::new();
     for place in &shelf.escrows {
         let asked = desk.systems.escrow(place, shelf.archive.as_ref()).and_then(|escrow| {
-            Ok(escrow.has(&shelf.app, fingerprint, sealing, &shelf.trusted)?.map(|_| escrow.describe()))
+            Ok(escrow.inspect(&shelf.app, fingerprint, sealing, &shelf.trusted)?.map(|_| escrow.describe()))
         });
         match asked {
             Ok(found) => places.extend(found),
@@ -32,12 +32,23 @@ fn holding(
     places
 }
 
-/// The escrows that name a key, whole or not; what could not be asked is a problem.
-fn listing(desk: &Desk<'_>, shelf: &Shelf, fingerprint: &Fingerprint, problems: &mut Vec<Problem>) -> Vec<String> {
+/// The escrows that have anything left of a key, whole or not; what could not be asked is a problem.
+fn remains(
+    desk: &Desk<'_>,
+    shelf: &Shelf,
+    fingerprint: &Fingerprint,
+    sealing: &SealingId,
+    problems: &mut Vec<Problem>,
+) -> Vec<String> {
     let mut places = Vec::new();
     for place in &shelf.escrows {
         let asked = desk.systems.escrow(place, shelf.archive.as_ref()).and_then(|escrow| {
-            Ok(escrow.list(&shelf.app)?.iter().any(|(key, _)| key == fingerprint).then(|| escrow.describe()))
+            let there = match escrow.has(&shelf.app, fingerprint, sealing, &shelf.trusted) {
+                Ok(record) => record.is_some(),
+                Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotAuthentic) => true,
+                Err(error) => return Err(error),
+            };
+            Ok(there.then(|| escrow.describe()))
         });
         match asked {
             Ok(found) => places.extend(found),
@@ -57,22 +68,20 @@ fn sealings(key: &KeyFacts, ledger: &Ledger<'_>) -> Vec<SealingId> {
 }
 
 /// Every key: its state, when it was first seen and last proved, which escrows hold it, how many bundles need it.
-pub fn status(desk: &Desk<'_>, shelf: &Shelf) -> Result<Outcome> {
+pub fn status(desk: &Desk<'_>, shelf: &Shelf, config: Option<Config>) -> Result<Outcome> {
+    let pending = config.map(Host::new).transpose()?.and_then(|host| host.pending_rotation());
     let ledger = shelf.ledger()?;
     let keys = ledger.keys();
-    let (mut rows, mut problems) = (Vec::new(), Vec::new());
+    let (mut rows, mut problems) = (Vec::new(), Vec::from_iter(pending));
     let mut text = vec![format!(
         "{:<12}  {:<9}  {:<20}  {:<20}  {:>7}  {}",
         "KEY", "STATE", "FIRST SEEN", "LAST PROVED", "BUNDLES", "ESCROWS"
     )];
     for key in &keys {
         let mut places = Vec::new();
-        if key.state == KeyState::Destroyed {
-            places = listing(desk, shelf, &key.fingerprint, &mut problems);
-        } else {
-            for sealing in sealings(key, &ledger) {
-                places.extend(holding(desk, shelf, &key.fingerprint, &sealing, &mut problems));
-            }
+        let look = if key.state == KeyState::Destroyed { remains } else { holding };
+        for sealing in sealings(key, &ledger) {
+            places.extend(look(desk, shelf, &key.fingerprint, &sealing, &mut problems));
         }
         places.sort();
         places.dedup();

@@ -1,11 +1,9 @@
 //! `key fingerprint` and `key lint`: what the application really uses of a key, and whether it is a good one.
 
-use std::path::Path;
-
 use serde_json::json;
 
 use crate::appkey::schemes::{self, Scheme};
-use crate::appkey::{KeyText, fingerprint, lint};
+use crate::appkey::{KeyText, fingerprint, lint, source};
 use crate::commands::host::{Host, read_key};
 use crate::commands::{ATTENTION, Desk, Outcome, Problem};
 use crate::config::Config;
@@ -21,15 +19,16 @@ fn scheme_and_key(
 ) -> Result<(&'static dyn Scheme, KeyText, Option<Uuid>)> {
     let host = config.map(Host::new).transpose()?;
     let scheme = match (app, &host) {
-        (Some(app), _) => schemes::by_name(&Profile::find(app, Path::new(""))?.scheme)?,
+        (Some(app), Some(host)) => schemes::by_name(&host.profile(app)?.scheme)?,
+        (Some(app), None) => schemes::by_name(&Profile::named(app)?.scheme)?,
         (None, Some(host)) => host.scheme,
         (None, None) => schemes::by_name("package-broker")?,
     };
     let key = match (reference, &host) {
-        (Some(reference), _) => read_key(desk, reference)?,
+        (Some(reference), _) => read_key(desk, host.as_ref().map(|h| &h.config), reference)?,
         (None, Some(host)) => host.key_text(desk, None)?,
         (None, None) => {
-            return Err(Error::usage("which key?").hint("Name it: env:NAME, file:PATH, dotenv:PATH#NAME or prompt:."));
+            return Err(Error::usage("which key?").hint(format!("Name it: {}.", source::KINDS)));
         }
     };
     Ok((scheme, key, host.map(|h| h.config.installation)))

@@ -4,42 +4,105 @@ use serde_json::json;
 
 use super::live;
 use crate::commands::host::Host;
-use crate::commands::{Desk, Outcome};
+use crate::commands::{DatabaseOptions, Desk, Outcome, human_bytes};
 use crate::config::Config;
+use crate::database::Database;
+use crate::ground::kept::Kept;
 use crate::ground::{Error, Result};
+use crate::storage::Target;
 
-/// Lists what is kept beside the database, and removes it after a yes.
-pub fn run(desk: &Desk<'_>, config: Config, url: Option<&str>, dry_run: bool, yes: bool) -> Result<Outcome> {
+/// Where to look, instead of where the configuration says.
+pub struct Places<'a> {
+    /// The database.
+    pub database: Option<&'a str>,
+    /// The storage.
+    pub storage: Option<&'a str>,
+}
+
+/// One thing that is kept, and where.
+struct Found<'a> {
+    kept: Kept,
+    place: Place<'a>,
+}
+
+enum Place<'a> {
+    Database(&'a dyn Database),
+    Storage(&'a dyn Target),
+}
+
+impl Found<'_> {
+    fn shown(&self) -> String {
+        let size = self.kept.bytes.map_or_else(String::new, |bytes| format!(" ({})", human_bytes(bytes)));
+        match self.place {
+            Place::Database(_) => format!("{}{size}", self.kept.name),
+            Place::Storage(target) => format!("{}/.strongroom/{}{size}", target.describe(), self.kept.name),
+        }
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let what = if matches!(self.place, Place::Database(_)) { "database" } else { "storage" };
+        json!({ "what": what, "name": self.kept.name, "bytes": self.kept.bytes })
+    }
+
+    fn remove(&self) -> Result<()> {
+        match self.place {
+            Place::Database(database) => database.remove_kept(&self.kept.name),
+            Place::Storage(target) => target.remove_kept(&self.kept.name),
+        }
+    }
+}
+
+/// Lists what is kept beside the database and in the storage, and removes it after a yes.
+pub fn run(desk: &Desk<'_>, config: Config, places: &Places<'_>, dry_run: bool, yes: bool) -> Result<Outcome> {
     let host = Host::new(config)?;
     let _lock = if dry_run { None } else { Some(host.lock()?) };
-    let database = live::open_database(desk, &host, url, false, false)?;
-    let kept = database.kept()?;
-    if kept.is_empty() {
-        let text = vec![format!("nothing is kept beside {}", database.describe())];
-        return Outcome::done(json!({ "kept": kept, "removed": [] }), text);
+    let database = match (places.database, &host.config.database) {
+        (None, None) => None,
+        (url, _) => Some(live::open_database(desk, &host, url, &DatabaseOptions::default())?),
+    };
+    let storage = match (places.storage, &host.config.storage) {
+        (None, None) => None,
+        (url, _) => Some(live::open_target(desk, &host, url)?),
+    };
+    let mut found = Vec::new();
+    if let Some(database) = database.as_deref() {
+        found.extend(database.kept()?.into_iter().map(|kept| Found { kept, place: Place::Database(database) }));
+    }
+    if let Some(storage) = storage.as_deref() {
+        found.extend(storage.kept()?.into_iter().map(|kept| Found { kept, place: Place::Storage(storage) }));
+    }
+    let rows: Vec<_> = found.iter().map(Found::json).collect();
+    if found.is_empty() {
+        let beside = database.iter().map(|d| format!("beside {}", d.describe()));
+        let places: Vec<_> = beside.chain(storage.iter().map(|s| format!("in {}", s.describe()))).collect();
+        return Outcome::done(
+            json!({ "kept": rows, "removed": [] }),
+            vec![format!("nothing is kept {}", places.join(" or "))],
+        );
     }
     if dry_run {
-        let text = kept.iter().map(|name| format!("kept: {name}")).collect();
-        return Outcome::done(json!({ "kept": kept, "removed": [] }), text);
+        let text = found.iter().map(|found| format!("kept: {}", found.shown())).collect();
+        return Outcome::done(json!({ "kept": rows, "removed": [] }), text);
     }
     if !yes {
+        let shown: Vec<_> = found.iter().map(Found::shown).collect();
         if !desk.ask.interactive() {
             return Err(Error::refused(format!(
                 "{} would be removed and nobody is there to be asked",
-                kept.join(", ")
+                shown.join(", ")
             ))
             .hint("Look at them with --dry-run, then give --yes."));
         }
-        for name in &kept {
-            desk.ask.say(&format!("kept: {name}"));
+        for shown in &shown {
+            desk.ask.say(&format!("kept: {shown}"));
         }
         if !desk.ask.confirm("Remove them for good?")? {
             return Err(Error::refused("nothing was removed: you said no"));
         }
     }
-    for name in &kept {
-        database.remove_kept(name)?;
+    for found in &found {
+        found.remove()?;
     }
-    let text = kept.iter().map(|name| format!("removed {name}")).collect();
-    Outcome::done(json!({ "kept": [], "removed": kept }), text)
+    let text = found.iter().map(|found| format!("removed {}", found.shown())).collect();
+    Outcome::done(json!({ "kept": [], "removed": rows }), text)
 }

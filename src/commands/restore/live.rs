@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::rekey::Rekeying;
-use super::{Plan, Request, Source, confirm, prove};
+use super::{Plan, Request, Source, confirm, in_place, prove};
 use crate::bundle::Opened;
 use crate::bundle::extract::{self, ExtractOptions, ExtractPlan};
 use crate::commands::hooks::Hooks;
@@ -64,15 +64,26 @@ pub(super) fn run(
     failpoint::pass("after the stop hook");
     let mut undo = Undo { desk, database: None, storage: None, bundle: source.files() };
     let proofs = (&proved, rekeying.as_ref());
+    let mut before = None;
+    if plan.database.as_ref().is_some_and(|database| !database.reversible) {
+        match in_place::back_up(desk, &host) {
+            Ok(id) => before = Some(id),
+            Err(error) => {
+                return Err(match hooks.start() {
+                    Ok(()) => error,
+                    Err(second) => error.hint(format!("Starting the application failed too: {}", second.chain())),
+                });
+            }
+        }
+    }
     let result = replace(desk, source, &plan, database.as_deref(), proofs, target.as_deref(), &options, &mut undo)
         .and_then(|()| hooks.start())
         .and_then(|()| hooks.well());
     if let Err(error) = result {
-        // The application may be running on what is about to go away again.
-        let back = hooks.stop().and_then(|()| undo.everything());
-        return Err(match back.and(hooks.start()) {
-            Ok(()) => error.hint("Everything was put back as it was before, and the application was started again."),
-            Err(second) => error.hint(format!("Putting everything back failed too: {}", second.chain())),
+        let error = take_back(&hooks, &mut undo, error);
+        return Err(match &before {
+            Some(id) => error.hint(format!("What stood in the database before is bundle {id}.")),
+            None => error,
         });
     }
     let kept = match undo.database.take() {
@@ -80,14 +91,32 @@ pub(super) fn run(
         None => None,
     };
 
+    let storage = plan.storage.as_ref();
+    let moved = storage.filter(|s| s.delete_extra).map_or(0, |s| s.extra_count);
     let mut text = vec![format!("bundle {} restored", header.id)];
     text.push(format!("  {}", proof::sentence(proved.verdict, &proved.counts)));
+    if let Some(id) = &before {
+        text.push(format!("  what stood in the database before is bundle {id}"));
+    }
     text.extend(plan.rekey.as_ref().map(|rekey| format!("  put under key {}, which is configured", rekey.to.short())));
     if let Some(kept) = &kept {
         text.push(format!("  the database that stood there is kept as {}; remove it when all is well", kept.display()));
     }
-    if plan.storage.as_ref().is_some_and(|s| s.replaced > 0) {
-        text.push(format!("  replaced files are kept in .strongroom/rollback-{} of the storage", header.id));
+    if storage.is_some_and(|s| s.replaced > 0) {
+        text.push(format!(
+            "  replaced files are kept in .strongroom/rollback-{} of the storage",
+            source.files().header().id
+        ));
+    }
+    if let Some(storage) = storage.filter(|_| moved > 0) {
+        text.push(format!(
+            "  extra files moved to .strongroom/rollback-{} of the storage: {moved}",
+            source.files().header().id
+        ));
+        text.extend(storage.extra_lines("moved"));
+    }
+    if kept.is_some() || moved > 0 || storage.is_some_and(|s| s.replaced > 0) {
+        text.push("  `strongroom restore --cleanup` removes what is kept".to_owned());
     }
     Ok(Outcome {
         exit: proved.exit(header),
@@ -96,12 +125,42 @@ pub(super) fn run(
             "verdict": proved.verdict,
             "credentials": proof::counts_json(&proved.counts),
             "kept": kept,
+            "before": before,
+            "extra_moved": moved,
             "plan": plan,
         }),
         line: text[0].clone(),
         text,
         problems: Vec::new(),
     })
+}
+
+/// Stops the application, puts everything back and starts it again; what comes of it is the error's last hint.
+fn take_back(hooks: &Hooks<'_>, undo: &mut Undo<'_>, error: Error) -> Error {
+    // The application may be running on what is about to go away again.
+    if let Err(second) = hooks.stop() {
+        return error.hint(format!(
+            "Nothing was put back, because the application could not be stopped: {}. Stop it by hand and run the restore again.",
+            second.chain()
+        ));
+    }
+    if let Err(second) = undo.everything() {
+        let started = match hooks.start() {
+            Ok(()) => String::new(),
+            Err(third) => format!("; and the application does not start: {}", third.chain()),
+        };
+        return error.hint(format!("Putting everything back failed too: {}{started}", second.chain()));
+    }
+    match hooks.start() {
+        Ok(()) if hooks.can_start() => {
+            error.hint("Everything was put back as it was before, and the application was started again.")
+        }
+        Ok(()) => error.hint("Everything was put back as it was before."),
+        Err(second) => error.hint(format!(
+            "Everything was put back as it was before, but the application was not started again: {}. Start it by hand.",
+            second.chain()
+        )),
+    }
 }
 
 /// The key that the application will be started with; it must be the one that the bundle names.
@@ -111,7 +170,7 @@ fn start_key(desk: &Desk<'_>, host: &Host, source: &Source<'_>, request: &Reques
         return Ok(None);
     }
     let text = match &request.key {
-        Some(reference) => read_key(desk, reference),
+        Some(reference) => read_key(desk, Some(&host.config), reference),
         None => host.key_text(desk, None),
     };
     let text = match text {
@@ -135,16 +194,21 @@ fn database(desk: &Desk<'_>, host: &Host, source: &Source<'_>, request: &Request
     if !request.database || source.opened.database_member().is_none() {
         return Ok(None);
     }
-    open_database(desk, host, request.database_url.as_deref(), request.as_superuser, request.no_owner).map(Some)
+    if request.in_place {
+        // What cannot be rolled back is backed up first, and that wants a signer.
+        host.signer()?;
+    }
+    let Request { as_superuser, no_owner, in_place, .. } = *request;
+    let options = DatabaseOptions { as_superuser, no_owner, in_place, ..DatabaseOptions::default() };
+    open_database(desk, host, request.database_url.as_deref(), &options).map(Some)
 }
 
-/// The database to restore over: the one that is named, else the configured one.
+/// The database to restore over: the one that is named, else the configured one; of `options`, what a restore decides.
 pub(super) fn open_database(
     desk: &Desk<'_>,
     host: &Host,
     url: Option<&str>,
-    as_superuser: bool,
-    no_owner: bool,
+    options: &DatabaseOptions,
 ) -> Result<Box<dyn Database>> {
     let url = match url {
         Some(url) => DatabaseUrl::parse(url, &current_folder()?)?,
@@ -153,7 +217,8 @@ pub(super) fn open_database(
                 .hint("Name one with --database URL, or restore --only storage.")
         })?,
     };
-    let options = DatabaseOptions { as_superuser, no_owner, ..host.database_options(desk)? };
+    let DatabaseOptions { as_superuser, no_owner, in_place, .. } = *options;
+    let options = DatabaseOptions { as_superuser, no_owner, in_place, ..host.database_options(desk)? };
     desk.systems.database(&url, &options)
 }
 
@@ -161,14 +226,19 @@ fn target(desk: &Desk<'_>, host: &Host, source: &Source<'_>, request: &Request) 
     if !request.storage || !source.has_storage() {
         return Ok(None);
     }
-    let place = match &request.storage_url {
+    open_target(desk, host, request.storage_url.as_deref()).map(Some)
+}
+
+/// The storage to restore into: the one that is named, else the configured one.
+pub(super) fn open_target(desk: &Desk<'_>, host: &Host, url: Option<&str>) -> Result<Box<dyn Target>> {
+    let place = match url {
         Some(url) => PlaceUrl::parse(url, &current_folder()?)?,
         None => host.config.storage.clone().ok_or_else(|| {
             Error::usage(format!("{} names no storage", host.config.path.display()))
                 .hint("Name one with --storage URL, or restore --only database.")
         })?,
     };
-    desk.systems.target(&place).map(Some)
+    desk.systems.target(&place)
 }
 
 fn current_folder() -> Result<std::path::PathBuf> {
@@ -206,7 +276,8 @@ fn plan(
     let rollback = if database.as_ref().is_none_or(|d| d.reversible) {
         "rolled back as a whole if anything fails".to_owned()
     } else {
-        "the database cannot be rolled back once it is swapped".to_owned()
+        "the database cannot be rolled back once it is committed; the bundle that is made first is the way back"
+            .to_owned()
     };
     Ok(Plan {
         bundle: header.id.clone(),
@@ -261,13 +332,20 @@ fn replace<'a>(
             source.opened.read(&member, &source.sealing)
         };
         let mut replacement = database.build(planned, &proved.summary.facts, &mut member, desk.progress.as_ref())?;
-        prove::restored(desk, proved, replacement.snapshot()?.as_mut())?;
+        if planned.reversible {
+            prove::restored(desk, proved, replacement.snapshot()?.as_mut())?;
+        } else {
+            in_place::prove_dump(desk, source, proved)?;
+        }
         if let Some(rekeying) = rekeying {
             rekeying.run(desk, replacement.as_mut())?;
         }
         // From here on a failure must put it back, also one in the middle of the swap.
         let replacement = undo.database.insert(replacement);
         replacement.swap()?;
+        if !planned.reversible {
+            in_place::check(desk, replacement.as_mut(), proved)?;
+        }
     }
     if let (Some(target), Some(planned)) = (target, &plan.storage) {
         undo.storage = Some((target, planned));

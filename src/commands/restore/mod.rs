@@ -1,6 +1,7 @@
 //! `restore`: plan, authenticate, prove, stop, build beside, swap, check, or roll back.
 
 pub mod cleanup;
+mod in_place;
 mod live;
 mod plain;
 mod prove;
@@ -59,6 +60,8 @@ pub struct Request {
     pub as_superuser: bool,
     /// Leave owners and grants of the database out.
     pub no_owner: bool,
+    /// Change the live database itself, in one transaction, after a backup of it.
+    pub in_place: bool,
     /// Run the hooks.
     pub hooks: bool,
     /// Move extra files away.
@@ -107,7 +110,11 @@ impl Plan {
                 storage.extra_count,
                 self.storage_from.as_ref().map_or_else(String::new, |id| format!(" (from bundle {id})")),
             ));
-            lines.extend(storage.extra.iter().take(10).map(|path| format!("    extra: {path}")));
+            if storage.delete_extra && storage.extra_count > 0 {
+                lines
+                    .push(format!("    extra files that will be moved away (--delete-extra): {}", storage.extra_count));
+            }
+            lines.extend(storage.extra_lines("extra"));
         }
         lines.extend(self.hooks.iter().map(|hook| format!("  runs {hook}")));
         lines.push(format!("  {}", self.rollback));
@@ -187,7 +194,7 @@ fn sealed_config(desk: &Desk<'_>, source: &Source<'_>) -> Result<Config> {
     let bytes = source.opened.read_secret(&Member::Config, &source.sealing, 1 << 20)?;
     let here = std::env::current_dir().map_err(|e| Error::failed("there is no current folder").because(e))?;
     let text = std::str::from_utf8(&bytes).map_err(|_| Error::damaged("config.toml.age holds no text"))?;
-    Config::parse(text, &here.join(config::FILE_NAME), &desk.variables)
+    Config::foreign(text, &here.join(config::FILE_NAME), &desk.variables)
 }
 
 /// Asks before anything is changed.

@@ -31,7 +31,7 @@ pub(super) fn run(
 ) -> Result<Outcome> {
     let header = source.opened.header();
     must_be_ours(folder, header.id.as_str())?;
-    let proved = prove::bundle(desk, shelf, config, source, request, sealed_or_given(desk, source, request)?)?;
+    let proved = prove::bundle(desk, shelf, config, source, request, sealed_or_given(desk, config, source, request)?)?;
     let member = source.opened.database_member().filter(|_| request.database);
     let storage_folder = folder.join("storage");
     let with_storage = request.storage && source.has_storage();
@@ -114,7 +114,13 @@ pub(super) fn run(
 
     let mut text = vec![format!("bundle {} restored to {}", header.id, folder.display())];
     text.push(format!("  {}", proof::sentence(proved.verdict, &proved.counts)));
-    text.push("  the application needs the key that was proved".to_owned());
+    text.push(match header.keys.first() {
+        Some(key) => format!(
+            "  the application needs key {0}: strongroom key fetch {0} -i FILE -o KEYFILE writes it out",
+            key.short()
+        ),
+        None => "  the application needs the key that was proved".to_owned(),
+    });
     Ok(Outcome {
         exit: proved.exit(header),
         json: json!({ "bundle": header.id, "target": folder, "verdict": proved.verdict, "credentials": proof::counts_json(&proved.counts), "plan": plan }),
@@ -127,13 +133,14 @@ pub(super) fn run(
 /// The key given on the command line, named for the bundle's installation.
 fn sealed_or_given(
     desk: &Desk<'_>,
+    config: Option<&Config>,
     source: &Source<'_>,
     request: &Request,
 ) -> Result<Option<crate::commands::host::NamedKey>> {
     let Some(reference) = &request.key else { return Ok(None) };
     let header = source.opened.header();
     let scheme = crate::appkey::schemes::by_name(&header.scheme)?;
-    let text = crate::commands::host::read_key(desk, reference)?;
+    let text = crate::commands::host::read_key(desk, config, reference)?;
     crate::commands::host::NamedKey::new(text, scheme, &header.installation).map(Some)
 }
 
@@ -151,6 +158,26 @@ fn sweep(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Refuses what somebody else owns or can write to: secrets would be written where others choose, and a marker that they made
+/// would be believed.
+fn nobody_elses(path: &Path) -> Result<()> {
+    use std::os::unix::fs::MetadataExt as _;
+    let meta = std::fs::symlink_metadata(path).map_err(|e| Error::io("look at", path, e))?;
+    // The folder itself may be reached through a link; what it leads to is what counts.
+    let meta = if meta.is_symlink() && !path.ends_with(MARKER) {
+        std::fs::metadata(path).map_err(|e| Error::io("look at", path, e))?
+    } else {
+        meta
+    };
+    let ours = meta.uid() == rustix::process::geteuid().as_raw();
+    if ours && (meta.is_dir() || meta.is_file()) && meta.mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    let why = if ours { "others can write to it" } else { "it belongs to another user" };
+    Err(Error::refused(format!("{} cannot be restored into: {why}", path.display()))
+        .hint("Name a folder that does not exist yet, in a place of your own."))
+}
+
 /// An empty or missing folder, or one that an earlier run began to fill from the same bundle.
 fn must_be_ours(folder: &Path, bundle: &str) -> Result<()> {
     let listing = match std::fs::read_dir(folder) {
@@ -158,10 +185,16 @@ fn must_be_ours(folder: &Path, bundle: &str) -> Result<()> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(Error::io("list", folder, e)),
     };
+    nobody_elses(folder)?;
     // `lost+found` is what an empty disk has.
     let occupied =
         listing.flatten().any(|entry| entry.file_name() != "lost+found" && !is_temporary(&entry.file_name()));
-    let begun = durable::read_file(&folder.join(MARKER), 1024).is_ok_and(|bytes| bytes == bundle.as_bytes());
+    let marker = folder.join(MARKER);
+    let begun = occupied && marker.symlink_metadata().is_ok();
+    if begun {
+        nobody_elses(&marker)?;
+    }
+    let begun = begun && durable::read_file(&marker, 1024).is_ok_and(|bytes| bytes == bundle.as_bytes());
     if occupied && !begun {
         return Err(Error::refused(format!("{} is not empty", folder.display()))
             .hint("Name an empty folder, or one that does not exist yet."));

@@ -87,15 +87,24 @@ pub(super) fn bundle(
         for line in proof::failure_lines(&proved) {
             desk.ask.say(&line);
         }
-        return Err(refusal(verdict, &proved.total));
+        let fits = proved.failures.iter().find_map(|failure| failure.fits.first());
+        let other = fits.or(header.keys.first()).filter(|other| **other != candidate.fingerprint);
+        return Err(refusal(verdict, &proved.total, other));
     }
     Ok(Proved { scheme, profile, candidate: Some(candidate), verdict, counts: proved.total, summary })
 }
 
-fn refusal(verdict: Verdict, counts: &Counts) -> Error {
+/// Why nothing is restored; `other` is the key that would fit.
+fn refusal(verdict: Verdict, counts: &Counts, other: Option<&Fingerprint>) -> Error {
     let sentence = proof::sentence(verdict, counts);
-    match verdict {
-        Verdict::WrongKey | Verdict::Mixed => Error::wrong_key(sentence).hint(
+    match (verdict, other) {
+        (Verdict::WrongKey | Verdict::Mixed, Some(other)) => Error::wrong_key(sentence)
+            .hint(format!(
+                "Nothing was touched. Key {0} is the one that this bundle needs: `strongroom key fetch {0} -i FILE -o KEYFILE` writes it out.",
+                other.short()
+            ))
+            .hint("Give that key to the application and restore again, naming it with --key file:KEYFILE if it is not configured."),
+        (Verdict::WrongKey | Verdict::Mixed, None) => Error::wrong_key(sentence).hint(
             "Nothing was touched. Give the right key with --key, or restore all the same with --accept-unproved.",
         ),
         _ => Error::refused(sentence)

@@ -50,6 +50,10 @@ pub(super) fn sensible(request: &Request, header: &Header) -> Result<()> {
             .hint("Restore into a database that nothing uses yet: --rekey --only database --database URL.")
             .hint("`strongroom key fetch` gives you the key that the files need."));
     }
+    if request.in_place {
+        return Err(Error::refused("--in-place commits the database as it is in the bundle, and nothing can be re-encrypted before that")
+            .hint("Restore it with --key REF and the bundle's own key (`strongroom key fetch` gives it to you), then `strongroom key rotate`."));
+    }
     if !request.database || header.database.is_none() {
         return Err(Error::usage("--rekey re-encrypts a database, and none is restored"));
     }
@@ -79,6 +83,7 @@ impl<'a> Rekeying<'a> {
         if from.effective.same_as(&to.effective) {
             return Ok(None);
         }
+        proved.profile.writable()?;
         let credentials = proved.counts.proved + proved.counts.plausible;
         Ok(Some(Self { scheme: proved.scheme, profile: &proved.profile, from, to, credentials }))
     }

@@ -1,12 +1,11 @@
 //! What is asked of a dump: its credentials, its suspects, its rows.
 
-use std::collections::{BTreeMap, HashMap};
-
 use super::script::{Listener, Outline};
 use super::value::Value;
 use crate::appkey::credential::{Credential, KeyPart};
 use crate::config::profile::{CredentialColumn, Profile};
 use crate::database::Suspect;
+use crate::database::room::Tally;
 use crate::database::rows::{MAX_KEY, integer, missing, row_id, text_or_bytes};
 use crate::database::spread::Spread;
 use crate::database::sqlite::read::in_profile;
@@ -55,8 +54,8 @@ impl<'a> Credentials<'a> {
 
 fn places(wanted: &CredentialColumn, columns: &[String]) -> Result<Option<(usize, Vec<usize>)>> {
     let absent = |column: &str| missing(&format!("column {}.{column}", wanted.table));
-    let Some(value) = position(columns, &wanted.column) else {
-        return if wanted.optional { Ok(None) } else { Err(absent(&wanted.column)) };
+    let Some(value) = position(columns, &wanted.stored) else {
+        return if wanted.optional { Ok(None) } else { Err(absent(&wanted.stored)) };
     };
     let keys: Result<_> = wanted.primary_key.iter().map(|k| position(columns, k).ok_or_else(|| absent(k))).collect();
     Ok(Some((value, keys?)))
@@ -83,25 +82,28 @@ impl Listener for Credentials<'_> {
 
     fn row(&mut self, table: &str, _: &[String], values: &[Value]) -> Result<()> {
         for (number, value, keys) in &self.here {
-            let ciphertext = match &values[*value] {
+            let wanted = &self.profile.credentials[*number];
+            let value = match &values[*value] {
                 Value::Null => continue,
                 Value::Number(text) => text.as_bytes().to_vec(),
                 Value::Text(bytes) | Value::Blob(bytes) => bytes.clone(),
                 Value::Unread => return Err(Error::damaged(format!("a row of {table} is too long to be read"))),
             };
+            let Some(ciphertext) = wanted.within(value.into()).map(std::borrow::Cow::into_owned) else { continue };
             let taken = self.spreads[*number].takes(self.counts[*number]);
             self.counts[*number] += 1;
             if !taken {
                 continue;
             }
-            let wanted = &self.profile.credentials[*number];
             let id = row_id(keys.iter().map(|k| key_part(&values[*k])).collect());
             (self.visit)(Credential { table: wanted.table.clone(), column: wanted.column.clone(), id, ciphertext })?;
         }
         Ok(())
     }
 
-    fn skipped_row(&mut self, _: &str) {}
+    fn skipped_row(&mut self, _: &str) -> Result<()> {
+        Ok(())
+    }
 
     fn matters(&self, table: &str) -> bool {
         is_profile_table(self.profile, table)
@@ -123,52 +125,46 @@ fn key_part(value: &Value) -> KeyPart {
 pub(super) struct Suspects<'a> {
     profile: &'a Profile,
     looks_like: &'a dyn Fn(&[u8]) -> bool,
-    rows: HashMap<String, u64>,
-    found: BTreeMap<(String, String), u64>,
+    rows: Tally<String>,
+    found: Tally<(String, String)>,
 }
 
 impl<'a> Suspects<'a> {
-    pub(super) fn new(profile: &'a Profile, looks_like: &'a dyn Fn(&[u8]) -> bool) -> Self {
-        Self { profile, looks_like, rows: HashMap::new(), found: BTreeMap::new() }
+    pub(super) fn new(profile: &'a Profile, looks_like: &'a dyn Fn(&[u8]) -> bool, what: &str) -> Self {
+        Self { profile, looks_like, rows: Tally::in_reading(what), found: Tally::in_reading(what) }
     }
 
     pub(super) fn found(self) -> Vec<Suspect> {
-        self.found.into_iter().map(|((table, column), values)| Suspect { table, column, values }).collect()
-    }
-
-    fn count(&mut self, table: &str) -> u64 {
-        match self.rows.get_mut(table) {
-            Some(rows) => {
-                *rows += 1;
-                *rows
-            }
-            None => *self.rows.entry(table.to_owned()).or_insert(1),
-        }
+        self.found
+            .into_counts()
+            .into_iter()
+            .map(|((table, column), values)| Suspect { table, column, values })
+            .collect()
     }
 }
 
 impl Listener for Suspects<'_> {
     fn rows_of(&mut self, table: &str, columns: &[String]) -> Result<Option<Vec<bool>>> {
-        let rows = self.rows.get(table).copied().unwrap_or(0);
+        let rows = self.rows.of(table);
         // The first five hundred, and then some of all the others.
         let looked_at = rows < 500 || rows % 64 == 0;
         Ok(looked_at.then(|| columns.iter().map(|c| !in_profile(self.profile, table, c)).collect()))
     }
 
     fn row(&mut self, table: &str, columns: &[String], values: &[Value]) -> Result<()> {
-        self.count(table);
+        self.rows.add(table, 1)?;
         for (column, value) in columns.iter().zip(values) {
             if let Value::Text(bytes) | Value::Blob(bytes) = value
                 && (self.looks_like)(bytes)
             {
-                *self.found.entry((table.to_owned(), column.clone())).or_insert(0) += 1;
+                self.found.add(&(table.to_owned(), column.clone()), 1)?;
             }
         }
         Ok(())
     }
 
-    fn skipped_row(&mut self, table: &str) {
-        self.count(table);
+    fn skipped_row(&mut self, table: &str) -> Result<()> {
+        self.rows.add(table, 1).map(drop)
     }
 
     fn matters(&self, _: &str) -> bool {
@@ -177,8 +173,7 @@ impl Listener for Suspects<'_> {
 }
 
 /// Counts rows.
-#[derive(Default)]
-pub(super) struct Count(pub(super) BTreeMap<String, u64>);
+pub(super) struct Count(pub(super) Tally<String>);
 
 impl Listener for Count {
     fn rows_of(&mut self, _: &str, _: &[String]) -> Result<Option<Vec<bool>>> {
@@ -189,12 +184,11 @@ impl Listener for Count {
         Ok(())
     }
 
-    fn skipped_row(&mut self, table: &str) {
-        if let Some(rows) = self.0.get_mut(table) {
-            *rows += 1;
-        } else if !table.starts_with("sqlite_") {
-            self.0.insert(table.to_owned(), 1);
+    fn skipped_row(&mut self, table: &str) -> Result<()> {
+        if !table.starts_with("sqlite_") {
+            self.0.add(table, 1)?;
         }
+        Ok(())
     }
 
     fn matters(&self, _: &str) -> bool {

@@ -8,7 +8,7 @@ mod tests;
 mod token;
 mod value;
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{BufReader, Read, Write as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
@@ -26,6 +26,12 @@ use crate::ground::{Error, Kind, Result};
 const LOOK: usize = 4096;
 /// The largest window of a zstd stream that is accepted, as a power of two: 8 MiB.
 const WINDOW: u32 = 23;
+/// A compressed database is at most so many times as large as its file; real ones, half empty, reach thirty times.
+const MOST_UNPACKED: u64 = 250;
+/// So much may be unpacked of any file, however small.
+const ALWAYS_UNPACKED: u64 = 64 << 20;
+/// `O_NONBLOCK`, for opening.
+const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
 /// How often free space is asked for while a stream is written.
 const SPACE: u64 = 64 << 20;
 
@@ -95,6 +101,7 @@ enum Content {
     Sql,
     PgDump,
     PgSql,
+    PgTar,
 }
 
 fn recognise(bytes: &[u8], what: &str) -> Result<Content> {
@@ -107,9 +114,7 @@ fn recognise(bytes: &[u8], what: &str) -> Result<Content> {
         return Ok(Content::PgDump);
     }
     if begins(b"toc.dat\0") {
-        return Err(Error::usage(format!("{what} is a tar of pg_dump, which is not read here")).hint(
-            "Unpack it into a folder that is empty (`tar -x`) and give the folder, or `pg_restore -f dump.sql FILE`.",
-        ));
+        return Ok(Content::PgTar);
     }
     if ["-- PostgreSQL database", "\\restrict ", "SET statement_timeout", "pg_catalog.set_config("]
         .iter()
@@ -133,7 +138,8 @@ fn recognise(bytes: &[u8], what: &str) -> Result<Content> {
 
 pub(super) fn open(path: &Path, scratch: &Scratch) -> Result<Box<dyn Snapshot>> {
     let what = path.display().to_string();
-    let file = File::open(path).map_err(|e| match e.kind() {
+    // A pipe without a writer is not waited for.
+    let file = OpenOptions::new().read(true).custom_flags(NONBLOCK).open(path).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => Error::not_found(format!("there is no {what}")),
         std::io::ErrorKind::PermissionDenied => Error::denied(format!("may not read {what}")),
         _ => Error::io("read", path, e),
@@ -148,7 +154,7 @@ pub(super) fn open(path: &Path, scratch: &Scratch) -> Result<Box<dyn Snapshot>> 
     let source = Source::of(Arc::new(file), &what)?;
     match recognise(&source.first_bytes()?, &what)? {
         Content::Sql => Ok(Box::new(snapshot::SqlSnapshot::new(source, scratch.clone()))),
-        content @ (Content::PgDump | Content::PgSql) => Ok(postgres(source, &content)),
+        content @ (Content::PgDump | Content::PgSql | Content::PgTar) => Ok(postgres(source, &content)),
         Content::Sqlite if source.packing == Packing::Plain => {
             let real = std::fs::canonicalize(path).map_err(|e| Error::io("find", path, e))?;
             let alone = ["-wal", "-journal"].iter().all(|suffix| !open::beside(&real, suffix).exists());
@@ -159,7 +165,7 @@ pub(super) fn open(path: &Path, scratch: &Scratch) -> Result<Box<dyn Snapshot>> 
             drop(source);
             Ok(Box::new(super::sqlite::open_file(path)?))
         }
-        Content::Sqlite => open_stream(source.open()?, &what, scratch),
+        Content::Sqlite => open_unpacked(source.open()?, Some(source.length), &what, scratch),
     }
 }
 
@@ -167,7 +173,11 @@ pub(super) fn open(path: &Path, scratch: &Scratch) -> Result<Box<dyn Snapshot>> 
 fn postgres(source: Source, content: &Content) -> Box<dyn Snapshot> {
     let what = source.what.clone();
     let open: Opener<'static> = Box::new(move || source.open());
-    let place = if matches!(content, Content::PgDump) { Place::Custom(open) } else { Place::Script(open) };
+    let place = match content {
+        Content::PgDump => Place::Custom(open),
+        Content::PgTar => Place::Tar(open),
+        _ => Place::Script(open),
+    };
     Box::new(DumpSnapshot::new(place, &what))
 }
 
@@ -191,9 +201,19 @@ pub fn open_again<'a>(
 ///
 /// `base_name` is for messages; what it is, is recognised by its content.
 pub fn open_stream(bytes: Box<dyn Read + Send>, base_name: &str, scratch: &Scratch) -> Result<Box<dyn Snapshot>> {
+    open_unpacked(bytes, None, base_name, scratch)
+}
+
+/// The same for what was compressed and had `packed` bytes.
+fn open_unpacked(
+    bytes: Box<dyn Read + Send>,
+    packed: Option<u64>,
+    base_name: &str,
+    scratch: &Scratch,
+) -> Result<Box<dyn Snapshot>> {
     let name = scratch.name("dump")?;
     let shown = name.path().to_owned();
-    let file = std::fs::OpenOptions::new()
+    let file = OpenOptions::new()
         .read(true)
         .write(true)
         .create_new(true)
@@ -203,12 +223,15 @@ pub fn open_stream(bytes: Box<dyn Read + Send>, base_name: &str, scratch: &Scrat
     // SQLite opens the file by its name now and reads it later, when the name is gone and the bytes are there.
     let connection = open::open(&shown, Mode::ReadOnly, Duration::ZERO)?;
     name.unlink();
-    write_all(bytes, &file, base_name, &shown, scratch)?;
+    let most = packed.map(|packed| packed.saturating_mul(MOST_UNPACKED).max(ALWAYS_UNPACKED));
+    write_all(bytes, &file, most, base_name, &shown, scratch)?;
     let source = Source::of(Arc::new(file), base_name)?;
     match recognise(&source.first_bytes()?, base_name)? {
         Content::Sql => Ok(Box::new(snapshot::SqlSnapshot::new(source, scratch.clone()))),
-        content @ (Content::PgDump | Content::PgSql) => Ok(postgres(source, &content)),
-        Content::Sqlite if source.packing != Packing::Plain => open_stream(source.open()?, base_name, scratch),
+        content @ (Content::PgDump | Content::PgSql | Content::PgTar) => Ok(postgres(source, &content)),
+        Content::Sqlite if source.packing != Packing::Plain => {
+            open_unpacked(source.open()?, Some(source.length), base_name, scratch)
+        }
         Content::Sqlite => {
             let wal = whole(&source)?;
             source.file.write_all_at(&[1, 1], VERSION_AT).map_err(|e| Error::io("write", &shown, e))?;
@@ -226,18 +249,20 @@ pub fn open_stream(bytes: Box<dyn Read + Send>, base_name: &str, scratch: &Scrat
     }
 }
 
+/// Writes a stream out: at most `most` bytes, and only while there is room for more than comes next.
 fn write_all(
     mut bytes: Box<dyn Read + Send>,
     mut file: &File,
+    most: Option<u64>,
     what: &str,
     shown: &Path,
     scratch: &Scratch,
 ) -> Result<()> {
     let mut buffer = vec![0; 256 * 1024];
-    let mut before_asking = 0;
+    let (mut before_asking, mut written) = (0, 0_u64);
     loop {
         if before_asking == 0 {
-            scratch.need(SPACE)?;
+            scratch.need(2 * SPACE)?;
             before_asking = SPACE;
         }
         let n = match bytes.read(&mut buffer) {
@@ -249,6 +274,13 @@ fn write_all(
             }
             Err(e) => return Err(token::unreadable(what, e)),
         };
+        written += n as u64;
+        if most.is_some_and(|most| written > most) {
+            return Err(Error::damaged(format!(
+                "{what} unpacks to more than {MOST_UNPACKED} times its size, as no database does"
+            ))
+            .hint("If it is really one, unpack it yourself where there is room, and give the unpacked file."));
+        }
         file.write_all(&buffer[..n]).map_err(|e| Error::io("write", shown, e))?;
         before_asking = before_asking.saturating_sub(n as u64);
     }

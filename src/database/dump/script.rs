@@ -6,12 +6,11 @@ use std::rc::Rc;
 
 use super::token::{Token, Tokens};
 use super::value::{self, Value};
+use crate::database::room::Room;
 use crate::ground::{Error, Result};
 
 /// The most columns of a table, as SQLite has it by default.
 const MAX_COLUMNS: usize = 2000;
-/// The most tables whose columns are remembered.
-const MAX_TABLES: usize = 20_000;
 
 /// How much of one row is kept.
 const MAX_ROW: usize = 8 << 20;
@@ -23,7 +22,7 @@ pub(super) trait Listener {
     /// A row of a table that was wanted; columns that were not kept are [`Value::Unread`].
     fn row(&mut self, table: &str, columns: &[String], values: &[Value]) -> Result<()>;
     /// A row of a table that was not wanted.
-    fn skipped_row(&mut self, table: &str);
+    fn skipped_row(&mut self, table: &str) -> Result<()>;
     /// Whether the values of this table matter, so that what cannot be read of it is an error.
     fn matters(&self, table: &str) -> bool;
 }
@@ -42,6 +41,7 @@ pub(super) fn scan<R: BufRead>(input: R, what: &str, listener: &mut dyn Listener
     let mut script = Script {
         tokens: Tokens::new(input, what),
         outline: Outline::default(),
+        room: Room::in_reading(what),
         in_transaction: false,
         triggers: false,
     };
@@ -55,6 +55,8 @@ pub(super) fn scan<R: BufRead>(input: R, what: &str, listener: &mut dyn Listener
 struct Script<R> {
     tokens: Tokens<R>,
     outline: Outline,
+    /// For the tables of the outline.
+    room: Room,
     in_transaction: bool,
     /// A trigger that names a table which matters was made: rows written from here on may not be what they say.
     triggers: bool,
@@ -182,10 +184,12 @@ impl<R: BufRead> Script<R> {
         }
         let columns = self.columns()?;
         self.skip()?;
-        if self.outline.tables.len() >= MAX_TABLES {
-            return Err(self.tokens.damaged("more than 20000 tables"));
+        let name = table.to_ascii_lowercase();
+        if !self.outline.tables.contains_key(&name) {
+            self.room.take(2 * table.len())?;
+            columns.iter().try_for_each(|column| self.room.take(column.len()))?;
+            self.outline.tables.insert(name, (table, Rc::new(columns)));
         }
-        self.outline.tables.entry(table.to_ascii_lowercase()).or_insert((table, Rc::new(columns)));
         Ok(())
     }
 
@@ -335,7 +339,7 @@ impl<R: BufRead> Script<R> {
             match wanted {
                 None => {
                     self.skip_row()?;
-                    listener.skipped_row(table);
+                    listener.skipped_row(table)?;
                 }
                 Some(wanted) => {
                     let values = self.row(table, columns, wanted)?;

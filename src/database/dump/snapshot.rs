@@ -7,12 +7,13 @@ use std::time::Duration;
 use rusqlite::types::ToSql;
 use rusqlite::{Connection, OpenFlags};
 
-use super::Source;
 use super::listen::{Count, Credentials, Suspects};
 use super::script::{self, Listener, Outline};
 use super::value::Value;
+use super::{SPACE, Source};
 use crate::appkey::credential::Credential;
 use crate::config::profile::Profile;
+use crate::database::room::Tally;
 use crate::database::spread::{Spread, share_of};
 use crate::database::sqlite::open::{fault, harden};
 use crate::database::sqlite::read::{Reader, quote};
@@ -33,7 +34,8 @@ impl SqlSnapshot {
     }
 
     fn scan(&self, listener: &mut dyn Listener) -> Result<Outline> {
-        script::scan(BufReader::with_capacity(256 * 1024, self.source.open()?), &self.source.what, listener)
+        let input = BufReader::with_capacity(256 * 1024, self.source.open()?);
+        script::scan(input, &self.source.what, listener)
     }
 
     fn pass(
@@ -73,7 +75,7 @@ impl Snapshot for SqlSnapshot {
     }
 
     fn suspects(&mut self, profile: &Profile, looks_like: &dyn Fn(&[u8]) -> bool) -> Result<Vec<Suspect>> {
-        let mut listener = Suspects::new(profile, looks_like);
+        let mut listener = Suspects::new(profile, looks_like, &self.source.what);
         self.scan(&mut listener)?;
         Ok(listener.found())
     }
@@ -92,7 +94,14 @@ impl Snapshot for SqlSnapshot {
         let begin = "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA locking_mode = EXCLUSIVE; BEGIN;";
         connection.execute_batch(begin).map_err(|e| fault(&path, e))?;
         harden(&connection, Duration::ZERO).map_err(|e| fault(&path, e))?;
-        let mut rows = Rows { connection: &connection, tables: &storage.tables, made: Vec::new(), path: &path };
+        let mut rows = Rows {
+            connection: &connection,
+            tables: &storage.tables,
+            made: Vec::new(),
+            path: &path,
+            scratch: &self.scratch,
+            since_asking: 0,
+        };
         let outline = self.scan(&mut rows)?;
         for table in &storage.tables {
             if let Some((_, columns)) = outline.tables.get(&table.to_ascii_lowercase()) {
@@ -105,9 +114,9 @@ impl Snapshot for SqlSnapshot {
 
     fn facts(&mut self, progress: &dyn Progress) -> Result<Facts> {
         progress.stage("counting rows", None, Unit::Items);
-        let mut count = Count::default();
+        let mut count = Count(Tally::in_reading(&self.source.what));
         let outline = self.scan(&mut count)?;
-        let mut tables = count.0;
+        let mut tables = count.0.into_counts();
         for (_, (name, _)) in outline.tables {
             tables.entry(name).or_insert(0);
         }
@@ -125,6 +134,9 @@ struct Rows<'a> {
     tables: &'a [String],
     made: Vec<String>,
     path: &'a Path,
+    scratch: &'a Scratch,
+    /// Bytes that were written since free space was asked for.
+    since_asking: usize,
 }
 
 impl Rows<'_> {
@@ -151,6 +163,11 @@ impl Listener for Rows<'_> {
     }
 
     fn row(&mut self, table: &str, columns: &[String], values: &[Value]) -> Result<()> {
+        self.since_asking += values.iter().map(|value| value.length() + 16).sum::<usize>();
+        if self.since_asking as u64 >= SPACE {
+            self.scratch.need(2 * SPACE)?;
+            self.since_asking = 0;
+        }
         let names: Vec<_> = columns.iter().map(|c| quote(c)).collect();
         let marks = vec!["?"; columns.len()].join(", ");
         let sql = format!("INSERT INTO {} ({}) VALUES ({marks})", quote(table), names.join(", "));
@@ -160,7 +177,9 @@ impl Listener for Rows<'_> {
         Ok(())
     }
 
-    fn skipped_row(&mut self, _: &str) {}
+    fn skipped_row(&mut self, _: &str) -> Result<()> {
+        Ok(())
+    }
 
     fn matters(&self, table: &str) -> bool {
         self.tables.iter().any(|t| t.eq_ignore_ascii_case(table))

@@ -56,7 +56,9 @@ impl<R: BufRead> Tokens<R> {
 
     /// An error that says where.
     pub(super) fn damaged(&self, why: &str) -> Error {
-        Error::damaged(format!("{}, line {}: {why}", self.what, self.line))
+        Error::damaged(format!("{}, line {}: {why}", self.what, self.line)).hint(
+            "Look at that line: the file is damaged, was edited, or is no dump of SQLite or D1. Take another copy.",
+        )
     }
 
     /// The error for an end that is none.
@@ -243,7 +245,12 @@ pub(super) fn unreadable(what: &str, error: std::io::Error) -> Error {
     // flate2 and zstd say what is wrong with their own streams in these kinds.
     let damaged = short || matches!(error.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::InvalidInput);
     let message = if short { format!("{what} is cut off") } else { format!("cannot read {what}") };
-    Error::from_io(if damaged { Kind::Damaged } else { Kind::Failed }, message, error)
+    let error = Error::from_io(if damaged { Kind::Damaged } else { Kind::Failed }, message, error);
+    if damaged && error.hints().is_empty() {
+        return error
+            .hint("The file is damaged or not all there: compare its size with the original, and take another copy.");
+    }
+    error
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read};
 
+use super::unpack::{Packing, unpack};
 use super::unreadable;
 use crate::ground::{Error, Result};
 
@@ -13,25 +14,14 @@ use crate::ground::{Error, Result};
 pub(crate) const MAGIC: &[u8] = b"PGDMP";
 /// The longest text of an entry.
 const MAX_TEXT: u64 = 64 << 20;
-/// How much all texts together may hold.
-const MAX_TEXTS: u64 = 512 << 20;
+/// How much all texts together may hold, with what keeping an entry costs.
+const MAX_TEXTS: u64 = 256 << 20;
 /// The most entries.
 const MAX_ENTRIES: u64 = 2_000_000;
-/// The largest window of a zstd stream, as a power of two.
-const WINDOW: u32 = 27;
 
 /// Versions as the format counts them: 1.10 is 110.
 const OLDEST: u32 = 110;
 const NEWEST: u32 = 116;
-
-/// How data is compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Packing {
-    Plain,
-    Zlib,
-    Lz4,
-    Zstd,
-}
 
 /// One entry of the table of contents.
 #[derive(Debug, Clone, Default)]
@@ -154,48 +144,6 @@ impl<R: Read> Archive<R> {
         let mut chunks = Chunks { input: &mut self.input, left: 0, ended: false };
         std::io::copy(&mut chunks, &mut std::io::sink()).map(drop).map_err(|e| unreadable("the dump", e))
     }
-}
-
-/// Data as it was before compression.
-pub(super) fn unpack<'a>(
-    input: impl std::io::BufRead + 'a,
-    packing: Packing,
-    what: &str,
-) -> Result<Box<dyn std::io::BufRead + 'a>> {
-    Ok(match packing {
-        Packing::Plain => Box::new(input),
-        Packing::Zlib => Box::new(BufReader::with_capacity(128 << 10, Whole(flate2::bufread::ZlibDecoder::new(input)))),
-        Packing::Zstd => {
-            let mut decoder = zstd::stream::read::Decoder::with_buffer(input).map_err(|e| unreadable(what, e))?;
-            decoder.window_log_max(WINDOW).map_err(|e| unreadable(what, e))?;
-            Box::new(BufReader::with_capacity(128 << 10, decoder))
-        }
-        Packing::Lz4 => return Err(lz4(what)),
-    })
-}
-
-/// A zlib stream, read on to the last byte of what it stands in.
-struct Whole<R>(flate2::bufread::ZlibDecoder<R>);
-
-impl<R: std::io::BufRead> Read for Whole<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        match self.0.read(buffer)? {
-            0 => {
-                let rest = self.0.get_mut();
-                if rest.fill_buf()?.is_empty() {
-                    return Ok(0);
-                }
-                Err(Error::damaged("something follows a compressed stream").into_io())
-            }
-            n => Ok(n),
-        }
-    }
-}
-
-pub(super) fn lz4(what: &str) -> Error {
-    Error::usage(format!("{what} is compressed with lz4, which is not read here")).hint(
-        "Make it anew with `pg_dump --compress=zstd` or `gzip`, or restore it into a scratch database and prove that.",
-    )
 }
 
 /// A chain of chunks as one stream.
@@ -323,7 +271,7 @@ impl<R: Read> Primitive<R> {
         }
         let directory = match self.byte()? {
             1 => false,
-            // A directory's table of contents is marked as one of a tar.
+            // Data in files of their own: a tar's, a directory's.
             3 | 5 => true,
             _ => return Err(self.damaged("it is of no kind that pg_dump writes")),
         };
@@ -359,6 +307,7 @@ impl<R: Read> Primitive<R> {
     fn entry(&mut self, version: u32, directory: bool) -> Result<Entry> {
         let id = self.integer()?;
         let data = self.integer()? != 0;
+        self.texts += size_of::<Entry>() as u64;
         self.text()?;
         self.text()?;
         let mut entry = Entry { id, data, tag: self.some_text()?, kind: self.some_text()?, ..Entry::default() };

@@ -2,6 +2,7 @@
 
 use std::io::BufRead;
 
+use super::tables::MAX_COLUMNS;
 use crate::appkey::credential::MAX_CIPHERTEXT;
 use crate::ground::{Error, Result};
 
@@ -23,6 +24,9 @@ impl Fields {
         self.bytes.clear();
         self.places.clear();
         for field in line.split(|b| *b == b'\t') {
+            if self.places.len() > MAX_COLUMNS {
+                return Err(Error::damaged(format!("a row has more than {MAX_COLUMNS} values")));
+            }
             if field == b"\\N" {
                 self.places.push(None);
                 continue;

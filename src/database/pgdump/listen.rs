@@ -1,13 +1,12 @@
 //! What is asked of a dump: its credentials and its suspects.
 
-use std::collections::BTreeMap;
-
 use super::copy::{Fields, bytea};
 use super::tables::{Name, Tables};
 use super::{Listener, Outline};
 use crate::appkey::credential::{Credential, KeyPart, MAX_CIPHERTEXT};
 use crate::config::profile::{CredentialColumn, Profile};
 use crate::database::Suspect;
+use crate::database::room::Tally;
 use crate::database::rows::{MAX_KEY, integer, missing, row_id, text_or_bytes};
 use crate::database::spread::Spread;
 use crate::ground::{Error, Result};
@@ -30,7 +29,7 @@ pub(crate) fn in_profile(profile: &Profile, schema: &str, table: &str, column: &
     profile
         .credentials
         .iter()
-        .any(|c| is_meant(&c.table, schema, table) && (c.column == column || c.primary_key.iter().any(|k| k == column)))
+        .any(|c| is_meant(&c.table, schema, table) && (c.stored == column || c.primary_key.iter().any(|k| k == column)))
 }
 
 /// A component of a row's key, as the type says.
@@ -135,8 +134,8 @@ pub(crate) fn pretends(table: &str, what: &str) -> Error {
 fn places(wanted: &CredentialColumn, columns: &[String]) -> Result<Option<(usize, Vec<usize>)>> {
     let position = |name: &str| columns.iter().position(|c| c == name);
     let absent = |column: &str| missing(&format!("column {}.{column}", wanted.table));
-    let Some(value) = position(&wanted.column) else {
-        return if wanted.optional { Ok(None) } else { Err(absent(&wanted.column)) };
+    let Some(value) = position(&wanted.stored) else {
+        return if wanted.optional { Ok(None) } else { Err(absent(&wanted.stored)) };
     };
     let keys: Result<_> = wanted.primary_key.iter().map(|k| position(k).ok_or_else(|| absent(k))).collect();
     Ok(Some((value, keys?)))
@@ -172,7 +171,9 @@ impl Listener for Credentials<'_> {
 
     fn row(&mut self, fields: &Fields) -> Result<()> {
         for here in &self.here {
+            let wanted = &self.profile.credentials[here.number];
             let Some(value) = fields.get(here.value.0) else { continue };
+            let Some(value) = wanted.within(ciphertext(value, &here.value.1).into()) else { continue };
             let taken = self.spreads[here.number].takes(self.counts[here.number]);
             self.counts[here.number] += 1;
             if !taken {
@@ -180,9 +181,9 @@ impl Listener for Credentials<'_> {
             }
             (self.visit)(Credential {
                 table: here.table.clone(),
-                column: self.profile.credentials[here.number].column.clone(),
+                column: wanted.column.clone(),
                 id: row_id(here.keys.iter().map(|(k, of)| key_part(fields.get(*k), of)).collect()),
-                ciphertext: ciphertext(value, &here.value.1),
+                ciphertext: value.into_owned(),
             })?;
         }
         Ok(())
@@ -196,16 +197,20 @@ pub(super) struct Suspects<'a> {
     table: String,
     columns: Vec<(usize, String, bool)>,
     rows: u64,
-    found: BTreeMap<(String, String), u64>,
+    found: Tally<(String, String)>,
 }
 
 impl<'a> Suspects<'a> {
-    pub(super) fn new(profile: &'a Profile, looks_like: &'a dyn Fn(&[u8]) -> bool) -> Self {
-        Self { profile, looks_like, table: String::new(), columns: Vec::new(), rows: 0, found: BTreeMap::new() }
+    pub(super) fn new(profile: &'a Profile, looks_like: &'a dyn Fn(&[u8]) -> bool, what: &str) -> Self {
+        Self { profile, looks_like, table: String::new(), columns: Vec::new(), rows: 0, found: Tally::in_reading(what) }
     }
 
     pub(super) fn found(self) -> Vec<Suspect> {
-        self.found.into_iter().map(|((table, column), values)| Suspect { table, column, values }).collect()
+        self.found
+            .into_counts()
+            .into_iter()
+            .map(|((table, column), values)| Suspect { table, column, values })
+            .collect()
     }
 }
 
@@ -233,7 +238,7 @@ impl Listener for Suspects<'_> {
             let Some(value) = fields.get(*number) else { continue };
             let value = ciphertext(value, if *binary { "bytea" } else { "" });
             if value.len() <= MAX_CIPHERTEXT && (self.looks_like)(&value) {
-                *self.found.entry((self.table.clone(), column.clone())).or_insert(0) += 1;
+                self.found.add(&(self.table.clone(), column.clone()), 1)?;
             }
         }
         Ok(())

@@ -7,16 +7,19 @@ pub(crate) mod listen;
 mod script;
 mod snapshot;
 mod tables;
+mod tar;
 #[cfg(test)]
 mod tests;
+mod unpack;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use self::archive::{Archive, Block, Entry, Head, Packing};
+use self::archive::{Archive, Block, Entry, Head};
 use self::copy::Fields;
 use self::tables::{Name, Tables};
+use self::unpack::{Packing, unpack};
 use crate::ground::{Error, Kind, Result, durable};
 
 pub(crate) use self::archive::MAGIC;
@@ -32,6 +35,8 @@ pub(crate) enum Place<'a> {
     Custom(Opener<'a>),
     /// SQL.
     Script(Opener<'a>),
+    /// A tar with `toc.dat`.
+    Tar(Opener<'a>),
     /// A folder with `toc.dat`.
     Directory(PathBuf),
 }
@@ -73,14 +78,14 @@ pub(crate) struct Outline {
 }
 
 impl Outline {
-    fn of(head: &Head) -> Self {
-        let mut tables = Tables::default();
+    fn of(head: &Head, what: &str) -> Result<Self> {
+        let mut tables = Tables::in_reading(what);
         for entry in &head.entries {
             if ["TABLE", "TABLE ATTACH", "VIEW", "MATERIALIZED VIEW", "FOREIGN TABLE"].contains(&entry.kind.as_str()) {
-                tables.learn(&entry.definition);
+                tables.learn(&entry.definition)?;
             }
         }
-        Self { tables, server: head.server.clone(), tool: head.tool.clone(), ..Self::default() }
+        Ok(Self { tables, server: head.server.clone(), tool: head.tool.clone(), ..Self::default() })
     }
 
     /// Rows per table as facts have them, tables of extensions left out.
@@ -98,6 +103,7 @@ pub(crate) fn scan(place: &Place<'_>, what: &str, listener: &mut dyn Listener) -
     match place {
         Place::Custom(open) => custom(open()?, what, listener),
         Place::Script(open) => script::scan(BufReader::with_capacity(256 << 10, open()?), what, listener),
+        Place::Tar(open) => tar::scan(open()?, what, listener),
         Place::Directory(folder) => directory(folder, what, listener),
     }
 }
@@ -105,7 +111,7 @@ pub(crate) fn scan(place: &Place<'_>, what: &str, listener: &mut dyn Listener) -
 /// Reads a dump in custom format to its end.
 pub(crate) fn custom(input: impl Read, what: &str, listener: &mut dyn Listener) -> Result<Outline> {
     let mut archive = Archive::begin(input, what)?;
-    let mut outline = Outline::of(&archive.head);
+    let mut outline = Outline::of(&archive.head, what)?;
     while let Some(block) = archive.next_block()? {
         match block {
             Block::Objects => outline.objects += archive.skip_objects()?,
@@ -136,7 +142,7 @@ fn directory(folder: &Path, what: &str, listener: &mut dyn Listener) -> Result<O
         })
     };
     let head = archive::contents(open("toc.dat")?, what)?;
-    let mut outline = Outline::of(&head);
+    let mut outline = Outline::of(&head, what)?;
     for entry in head.entries.iter().filter(|e| e.data && e.kind == "TABLE DATA") {
         let packed =
             [("", None), (".gz", Some(Packing::Zlib)), (".zst", Some(Packing::Zstd)), (".lz4", Some(Packing::Lz4))];
@@ -148,7 +154,7 @@ fn directory(folder: &Path, what: &str, listener: &mut dyn Listener) -> Result<O
             Some(Packing::Zlib) => {
                 Box::new(BufReader::with_capacity(128 << 10, flate2::bufread::MultiGzDecoder::new(file)))
             }
-            Some(packing) => archive::unpack(file, *packing, what)?,
+            Some(packing) => unpack(file, *packing, what)?,
             None => Box::new(file),
         };
         table_data(entry, data.as_mut(), what, &mut outline, listener)?;

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::io::BufRead;
 
 use super::copy::Fields;
-use super::tables::{self, Name, Tables};
+use super::tables::{self, MAX_COLUMNS, Name, Tables};
 use super::{Listener, Outline, copy_rows, unreadable};
+use crate::database::room::Tally;
 use crate::ground::{Error, Result};
 
 /// How much of a statement is kept; what is longer is passed over.
@@ -18,14 +19,20 @@ const BEGINS: &[&str] = &["-- PostgreSQL database dump", "-- PostgreSQL database
 
 /// Reads a whole script.
 pub(super) fn scan(mut input: impl BufRead, what: &str, listener: &mut dyn Listener) -> Result<Outline> {
-    let mut script =
-        Script { input: &mut input, what, tables: Tables::default(), rows: BTreeMap::new(), open: 0, remarks: 0 };
+    let mut script = Script {
+        input: &mut input,
+        what,
+        tables: Tables::in_reading(what),
+        rows: Tally::in_reading(what),
+        open: 0,
+        remarks: 0,
+    };
     while script.statement(listener)? {}
     if script.remarks > 0 && script.open > 0 {
         return Err(Error::damaged(format!("{what} is cut off: it does not say that it is complete"))
             .hint("The program that wrote it was stopped, or the disk was full. Take another copy."));
     }
-    Ok(Outline { tables: script.tables, rows: script.rows, ..Outline::default() })
+    Ok(Outline { tables: script.tables, rows: script.rows.into_counts(), ..Outline::default() })
 }
 
 /// Reads the statements that an archive holds for one table.
@@ -36,17 +43,18 @@ pub(super) fn statements(
     listener: &mut dyn Listener,
 ) -> Result<BTreeMap<Name, u64>> {
     let taken = std::mem::take(tables);
-    let mut script = Script { input: &mut input, what, tables: taken, rows: BTreeMap::new(), open: 0, remarks: 0 };
+    let mut script =
+        Script { input: &mut input, what, tables: taken, rows: Tally::in_reading(what), open: 0, remarks: 0 };
     while script.statement(listener)? {}
     *tables = script.tables;
-    Ok(script.rows)
+    Ok(script.rows.into_counts())
 }
 
 struct Script<'a, R> {
     input: &'a mut R,
     what: &'a str,
     tables: Tables,
-    rows: BTreeMap<Name, u64>,
+    rows: Tally<Name>,
     /// Dumps that have begun and not ended.
     open: u32,
     /// How many have begun.
@@ -134,14 +142,14 @@ impl<R: BufRead> Script<'_, R> {
             };
             let columns = if columns.is_empty() { self.columns_of(&name) } else { columns };
             let count = copy_rows(self.input, self.what, &self.tables, &name, &columns, listener)?;
-            *self.rows.entry(name).or_insert(0) += count;
+            self.rows.add(&name, count)?;
         } else if begins("INSERT") {
             if cut {
                 return Err(self.damaged("an INSERT is too long to be read"));
             }
             self.insert(text, listener)?;
         } else if (begins("CREATE") || begins("ALTER")) && !cut {
-            self.tables.learn(text);
+            self.tables.learn(text)?;
         } else if begins("MySQL") || begins("LOCK TABLES") || begins("PRAGMA") {
             return Err(Error::usage(format!("{} is no dump of PostgreSQL", self.what)));
         }
@@ -187,7 +195,7 @@ impl<R: BufRead> Script<'_, R> {
             fields.set(&plain);
             listener.row(&fields)?;
         }
-        *self.rows.entry(name).or_insert(0) += count;
+        self.rows.add(&name, count)?;
         Ok(())
     }
 }
@@ -271,6 +279,9 @@ fn row(mut rest: &str) -> Option<(Vec<Value>, &str)> {
         rest = rest.trim_start();
         let (value, after) = value(rest)?;
         values.push(value);
+        if values.len() > MAX_COLUMNS {
+            return None;
+        }
         let after = after.trim_start();
         if let Some(after) = after.strip_prefix(')') {
             return Some((values, after));

@@ -62,7 +62,7 @@ impl Snapshot for DumpSnapshot<'_> {
     }
 
     fn suspects(&mut self, profile: &Profile, looks_like: &dyn Fn(&[u8]) -> bool) -> Result<Vec<Suspect>> {
-        let mut listener = Suspects::new(profile, looks_like);
+        let mut listener = Suspects::new(profile, looks_like, &self.what);
         scan(&self.place, &self.what, &mut listener)?;
         Ok(listener.found())
     }
@@ -92,6 +92,7 @@ impl Snapshot for DumpSnapshot<'_> {
         let (name, open) = match &self.place {
             Place::Custom(open) => ("database.pgdump", open),
             Place::Script(open) => ("database.sql", open),
+            Place::Tar(open) => ("database.tar", open),
             Place::Directory(_) => return Err(Error::usage(format!("{} is a folder and no file", self.what))),
         };
         Ok(vec![Dump { name: name.to_owned(), bytes: open()? }])

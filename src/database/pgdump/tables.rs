@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::database::room::Room;
+use crate::ground::Result;
+
 /// How many columns a table may have, as PostgreSQL has it.
-const MAX_COLUMNS: usize = 1664;
+pub(super) const MAX_COLUMNS: usize = 1664;
 
 /// A table by schema and name.
 pub(crate) type Name = (String, String);
@@ -28,20 +31,25 @@ impl Table {
     }
 }
 
-/// The tables of a dump.
+/// The tables of a dump, and the room that is left for more.
 #[derive(Debug, Default)]
-pub(crate) struct Tables(pub(crate) BTreeMap<Name, Table>);
+pub(crate) struct Tables(pub(crate) BTreeMap<Name, Table>, Room);
 
 impl Tables {
+    /// None yet, in this reading of a dump.
+    pub(super) fn in_reading(what: &str) -> Self {
+        Self(BTreeMap::new(), Room::in_reading(what))
+    }
+
     /// Takes what a statement, or several, says of tables.
-    pub(crate) fn learn(&mut self, sql: &str) {
+    pub(crate) fn learn(&mut self, sql: &str) -> Result<()> {
         let mut words = Words(sql);
         let mut first = words.next();
         while let Some(word) = first {
             if word.is("CREATE") {
-                self.create(&mut words);
+                self.create(&mut words)?;
             } else if word.is("ALTER") {
-                self.alter(&mut words);
+                self.alter(&mut words)?;
             }
             // To the next statement.
             first = loop {
@@ -52,6 +60,7 @@ impl Tables {
                 }
             };
         }
+        Ok(())
     }
 
     /// The table that this one is a part of, however far up.
@@ -66,7 +75,7 @@ impl Tables {
         at
     }
 
-    fn create(&mut self, words: &mut Words<'_>) {
+    fn create(&mut self, words: &mut Words<'_>) -> Result<()> {
         let mut pretender = None;
         loop {
             match words.next() {
@@ -78,10 +87,10 @@ impl Tables {
                     break;
                 }
                 Some(word) if word.is("TABLE") => break,
-                _ => return,
+                _ => return Ok(()),
             }
         }
-        let Some(name) = words.name() else { return };
+        let Some(name) = words.name() else { return Ok(()) };
         let mut table = Table { pretender, ..Table::default() };
         match words.next() {
             Some(Word::Sign('(')) => {
@@ -105,20 +114,27 @@ impl Tables {
             }
             _ => {}
         }
-        self.0.entry(name).or_insert(table);
+        if !self.0.contains_key(&name) {
+            self.1.take(name.0.len() + name.1.len() + size_of::<Table>())?;
+            table.columns.iter().try_for_each(|(column, of)| self.1.take(column.len() + of.len()))?;
+            self.0.insert(name, table);
+        }
+        Ok(())
     }
 
-    fn alter(&mut self, words: &mut Words<'_>) {
+    fn alter(&mut self, words: &mut Words<'_>) -> Result<()> {
         if !words.next().is_some_and(|w| w.is("TABLE")) {
-            return;
+            return Ok(());
         }
-        let Some(parent) = words.name() else { return };
+        let Some(parent) = words.name() else { return Ok(()) };
         if !words.next().is_some_and(|w| w.is("ATTACH")) || !words.next().is_some_and(|w| w.is("PARTITION")) {
-            return;
+            return Ok(());
         }
         if let Some(name) = words.name() {
+            self.1.take(name.0.len() + name.1.len() + parent.0.len() + parent.1.len() + size_of::<Table>())?;
             self.0.entry(name).or_default().parent = Some(parent);
         }
+        Ok(())
     }
 }
 
@@ -168,6 +184,9 @@ pub(crate) fn inserted(statement: &str) -> Option<(Name, Vec<String>, &str)> {
             Word::Quoted(name) => columns.push(name),
             Word::Sign('(' | ',' | ')') => {}
             _ => return None,
+        }
+        if columns.len() > MAX_COLUMNS {
+            return None;
         }
     }
 }
@@ -335,7 +354,7 @@ mod tests {
              n numeric(10,2),\n    CONSTRAINT c CHECK ((n > (0)::numeric))\n)\nPARTITION BY LIST (id);\n\
              CREATE TABLE app.p1 (\n    id text\n);\nALTER TABLE ONLY public.repositories ATTACH PARTITION app.p1 FOR VALUES IN ('a;b');\n\
              CREATE VIEW public.v AS SELECT 1;CREATE FOREIGN TABLE f.t (a integer) SERVER s;",
-        );
+        ).expect("learnt");
         let table = &tables.0[&name("public", "repositories")];
         let columns: Vec<_> = table.columns.iter().map(|(n, t)| (n.as_str(), t.as_str())).collect();
         assert_eq!(columns, [("id", "text"), ("Odd, \"name", "bytea"), ("n", "numeric")]);

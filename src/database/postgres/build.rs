@@ -14,9 +14,11 @@ use crate::ground::scratch::Scratch;
 use crate::ground::{Error, Kind, Result};
 
 /// Where `pg_restore` reads from.
-enum Input {
+pub(super) enum Input {
     /// The table of contents alone.
     Head(File),
+    /// The same where only a pipe leads, and `pg_restore` wants a file.
+    Beyond(File),
     /// The whole dump as it comes out of the bundle.
     Stream(Box<dyn Read + Send>),
 }
@@ -66,12 +68,14 @@ pub(super) fn build(
     run(&new, &["--section=data"], Input::Stream(dump.whole), progress)?;
     progress.stage("build indexes", None, crate::ground::progress::Unit::Items);
     (&head).rewind().map_err(|e| Error::io("read", scratch.folder(), e))?;
+    let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let jobs = format!("--jobs={jobs}");
     if link.options.prefix.is_empty() {
-        let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let jobs = format!("--jobs={jobs}");
         run(&new, &["--section=post-data", &jobs, "/dev/stdin"], Input::Head(again()?), progress)?;
+    } else if link.has_files() {
+        run(&new, &["--section=post-data", &jobs], Input::Beyond(again()?), progress)?;
     } else {
-        // Behind a prefix there is a pipe, which only one can read.
+        // A pipe can be read by one alone.
         run(&new, &["--section=post-data"], Input::Head(again()?), progress)?;
     }
     properties(&mut session, names, facts, link)?;
@@ -184,15 +188,19 @@ fn value_of(name: &str, value: &str) -> String {
     parts.iter().map(|part| literal(part)).collect::<Vec<_>>().join(", ")
 }
 
-fn run(link: &Link, arguments: &[&str], input: Input, progress: &dyn Progress) -> Result<()> {
+/// Runs `pg_restore`; the last of a stream reaches it only after the end of the stream was read without an error.
+pub(super) fn run(link: &Link, arguments: &[&str], input: Input, progress: &dyn Progress) -> Result<()> {
     let mut all = vec!["--exit-on-error"];
     if link.options.no_owner {
         all.extend(["--no-owner", "--no-privileges"]);
     }
     all.extend(arguments);
-    let mut command = link.command("pg_restore", "restore", &all);
+    let mut command = match input {
+        Input::Beyond(_) => link.with_file("pg_restore", "restore", &all),
+        _ => link.command("pg_restore", "restore", &all),
+    };
     let stream = match input {
-        Input::Head(file) => {
+        Input::Head(file) | Input::Beyond(file) => {
             command.stdin(Stdio::from(file));
             None
         }
@@ -207,10 +215,10 @@ fn run(link: &Link, arguments: &[&str], input: Input, progress: &dyn Progress) -
     let listener = child.stderr.take().map(|stderr| said.listen(stderr));
     let mut fed = Ok(());
     if let (Some(mut stream), Some(mut stdin)) = (stream, child.stdin.take()) {
-        let mut buffer = vec![0; 1 << 18];
+        super::link::widen(&stdin);
+        let (mut buffer, mut held) = (vec![0; 1 << 18], Vec::with_capacity(1 << 18));
         loop {
             let read = match stream.read(&mut buffer) {
-                Ok(0) => break,
                 Ok(read) => read,
                 Err(e) => {
                     let _ = child.kill();
@@ -219,9 +227,11 @@ fn run(link: &Link, arguments: &[&str], input: Input, progress: &dyn Progress) -
                 }
             };
             // When it stops reading, its own words say why.
-            if stdin.write_all(&buffer[..read]).is_err() {
+            if stdin.write_all(&held).is_err() || read == 0 {
                 break;
             }
+            held.clear();
+            held.extend_from_slice(&buffer[..read]);
             progress.advance(read as u64);
         }
     }

@@ -106,6 +106,7 @@ fn start(link: &Link, program: &'static str, mut command: Command, check: Option
     let mut child = command.spawn().map_err(|e| link.not_started(program, e))?;
     let gone = || Error::failed(format!("{program} has no standard streams"));
     let output = child.stdout.take().ok_or_else(gone)?;
+    super::link::widen(&output);
     let said = Said::default();
     let listener = Some(said.listen(child.stderr.take().ok_or_else(gone)?));
     Ok(Running { child, output, said, listener, check })

@@ -42,6 +42,13 @@ pub(super) fn ended(what: &str, program: &str, said: &str, status: &str) -> Erro
     let has = |words: &[&str]| words.iter().any(|w| lower.contains(w));
     let (kind, hint) = if has(&["server version mismatch"]) {
         (Kind::Usage, "Install client programs that are at least as new as the server.")
+    } else if has(&["definition of service", "service file"]) {
+        (Kind::Usage, "Services stand in the file that PGSERVICEFILE names, or in ~/.pg_service.conf.")
+    } else if has(&["canceling statement due to user request", "canceling statement due to lock timeout"]) {
+        (
+            Kind::Unreachable,
+            "Somebody cancelled it, or another session holds what it waits for. Try again when that is gone.",
+        )
     } else if has(&["row-level security"]) {
         (Kind::Denied, "Row-level security hides rows from this user. Use the tables' owner, or a role with BYPASSRLS.")
     } else if has(&["password authentication failed", "no password supplied", "fe_sendauth"]) {

@@ -3,6 +3,7 @@
 use super::link::Link;
 use super::preflight::{administer, first, live_name};
 use super::session::{Session, literal, quote};
+use crate::ground::kept::Kept;
 use crate::ground::{Error, Result};
 
 /// Whether a name is one that a restore of `live` makes, with a time such as `20261123t020000z` behind it.
@@ -18,16 +19,26 @@ fn is_ours(live: &str, name: &str) -> bool {
 }
 
 /// What is there; and the live database lets sessions in again, if a killed restore had shut it.
-pub(super) fn list(link: &Link) -> Result<Vec<String>> {
+pub(super) fn list(link: &Link) -> Result<Vec<Kept>> {
     let live = live_name(link)?;
     let mut session = administer(link)?;
     reopen(&mut session, &live)?;
-    let names = session.rows("SELECT datname FROM pg_catalog.pg_database ORDER BY 1")?;
+    let names = session.rows(
+        // A database that this role may not connect to has a size that it may not know.
+        "SELECT datname, CASE WHEN has_database_privilege(datname, 'CONNECT') THEN pg_database_size(datname) END
+         FROM pg_catalog.pg_database ORDER BY 1",
+    )?;
     if !names.iter().any(|row| first(row) == live) {
         return Err(Error::refused(format!("there is no database {live}; what is kept beside it may be all there is"))
             .hint(format!("ALTER DATABASE … RENAME TO {live} brings a kept one back.")));
     }
-    Ok(names.iter().map(|row| first(row).to_owned()).filter(|name| is_ours(&live, name)).collect())
+    let ours = names.iter().filter(|row| is_ours(&live, first(row)));
+    Ok(ours.map(|row| Kept { name: first(row).to_owned(), bytes: second(row) }).collect())
+}
+
+/// The number in the second column.
+fn second(row: &[Option<String>]) -> Option<u64> {
+    row.get(1)?.as_deref()?.parse().ok()
 }
 
 fn reopen(session: &mut Session, live: &str) -> Result<()> {

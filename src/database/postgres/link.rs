@@ -51,6 +51,8 @@ pub struct PostgresOptions {
     pub as_superuser: bool,
     /// A restore gives everything to the user who runs it, and leaves grants out.
     pub no_owner: bool,
+    /// A restore changes the live database itself, in one transaction.
+    pub in_place: bool,
 }
 
 /// A way to run `psql`, `pg_dump` and `pg_restore` on one database.
@@ -79,6 +81,27 @@ impl Link {
         command
     }
 
+    /// A program that gets what comes on standard input as a file, which is its last argument: a shell there writes it and removes it.
+    ///
+    /// For what reads a file more than once, where only a pipe leads. Never for rows.
+    pub(super) fn with_file(&self, program: &str, purpose: &str, arguments: &[&str]) -> Command {
+        const SCRIPT: &str =
+            "f=$(mktemp) || exit 126; trap 'rm -f \"$f\"' EXIT; cat >\"$f\" || exit 126; \"$@\" \"$f\"";
+        let inner = self.command(program, purpose, arguments);
+        let mut argv: Vec<OsString> = self.options.prefix.iter().map(OsString::from).collect();
+        argv.extend(["sh", "-c", SCRIPT, "sh"].map(OsString::from));
+        let own = self.options.prefix.len();
+        argv.extend(std::iter::once(inner.get_program()).chain(inner.get_args()).skip(own).map(OsString::from));
+        self.of(&argv)
+    }
+
+    /// Whether [`Link::with_file`] works behind the prefix.
+    pub(super) fn has_files(&self) -> bool {
+        let mut argv = self.options.prefix.clone();
+        argv.extend(["sh", "-c", "f=$(mktemp) && rm -f \"$f\""].map(str::to_owned));
+        child::run(&argv, &self.options.environment, b"", Duration::from_mins(1)).is_ok()
+    }
+
     fn argv(&self, program: &str) -> Vec<OsString> {
         let mut argv: Vec<OsString> = self.options.prefix.iter().map(OsString::from).collect();
         argv.push(self.options.programs.as_ref().map_or_else(|| program.into(), |folder| folder.join(program).into()));
@@ -86,7 +109,10 @@ impl Link {
     }
 
     fn bare(&self, program: &str) -> Command {
-        let argv = self.argv(program);
+        self.of(&self.argv(program))
+    }
+
+    fn of(&self, argv: &[OsString]) -> Command {
         let mut command = Command::new(&argv[0]);
         command.args(&argv[1..]).env_clear().envs(self.options.environment.variables());
         for name in PASSED {
@@ -123,8 +149,7 @@ impl Link {
     /// The version of a program that must not be older than the server, whose `server_version_num` is given.
     pub(super) fn not_older(&self, program: &str, server: u32) -> Result<String> {
         let version = self.version(program)?;
-        let major: u32 = version.split(|c: char| !c.is_ascii_digit()).next().unwrap_or("").parse().unwrap_or(0);
-        if major >= server / 10_000 {
+        if major(&version) >= server / 10_000 {
             return Ok(version);
         }
         Err(Error::usage(format!("{program} is of version {version}, and the server of {}", server / 10_000)).hint(
@@ -133,6 +158,37 @@ impl Link {
                 server / 10_000
             ),
         ))
+    }
+
+    /// `pg_restore` must not be older than what it reads and where it writes to, nor set what the server does not know.
+    ///
+    /// `dump` is the version of the `pg_dump` that made what is read.
+    pub(super) fn restores(&self, from: u32, server: u32, dump: Option<&str>) -> Result<()> {
+        let version = self.not_older("pg_restore", server.max(from))?;
+        let major = major(&version);
+        let server = server / 10_000;
+        if let Some(dump) = dump.filter(|dump| self::major(dump) > major) {
+            let (new, old) = (
+                self::major(dump),
+                if server < 17 { " Such a dump fits into servers of 17 or newer only." } else { "" },
+            );
+            return Err(Error::usage(format!(
+                "pg_restore is of version {version}, and the dump was made by pg_dump {dump}"
+            ))
+            .hint(format!(
+                "Name the folder of the client programs of PostgreSQL {new} or newer as [database] programs.{old}"
+            )));
+        }
+        // Since 17 it begins with `SET transaction_timeout`, whatever the server.
+        if major >= 17 && server < 17 {
+            return Err(Error::usage(format!(
+                "pg_restore is of version {version}, and writes what a server of {server} does not understand"
+            ))
+            .hint(format!(
+                "Name the folder of the client programs of PostgreSQL {server} as [database] programs; up to 16 fit."
+            )));
+        }
+        Ok(())
     }
 
     /// The error for a program that did not start.
@@ -150,6 +206,18 @@ impl Link {
 
 const INSTALL: &str =
     "PostgreSQL's own client programs are needed (postgresql-client); [database] programs names their folder.";
+
+/// `15` of `15.14`, and of `18beta1`.
+pub(super) fn major(version: &str) -> u32 {
+    version.split(|c: char| !c.is_ascii_digit()).next().unwrap_or("").parse().unwrap_or(0)
+}
+
+/// Lets more lie in a pipe, so that both its ends work on while the other does something else.
+///
+/// Best effort: a user has a limit on all pipes together, and everything works with less.
+pub(super) fn widen(pipe: &impl std::os::fd::AsFd) {
+    let _ = rustix::pipe::fcntl_setpipe_size(pipe, 1 << 20);
+}
 
 /// The error when a program is not there, here or behind the prefix.
 pub(super) fn missing(program: &str, said: &str) -> Option<Error> {

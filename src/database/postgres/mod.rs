@@ -7,6 +7,7 @@ mod build;
 mod dump;
 mod facts;
 mod fault;
+mod in_place;
 mod leftovers;
 mod link;
 mod preflight;
@@ -14,11 +15,13 @@ mod read;
 mod replace;
 mod rewrite;
 mod session;
+mod space;
 
 use std::io::{Cursor, Read};
 use std::sync::PoisonError;
 
 use self::dump::{Output, Remarks};
+use self::in_place::InPlace;
 use self::link::Link;
 pub use self::link::PostgresOptions;
 use self::replace::Beside;
@@ -29,6 +32,7 @@ use super::{
 use crate::appkey::credential::Credential;
 use crate::config::profile::Profile;
 use crate::config::url::PostgresUrl;
+use crate::ground::kept::Kept;
 use crate::ground::progress::Progress;
 use crate::ground::scratch::Scratch;
 use crate::ground::{Error, Result};
@@ -59,6 +63,16 @@ fn end_orphans(session: &mut Session, link: &Link) -> Result<()> {
     ))
 }
 
+/// What is to be said of a `pg_dump` whose dump this server will not take back.
+fn too_new(dump: &str, server: u32) -> Option<String> {
+    (link::major(dump) >= 17 && server < 17).then(|| {
+        format!(
+            "pg_dump is of version {dump}, and the server of {server}: the dump can be restored into a server of 17 or newer only. \
+             Name the folder of the client programs of {server} as [database] programs"
+        )
+    })
+}
+
 impl Database for Postgres {
     fn describe(&self) -> String {
         let prefix = &self.link.options.prefix;
@@ -70,9 +84,11 @@ impl Database for Postgres {
         end_orphans(&mut session, &self.link)?;
         session.begin_reading()?;
         let server = facts::server_number(&mut session)?;
-        self.link.not_older("pg_dump", server)?;
+        let dump = self.link.not_older("pg_dump", server)?;
+        let remarks = Remarks::default();
+        remarks.lock().unwrap_or_else(PoisonError::into_inner).extend(too_new(&dump, server / 10_000));
         let id = session.row("SELECT pg_export_snapshot()")?.remove(0).unwrap_or_default();
-        Ok(Box::new(Moment { session, link: self.link.clone(), id: Some(id), rows: None, remarks: Remarks::default() }))
+        Ok(Box::new(Moment { session, link: self.link.clone(), id: Some(id), rows: None, remarks }))
     }
 
     fn look(&self) -> Result<Box<dyn Snapshot>> {
@@ -96,6 +112,9 @@ impl Database for Postgres {
         member: &mut dyn FnMut(&str) -> Result<Box<dyn Read + Send>>,
         progress: &dyn Progress,
     ) -> Result<Box<dyn Replacement>> {
+        if self.link.options.in_place {
+            return Ok(Box::new(InPlace::new(self, member)?));
+        }
         let names = preflight::names_of(&self.link, plan)?;
         let fresh = build::build(self, &names, facts, member, progress)?;
         Ok(Box::new(Beside::new(self.clone(), names, fresh)))
@@ -107,7 +126,7 @@ impl Database for Postgres {
         Ok(Some(format!("pg_dump {dump} for a server of {}", server / 10_000)))
     }
 
-    fn kept(&self) -> Result<Vec<String>> {
+    fn kept(&self) -> Result<Vec<Kept>> {
         leftovers::list(&self.link)
     }
 

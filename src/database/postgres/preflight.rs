@@ -2,7 +2,7 @@
 
 use super::link::Link;
 use super::session::{Session, literal};
-use super::{PostgresOptions, facts};
+use super::{PostgresOptions, facts, in_place, space};
 use crate::database::{DatabasePlan, Facts};
 use crate::ground::{Error, Result, clock};
 
@@ -90,7 +90,7 @@ pub(super) fn plan(link: &Link, facts: &Facts) -> Result<DatabasePlan> {
             "A newer version's dump does not restore cleanly into an older one. Restore into a server at least as new.",
         ));
     }
-    link.not_older("pg_restore", server.max(from))?;
+    link.restores(from, server, facts.tools.get("pg_dump").map(String::as_str))?;
     let options = &link.options;
     let superuser = rights(&mut session, options)?;
     let row = session.rows(&format!(
@@ -109,13 +109,18 @@ pub(super) fn plan(link: &Link, facts: &Facts) -> Result<DatabasePlan> {
         roles(&mut session, facts)?;
     }
     extensions(&mut session, facts, superuser)?;
+    let space = space::sentence(&mut session, link, facts, &live)?;
+    if options.in_place {
+        return in_place::plan(link, facts, &live, exists.is_some(), space);
+    }
     let names = names(&live, exists.is_some())?;
     let mut steps = vec![
         format!("a new database {} is built beside it, with the credentials proved there", names.fresh),
+        space,
         "its settings, grants and comment are set as they were at the backup".to_owned(),
     ];
     if options.no_owner {
-        "owners and grants are left out (--no-owner): everything belongs to this user".clone_into(&mut steps[1]);
+        "owners and grants are left out (--no-owner): everything belongs to this user".clone_into(&mut steps[2]);
     }
     if let Some(kept) = &names.kept {
         steps.push("no new sessions are let in and those that are there are ended".to_owned());
@@ -138,9 +143,9 @@ fn rights(session: &mut Session, options: &PostgresOptions) -> Result<bool> {
         return Err(Error::refused(format!("{user} is a superuser, and a dump runs with all the rights of whoever restores it"))
             .hint("Restore as the database's owner (ALTER ROLE … CREATEDB), or give --as-superuser for a dump that you trust wholly."));
     }
-    if !superuser && row[2].as_deref() != Some("t") {
+    if !superuser && row[2].as_deref() != Some("t") && !options.in_place {
         return Err(Error::denied(format!("{user} may not create databases"))
-            .hint(format!("ALTER ROLE {user} CREATEDB lets it; the new database is built beside the old one.")));
+            .hint(format!("ALTER ROLE {user} CREATEDB lets it; the new database is built beside the old one. Without that right there is --in-place.")));
     }
     Ok(superuser)
 }

@@ -18,7 +18,7 @@ const MAX_PATH: usize = 4096;
 const SUSPECT_ROWS: u32 = 500;
 
 /// Schemas that are the server's own.
-const FOREIGN_SCHEMAS: &str = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'";
+pub(super) const FOREIGN_SCHEMAS: &str = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'";
 /// Tables that an extension brought are its own business, as they are for `pg_dump`.
 const NOT_OF_EXTENSIONS: &str = "NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass \
     AND d.objid = c.oid AND d.deptype = 'e')";
@@ -85,14 +85,14 @@ fn columns(session: &mut Session, oid: &str) -> Result<Vec<(String, String, bool
 
 /// Whether the table has what the profile needs; an error when it lacks it and may not.
 fn has(table: &Table, wanted: &CredentialColumn) -> Result<bool> {
-    for column in std::iter::once(&wanted.column).chain(&wanted.primary_key) {
+    for column in std::iter::once(&wanted.stored).chain(&wanted.primary_key) {
         match table.columns.iter().find(|(name, ..)| name == column) {
             Some((.., true)) => {
                 return Err(Error::not_authentic(format!("{}.{column} is computed and not stored", table.name))
                     .hint("Somebody changed this database's schema: what it shows is not what is stored."));
             }
             Some(_) => {}
-            None if wanted.optional && *column == wanted.column => return Ok(false),
+            None if wanted.optional && *column == wanted.stored => return Ok(false),
             None => return Err(missing(&format!("column {}.{column}", shown(&table.schema, &table.name)))),
         }
     }
@@ -143,8 +143,7 @@ pub(super) fn cells(
         }
         for table in tables {
             if has(&table, wanted)? {
-                let sql = format!("SELECT count(*) FROM {} WHERE {} IS NOT NULL", table.sql(), quote(&wanted.column));
-                let count: u64 = text(&session.row(&sql)?, 0).parse().unwrap_or(0);
+                let count = count(session, wanted, &table)?;
                 found.push((wanted, table, count));
             }
         }
@@ -156,6 +155,40 @@ pub(super) fn cells(
     Ok(total)
 }
 
+/// A column's value as text, `NULL` when it is longer than may be tried; and its type.
+fn value<'a>(wanted: &CredentialColumn, table: &'a Table) -> (String, &'a str) {
+    let value = format!("{}::text", quote(&wanted.stored));
+    let of = table.type_of(&wanted.stored);
+    // The same limit for bytes as for text, which are written as two digits and a mark.
+    let limit = if of == "bytea" { MAX_CIPHERTEXT * 2 + 2 } else { MAX_CIPHERTEXT };
+    (format!("CASE WHEN octet_length({value}) <= {limit} THEN {value} END"), of)
+}
+
+/// The credential of a row; `None` where its JSON has none.
+fn credential(wanted: &CredentialColumn, value: Option<&[u8]>, of: &str) -> Option<Vec<u8>> {
+    match value {
+        Some(bytes) => wanted.within(ciphertext(bytes, of).into()).map(std::borrow::Cow::into_owned),
+        // Longer than may be tried: it must count as failed, and its bytes are of no use to anybody.
+        None => Some(vec![0; MAX_CIPHERTEXT + 1]),
+    }
+}
+
+/// How many credentials there are.
+fn count(session: &mut Session, wanted: &CredentialColumn, table: &Table) -> Result<u64> {
+    let from = format!("FROM {} WHERE {} IS NOT NULL", table.sql(), quote(&wanted.stored));
+    if wanted.steps.is_empty() {
+        return Ok(text(&session.row(&format!("SELECT count(*) {from}"))?, 0).parse().unwrap_or(0));
+    }
+    // Read here and not by the server's operators, so that the dump and the live database mean the same.
+    let (value, of) = value(wanted, table);
+    let mut count = 0;
+    session.query(&format!("SELECT {value} {from}"), &mut |fields| {
+        count += u64::from(credential(wanted, fields.get(0), of).is_some());
+        Ok(())
+    })?;
+    Ok(count)
+}
+
 fn column(
     session: &mut Session,
     wanted: &CredentialColumn,
@@ -164,10 +197,7 @@ fn column(
     share: Option<u64>,
     visit: &mut dyn FnMut(Cell<'_>) -> Result<()>,
 ) -> Result<()> {
-    let value = format!("{}::text", quote(&wanted.column));
-    let of = table.type_of(&wanted.column);
-    // The same limit for bytes as for text, which are written as two digits and a mark.
-    let limit = if of == "bytea" { MAX_CIPHERTEXT * 2 + 2 } else { MAX_CIPHERTEXT };
+    let (value, of) = value(wanted, table);
     let keys: Vec<_> = wanted.primary_key.iter().map(|k| quote(k)).collect();
     let parts: Vec<_> = keys
         .iter()
@@ -182,21 +212,17 @@ fn column(
         None => format!("ORDER BY {}", keys.join(", ")),
     };
     let sql = format!(
-        "SELECT CASE WHEN octet_length({value}) <= {limit} THEN {value} END, {} FROM {} WHERE {} IS NOT NULL {order}",
+        "SELECT {value}, {} FROM {} WHERE {} IS NOT NULL {order}",
         parts.join(", "),
         table.sql(),
-        quote(&wanted.column)
+        quote(&wanted.stored)
     );
     let name = if table.schema == "public" { wanted.table.clone() } else { shown(&table.schema, &table.name) };
     let types: Vec<_> = wanted.primary_key.iter().map(|k| table.type_of(k).to_owned()).collect();
     let mut seen = 0;
     session.query(&sql, &mut |fields| {
+        let Some(ciphertext) = credential(wanted, fields.get(0), of) else { return Ok(()) };
         seen += 1;
-        let ciphertext = match fields.get(0) {
-            Some(bytes) => ciphertext(bytes, of),
-            // Longer than may be tried: it must count as failed, and its bytes are of no use to anybody.
-            None => vec![0; MAX_CIPHERTEXT + 1],
-        };
         let parts = types.iter().enumerate().map(|(n, of)| key_part(fields.get(n + 1), of)).collect();
         let credential =
             Credential { table: name.clone(), column: wanted.column.clone(), id: row_id(parts), ciphertext };

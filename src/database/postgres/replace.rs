@@ -12,7 +12,7 @@ use crate::database::{Change, Database as _, Others, Replacement, Rewritten, Sna
 use crate::ground::{Error, Kind, Result, failpoint};
 
 /// How long sessions may take to go.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A restored database beside the live one.
 pub(super) struct Beside {
@@ -86,7 +86,8 @@ fn rename(session: &mut Session, renames: &[(&str, &str)]) -> Result<()> {
         session.run(&format!("ALTER DATABASE {} ALLOW_CONNECTIONS false;", quote(from)))?;
     }
     failpoint::pass("before the swap of databases");
-    let done = leave(session, renames).and_then(|()| {
+    let from: Vec<_> = renames.iter().map(|(from, _)| *from).collect();
+    let done = leave(session, &from).and_then(|()| {
         let mut statements = vec!["BEGIN;".to_owned(), "SET LOCAL synchronous_commit = on;".to_owned()];
         for (from, to) in renames {
             statements.push(format!("ALTER DATABASE {} RENAME TO {};", quote(from), quote(to)));
@@ -112,8 +113,8 @@ fn rename(session: &mut Session, renames: &[(&str, &str)]) -> Result<()> {
 }
 
 /// Ends every session on these databases, and waits until they are gone.
-fn leave(session: &mut Session, renames: &[(&str, &str)]) -> Result<()> {
-    let all: Vec<_> = renames.iter().map(|(from, _)| literal(from)).collect();
+pub(super) fn leave(session: &mut Session, databases: &[&str]) -> Result<()> {
+    let all: Vec<_> = databases.iter().map(|name| literal(name)).collect();
     let there = format!(
         "FROM pg_catalog.pg_stat_activity WHERE datname IN ({}) AND pid <> pg_catalog.pg_backend_pid()",
         all.join(", ")

@@ -43,6 +43,7 @@ struct Address {
 
 /// See [`crate::database::Database::rewrite`].
 pub(super) fn all(link: &Link, profile: &Profile, others: Others, change: Change<'_>) -> Result<Rewritten> {
+    profile.writable()?;
     let mut session = Session::open(link, PURPOSE)?;
     end_orphans(&mut session, link)?;
     if others == Others::Refuse {

@@ -191,7 +191,8 @@ fn rename(from: &Path, to: &Path) -> Result<()> {
     durable::sync_folder_of(to)
 }
 
-fn remove(path: &Path) -> Result<()> {
+/// Removes a file for good; one that is gone already is no error.
+pub(super) fn remove(path: &Path) -> Result<()> {
     let shown = path.display().to_string();
     failpoint::pass(&format!("before remove {shown}"));
     match std::fs::remove_file(path) {

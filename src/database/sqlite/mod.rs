@@ -4,6 +4,7 @@ mod copy;
 mod facts;
 mod halfway;
 mod holders;
+mod leftovers;
 pub(crate) mod open;
 mod place;
 pub(crate) mod read;
@@ -29,6 +30,7 @@ use self::snapshot::SqliteSnapshot;
 use super::{Change, Database, DatabasePlan, Facts, Others, Replacement, Rewritten, Snapshot};
 use crate::config::profile::Profile;
 use crate::ground::Result;
+use crate::ground::kept::Kept;
 use crate::ground::progress::Progress;
 use crate::ground::scratch::Scratch;
 
@@ -150,6 +152,14 @@ impl Database for Sqlite {
     ) -> Result<Box<dyn Replacement>> {
         *self.peeked.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(Box::new(replace::build(&self.path, plan, facts, member, progress)?))
+    }
+
+    fn kept(&self) -> Result<Vec<Kept>> {
+        leftovers::list(&self.path)
+    }
+
+    fn remove_kept(&self, name: &str) -> Result<()> {
+        leftovers::remove(&self.path, name)
     }
 }
 

@@ -20,6 +20,9 @@ pub(crate) const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 /// The header's write and read version: 1 for a rollback journal, 2 for WAL.
 pub(crate) const VERSION_AT: u64 = 18;
 
+/// How much memory SQLite may take in this process.
+const HEAP: u64 = 1 << 30;
+
 /// A database file, open outside SQLite.
 ///
 /// Closing any descriptor of a file drops every POSIX lock that this process has on it, SQLite's too, so this one is kept
@@ -239,7 +242,9 @@ pub(crate) fn harden(connection: &Connection, busy: Duration) -> rusqlite::Resul
     }
     connection.busy_timeout(busy)?;
     // Sorting must not spill plaintext to /tmp, and a mapped file that somebody cuts would be a SIGBUS.
-    connection.execute_batch("PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY;")
+    connection.execute_batch("PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY;")?;
+    // A schema of a million views is read into memory whole.
+    connection.execute_batch(&format!("PRAGMA hard_heap_limit = {HEAP}"))
 }
 
 fn first_read(connection: &Connection) -> rusqlite::Result<()> {
@@ -262,6 +267,9 @@ pub(crate) fn fault(path: &Path, error: rusqlite::Error) -> Error {
         }
         ffi::SQLITE_CORRUPT => Error::damaged(format!("{shown} is a damaged SQLite database"))
             .hint("`sqlite3 FILE .recover` saves what can be saved.")
+            .because(error),
+        ffi::SQLITE_NOMEM => Error::damaged(format!("{shown} takes more than {} MiB of memory to be read", HEAP >> 20))
+            .hint("Its schema is larger than any application's.")
             .because(error),
         ffi::SQLITE_FULL => Error::failed(format!("no space left for {shown}")).because(error),
         ffi::SQLITE_PERM | ffi::SQLITE_AUTH => Error::new(Kind::Denied, format!("may not read {shown}")).because(error),

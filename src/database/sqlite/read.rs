@@ -92,13 +92,13 @@ impl Reader<'_> {
         let Some(table) = self.table(&wanted.table)? else {
             return if wanted.optional { Ok(None) } else { Err(missing(&format!("table {}", wanted.table))) };
         };
-        for column in std::iter::once(&wanted.column).chain(&wanted.primary_key) {
+        for column in std::iter::once(&wanted.stored).chain(&wanted.primary_key) {
             if table.computed.iter().any(|c| c.eq_ignore_ascii_case(column)) {
                 return Err(Error::not_authentic(format!("{}.{column} is computed and not stored", table.name))
                     .hint("Somebody changed this database's schema: what it shows is not what is stored."));
             }
             if table.find(column).is_none() {
-                let optional = wanted.optional && *column == wanted.column;
+                let optional = wanted.optional && *column == wanted.stored;
                 return if optional { Ok(None) } else { Err(missing(&format!("column {}.{column}", table.name))) };
             }
         }
@@ -116,13 +116,7 @@ impl Reader<'_> {
         let mut columns = Vec::new();
         for wanted in &profile.credentials {
             let Some(table) = self.shape(wanted)? else { continue };
-            // By the table itself, not by an index, which in a damaged file may not name every row.
-            let sql = format!(
-                "SELECT count(*) FROM {} NOT INDEXED WHERE {} IS NOT NULL",
-                quote(&table.name),
-                quote(&wanted.column)
-            );
-            let count: u64 = self.connection.query_row(&sql, (), |row| unsigned(row, 0)).map_err(fault)?;
+            let count = self.count(wanted, &table).map_err(fault)?;
             columns.push((wanted, table, count));
         }
         let total = columns.iter().map(|(_, _, count)| count).sum();
@@ -131,6 +125,21 @@ impl Reader<'_> {
             self.column(wanted, &table, count, share, visit)?;
         }
         Ok(total)
+    }
+
+    /// How many credentials there are, by the table itself: an index may not name every row in a damaged file.
+    fn count(&self, wanted: &CredentialColumn, table: &Table) -> rusqlite::Result<u64> {
+        let from = format!("FROM {} NOT INDEXED WHERE {} IS NOT NULL", quote(&table.name), quote(&wanted.stored));
+        if wanted.steps.is_empty() {
+            return self.connection.query_row(&format!("SELECT count(*) {from}"), (), |row| unsigned(row, 0));
+        }
+        let mut statement = self.connection.prepare(&format!("SELECT {} {from}", lengthy(wanted)))?;
+        let mut rows = statement.query(())?;
+        let mut count = 0;
+        while let Some(row) = rows.next()? {
+            count += u64::from(ciphertext(row, wanted)?.is_some());
+        }
+        Ok(count)
     }
 
     fn column(
@@ -142,15 +151,15 @@ impl Reader<'_> {
         visit: &mut dyn FnMut(Credential) -> Result<()>,
     ) -> Result<()> {
         let fault = self.fault;
-        let value = quote(&wanted.column);
+        let value = quote(&wanted.stored);
         let keys: Vec<String> = wanted.primary_key.iter().map(|c| quote(c)).collect();
         // Lengths come from a record's header, so that a huge value is never loaded.
         let parts = keys.iter().map(|k| {
             format!("CASE WHEN octet_length({k}) <= {MAX_KEY} THEN {k} ELSE 'longer than {MAX_KEY} bytes' END")
         });
         let select = format!(
-            "SELECT octet_length({value}), CASE WHEN octet_length({value}) <= {MAX_CIPHERTEXT} THEN {value} END, {} \
-             FROM {} WHERE {value} IS NOT NULL",
+            "SELECT {}, {} FROM {} WHERE {value} IS NOT NULL",
+            lengthy(wanted),
             parts.collect::<Vec<_>>().join(", "),
             quote(&table.name)
         );
@@ -161,9 +170,10 @@ impl Reader<'_> {
         let mut chosen = Spread::new(count, share)?;
         let mut seen = 0;
         while let Some(row) = rows.next().map_err(fault)? {
+            let Some(ciphertext) = ciphertext(row, wanted).map_err(fault)? else { continue };
             seen += 1;
             if chosen.takes(seen - 1) {
-                visit(credential(row, wanted).map_err(fault)?)?;
+                visit(credential(row, wanted, ciphertext).map_err(fault)?)?;
             }
         }
         if seen == count {
@@ -295,19 +305,30 @@ impl Reader<'_> {
 pub(crate) fn in_profile(profile: &Profile, table: &str, column: &str) -> bool {
     profile.credentials.iter().any(|c| {
         c.table.eq_ignore_ascii_case(table)
-            && (c.column.eq_ignore_ascii_case(column) || c.primary_key.iter().any(|k| k.eq_ignore_ascii_case(column)))
+            && (c.stored.eq_ignore_ascii_case(column) || c.primary_key.iter().any(|k| k.eq_ignore_ascii_case(column)))
     })
 }
 
-fn credential(row: &Row<'_>, wanted: &CredentialColumn) -> rusqlite::Result<Credential> {
+/// A value's length, and the value when it may be tried.
+fn lengthy(wanted: &CredentialColumn) -> String {
+    let value = quote(&wanted.stored);
+    format!("octet_length({value}), CASE WHEN octet_length({value}) <= {MAX_CIPHERTEXT} THEN {value} END")
+}
+
+/// The credential in a row that begins with [`lengthy`]; `None` where its JSON has none.
+fn ciphertext(row: &Row<'_>, wanted: &CredentialColumn) -> rusqlite::Result<Option<Vec<u8>>> {
     let length = usize::try_from(unsigned(row, 0)?).unwrap_or(usize::MAX);
-    let ciphertext = match row.get_ref(1)? {
+    let value = match row.get_ref(1)? {
         ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes.to_vec(),
         ValueRef::Integer(n) => n.to_string().into_bytes(),
         ValueRef::Real(x) => x.to_string().into_bytes(),
         // Longer than may be tried: it must count as failed, and its bytes are of no use to anybody.
-        ValueRef::Null => vec![0; length.min(MAX_CIPHERTEXT + 1)],
+        ValueRef::Null => return Ok(Some(vec![0; length.min(MAX_CIPHERTEXT + 1)])),
     };
+    Ok(wanted.within(value.into()).map(std::borrow::Cow::into_owned))
+}
+
+fn credential(row: &Row<'_>, wanted: &CredentialColumn, ciphertext: Vec<u8>) -> rusqlite::Result<Credential> {
     let mut parts = Vec::with_capacity(wanted.primary_key.len());
     for i in 0..wanted.primary_key.len() {
         parts.push(match row.get_ref(i + 2)? {

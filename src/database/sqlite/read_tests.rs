@@ -146,6 +146,7 @@ fn names_with_quotes_are_names() {
     let mut profile = profile();
     profile.credentials[0].table = "t\"; DROP".to_owned();
     profile.credentials[0].column = "c'\"".to_owned();
+    profile.credentials[0].stored = "c'\"".to_owned();
     profile.credentials[0].primary_key = vec!["i d".to_owned()];
     let mut look = sqlite(&path).look().expect("a look");
     let mut seen = 0;

@@ -17,6 +17,7 @@ use crate::ground::{Error, Result, failpoint};
 
 /// See [`crate::database::Database::rewrite`].
 pub(super) fn all(path: &Path, busy: Duration, profile: &Profile, change: Change<'_>) -> Result<Rewritten> {
+    profile.writable()?;
     let connection = open::open(path, open::Mode::Writable, busy)?;
     let fault = |e| open::fault(path, e);
     connection.execute_batch("PRAGMA synchronous = FULL; BEGIN IMMEDIATE").map_err(fault)?;

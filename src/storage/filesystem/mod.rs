@@ -1,6 +1,8 @@
 //! A folder of files as storage.
 
+mod kept;
 mod path;
+mod rollback;
 mod target;
 mod walk;
 

@@ -6,21 +6,23 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Timespec, Timestamps, Uid, mkdirat, openat,
-    readlinkat, renameat, renameat_with, statat, symlinkat, unlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, mkdirat, openat, readlinkat, renameat,
+    statat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
 use super::path::{as_path, open_below, open_folder, split};
-use super::{OWN_FOLDER, size_of, times_of, walk};
+use super::rollback::Rollback;
+use super::{OWN_FOLDER, kept, size_of, times_of, walk};
 use crate::ground::durable::TEMPORARY;
+use crate::ground::kept::Kept;
 use crate::ground::{Error, Kind, Result, failpoint};
 use crate::storage::{EntryKind, FileTime, Look, NewFile, Owner, Standing, Target};
 
 /// A folder to restore into.
 pub struct FilesystemTarget {
-    root: OwnedFd,
-    shown: PathBuf,
+    pub(super) root: OwnedFd,
+    pub(super) shown: PathBuf,
     /// The owner of the root, whom restored files go to unless something else is asked for.
     owner: (u32, u32),
 }
@@ -39,7 +41,7 @@ impl FilesystemTarget {
         Ok(Self { root: fd, shown: root.to_owned(), owner: (stat.st_uid, stat.st_gid) })
     }
 
-    fn error(&self, verb: &str, path: &[u8], e: Errno) -> Error {
+    pub(super) fn error(&self, verb: &str, path: &[u8], e: Errno) -> Error {
         let error = Error::io(verb, &self.shown.join(as_path(path)), e.into());
         match e {
             Errno::ROFS | Errno::ACCESS | Errno::PERM => {
@@ -48,16 +50,19 @@ impl FilesystemTarget {
             Errno::LOOP | Errno::NOTDIR => error
                 .with_kind(Kind::Refused)
                 .hint("Something stands where a folder should be, and links are not followed: move it away."),
+            Errno::MLINK => error
+                .with_kind(Kind::Refused)
+                .hint("It got another name (a hard link) meanwhile, which would be changed with it: run this again."),
             _ => error,
         }
     }
 
-    fn open_dir(&self, path: &[u8]) -> std::result::Result<OwnedFd, Errno> {
+    pub(super) fn open_dir(&self, path: &[u8]) -> std::result::Result<OwnedFd, Errno> {
         open_below(self.root.as_fd(), path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
     }
 
     /// The folder of a path, made with those above it where they are missing.
-    fn parent(&self, path: &[u8]) -> Result<OwnedFd> {
+    pub(super) fn parent(&self, path: &[u8]) -> Result<OwnedFd> {
         let (folder, _) = split(path);
         match self.open_dir(folder) {
             Err(Errno::NOENT) => {
@@ -90,11 +95,6 @@ impl FilesystemTarget {
         }
     }
 
-    /// Where a replaced path is kept.
-    fn kept(rollback: &str, path: &[u8]) -> Vec<u8> {
-        [OWN_FOLDER, b"/", rollback.as_bytes(), b"/", path].concat()
-    }
-
     /// The owner that something gets; `None` where it has it by being made.
     fn owner_of(&self, look: &Look, owner: Owner) -> (u32, u32) {
         match owner {
@@ -105,7 +105,7 @@ impl FilesystemTarget {
     }
 
     /// Removes the temporary files that a run that was killed left behind.
-    fn sweep(&self) -> Result<()> {
+    pub(super) fn sweep(&self) -> Result<()> {
         let mut left = Vec::new();
         walk::walk(&self.root, &self.shown, &mut |entry| {
             if entry.path.ends_with(TEMPORARY.as_bytes()) {
@@ -135,6 +135,9 @@ fn times(mtime: FileTime) -> Timestamps {
 /// Gives an open file or folder its look.
 fn dress(fd: &OwnedFd, wanted: (u32, u32), look: &Look, owner: Owner) -> std::result::Result<(), Errno> {
     let stat = rustix::fs::fstat(fd)?;
+    if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_nlink > 1 {
+        return Err(Errno::MLINK);
+    }
     if (stat.st_uid, stat.st_gid) != wanted {
         let changed = rustix::fs::fchown(fd, Some(Uid::from_raw(wanted.0)), Some(Gid::from_raw(wanted.1)));
         // Without the right to give files away, ours stay ours: that is what the target's owner is for most.
@@ -173,11 +176,6 @@ impl NewFile for Restored {
     }
 }
 
-/// Stands while a restore is under way that keeps what it replaces under this name.
-fn running(rollback: &str) -> String {
-    format!("{rollback}.running")
-}
-
 impl Target for FilesystemTarget {
     fn describe(&self) -> String {
         format!("file:{}", self.shown.display())
@@ -187,6 +185,7 @@ impl Target for FilesystemTarget {
         Ok(match self.stat(path)? {
             None => Standing::Nothing,
             Some(stat) => match FileType::from_raw_mode(stat.st_mode) {
+                FileType::RegularFile if stat.st_nlink > 1 => Standing::Linked,
                 FileType::RegularFile => Standing::File(size_of(&stat)),
                 FileType::Directory => Standing::Dir,
                 FileType::Symlink => Standing::Symlink,
@@ -285,24 +284,21 @@ impl Target for FilesystemTarget {
         Ok(())
     }
 
-    fn put_away(&self, path: &[u8], rollback: &str) -> Result<()> {
-        let kept = Self::kept(rollback, path);
-        let own = self.parent(OWN_FOLDER)?;
-        match mkdirat(&own, as_path(OWN_FOLDER), Mode::RWXU) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(e) => return Err(self.error("create the folder", OWN_FOLDER, e)),
-        }
-        let (from, to) = (self.parent(path)?, self.parent(&kept)?);
-        failpoint::pass("before a replaced file is moved away");
-        let moved = renameat_with(&from, as_path(split(path).1), &to, as_path(split(&kept).1), RenameFlags::NOREPLACE);
-        failpoint::pass("after a replaced file was moved away");
-        match moved {
-            // The original is there since a run that was killed; what stands now is that run's own.
-            Ok(()) | Err(Errno::EXIST | Errno::NOENT) => Ok(()),
-            Err(Errno::INVAL) => renameat(&from, as_path(split(path).1), &to, as_path(split(&kept).1))
-                .map_err(|e| self.error("move away", path, e)),
-            Err(e) => Err(self.error("move away", path, e)),
-        }
+    fn look(&self, path: &[u8]) -> Result<Option<Look>> {
+        let Some(stat) = self.stat(path)? else { return Ok(None) };
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => EntryKind::File,
+            FileType::Directory => EntryKind::Dir,
+            _ => return Ok(None),
+        };
+        Ok(Some(Look {
+            kind,
+            mtime: times_of(&stat).0,
+            mode: stat.st_mode & 0o7777,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            target: None,
+        }))
     }
 
     fn dress(&self, path: &[u8], look: &Look, owner: Owner) -> Result<()> {
@@ -321,6 +317,26 @@ impl Target for FilesystemTarget {
 
     fn sync(&self) -> Result<()> {
         rustix::fs::syncfs(&self.root).map_err(|e| self.error("make durable", b"", e))
+    }
+
+    fn can_keep(&self, rollback: &str) -> Result<()> {
+        Rollback::of(self, rollback).possible()
+    }
+
+    fn put_away(&self, path: &[u8], rollback: &str) -> Result<()> {
+        Rollback::of(self, rollback).put_away(path)
+    }
+
+    fn begin_keeping(&self, rollback: &str) -> Result<()> {
+        Rollback::of(self, rollback).begin()
+    }
+
+    fn end_keeping(&self, rollback: &str) -> Result<()> {
+        Rollback::of(self, rollback).end()
+    }
+
+    fn roll_back(&self, rollback: &str) -> Result<()> {
+        Rollback::of(self, rollback).put_back()
     }
 
     fn walk(&self, visit: &mut dyn FnMut(&[u8], EntryKind) -> Result<()>) -> Result<()> {
@@ -347,86 +363,16 @@ impl Target for FilesystemTarget {
         }
     }
 
-    fn begin_keeping(&self, rollback: &str) -> Result<()> {
-        match mkdirat(&self.root, as_path(OWN_FOLDER), Mode::RWXU) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(e) => return Err(self.error("create the folder", OWN_FOLDER, e)),
-        }
-        let failed = |e| self.error("keep replaced files in", OWN_FOLDER, e);
-        let own = self.open_dir(OWN_FOLDER).map_err(failed)?;
-        let marker = running(rollback);
-        if rustix::fs::statat(&own, &marker, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
-            return Ok(());
-        }
-        failpoint::pass("before an earlier rollback gets another name");
-        for n in 1_u32.. {
-            match renameat_with(&own, rollback, &own, format!("{rollback}.{n}"), RenameFlags::NOREPLACE) {
-                Ok(()) | Err(Errno::NOENT) => break,
-                Err(Errno::EXIST) => {}
-                Err(e) => return Err(failed(e)),
-            }
-        }
-        failpoint::pass("after an earlier rollback got another name");
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        openat(&own, &marker, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
-        rustix::fs::fsync(&own).map_err(failed)
+    fn kept(&self) -> Result<Vec<Kept>> {
+        kept::list(self.root.as_fd()).map_err(|e| self.error("list", OWN_FOLDER, e))
     }
 
-    fn end_keeping(&self, rollback: &str) -> Result<()> {
-        let failed = |e| self.error("keep replaced files in", OWN_FOLDER, e);
-        let own = match self.open_dir(OWN_FOLDER) {
-            Ok(own) => own,
-            Err(Errno::NOENT) => return Ok(()),
-            Err(e) => return Err(failed(e)),
-        };
-        failpoint::pass("before the marker of a rollback is removed");
-        match unlinkat(&own, running(rollback), AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(e) => return Err(failed(e)),
+    fn remove_kept(&self, name: &str) -> Result<()> {
+        match kept::remove(self.root.as_fd(), name) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Error::refused(format!("{name} was not made by a restore"))),
+            Err(e) => Err(self.error("remove", &[OWN_FOLDER, b"/", name.as_bytes()].concat(), e)),
         }
-        failpoint::pass("after the marker of a rollback was removed");
-        rustix::fs::fsync(&own).map_err(failed)?;
-        // Gone when nothing was replaced.
-        let _ = unlinkat(&self.root, as_path(OWN_FOLDER), AtFlags::REMOVEDIR);
-        Ok(())
-    }
-
-    fn roll_back(&self, rollback: &str) -> Result<()> {
-        let kept = [OWN_FOLDER, b"/", rollback.as_bytes()].concat();
-        let folder = match self.open_dir(&kept) {
-            Ok(folder) => folder,
-            Err(Errno::NOENT) => {
-                self.end_keeping(rollback)?;
-                return self.sweep();
-            }
-            Err(e) => return Err(self.error("open the folder", &kept, e)),
-        };
-        let (mut files, mut folders) = (Vec::new(), Vec::new());
-        walk::walk(&folder, &self.shown.join(as_path(&kept)), &mut |entry| {
-            if entry.kind == EntryKind::Dir { &mut folders } else { &mut files }.push(entry.path);
-            Ok(())
-        })?;
-        for path in files {
-            let from = Self::kept(rollback, &path);
-            let (source, to) = (self.parent(&from)?, self.parent(&path)?);
-            failpoint::pass("before a replaced file is put back");
-            renameat(&source, as_path(split(&from).1), &to, as_path(split(&path).1))
-                .map_err(|e| self.error("put back", &path, e))?;
-        }
-        for path in folders.iter().rev() {
-            let from = Self::kept(rollback, path);
-            let _ = unlinkat(&self.parent(&from)?, as_path(split(&from).1), AtFlags::REMOVEDIR);
-        }
-        let own = self.open_dir(OWN_FOLDER).map_err(|e| self.error("open the folder", OWN_FOLDER, e))?;
-        let _ = unlinkat(&own, rollback, AtFlags::REMOVEDIR);
-        self.end_keeping(rollback)?;
-        if Dir::read_from(&own)
-            .is_ok_and(|mut dir| !dir.any(|e| e.is_ok_and(|e| !e.file_name().to_bytes().starts_with(b"."))))
-        {
-            let _ = unlinkat(&self.root, as_path(OWN_FOLDER), AtFlags::REMOVEDIR);
-        }
-        self.sweep()?;
-        self.sync()
     }
 
     fn need(&self, bytes: u64) -> Result<()> {
@@ -436,7 +382,7 @@ impl Target for FilesystemTarget {
             return Ok(());
         }
         Err(Error::failed(format!("{} has {free} bytes free and {bytes} are needed", self.shown.display()))
-            .hint("Free some space there. Nothing was changed yet."))
+            .hint("Free some space there, then run this again: what stands there already is not written twice."))
     }
 }
 

@@ -18,6 +18,7 @@ use crate::ledger::KeyEvent;
 impl Rotation<'_> {
     /// Puts the rows under the key that is named under the one in use.
     pub(super) fn rows_from(&self, fingerprint: &str) -> Result<Outcome> {
+        self.host.config.profile.writable()?;
         let to = self.host.key(self.desk, None)?;
         let shelf = self.host.shelf(self.desk)?;
         let request = CopyRequest { key: Some(fingerprint), identity: &self.request.identity };

@@ -88,9 +88,10 @@ struct Rotation<'a> {
 
 impl Rotation<'_> {
     fn begin(&self) -> Result<Outcome> {
+        self.host.config.profile.writable()?;
         let old = self.host.key(self.desk, None)?;
         let text = match &self.request.new {
-            Some(reference) => read_key(self.desk, reference)?,
+            Some(reference) => read_key(self.desk, Some(&self.host.config), reference)?,
             None => self.host.scheme.new_key()?,
         };
         let new = NamedKey::new(text, self.host.scheme, &self.host.config.installation)?;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::commands::deposits::Origin;
+use crate::commands::host::ROTATION;
 use crate::escrow::{self, Record};
 use crate::ground::durable::{self, Existing};
 use crate::ground::names::Fingerprint;
@@ -89,7 +90,7 @@ impl Pending {
 }
 
 fn path_in(state: &Path) -> PathBuf {
-    state.join("rotation.json")
+    state.join(ROTATION)
 }
 
 /// The error for a rotation that did not end.

@@ -1,0 +1,12 @@
+PRAGMA foreign_keys=OFF;
+BEGIN TRANSACTION;
+CREATE TABLE repositories (id TEXT PRIMARY KEY, url TEXT, vcs_type TEXT, credential_type TEXT, auth_credentials TEXT NOT NULL);
+INSERT INTO repositories VALUES('manual','','manual','none','{}');
+INSERT INTO repositories VALUES('repo-1','https://git.example/1','git','http-basic','rN4HrWidsi0sCCjxsvHysi0UdyWbR4YmuUQVOMH05fbSoEs8tsVCI57hNeSmY/b04u12UiQU8WEPwv8ugjXNnOtZM9Ap2NGNhB4yK3Ab8s2M/AygaCNJ');
+INSERT INTO repositories VALUES('repo-2','https://git.example/2','git','http-basic','R/UQmY2NysdlTw+BzbdKc/I/wKhKvW9BmwaE7UHFMhT23vrYe6v9rPWGRKxfayvsMnNCIqnGRrdKyZ41NhS8vIF8u/FjlLbk9W9xXvZoQHcVFiHFDAPo');
+INSERT INTO repositories VALUES('repo-3','https://git.example/3','git','http-basic','S2mboekZuWTNolVfIiwRyFsnT7W8ZzfrTpMGmpQZrf9WysC89Z+M7N4kyWtVvW1ydqL12R6WS/ToJEtlHVQ90VpRWHz+7UkffMwhJaEkkh8QYr0wqaLJ');
+CREATE TABLE artifacts (id TEXT PRIMARY KEY, repo_id TEXT REFERENCES repositories(id), package_name TEXT, version TEXT, file_key TEXT);
+INSERT INTO artifacts VALUES('manual-1.0.0','manual','acme/tools','1.0.0','private/manual/acme/tools/1.0.0.zip');
+INSERT INTO artifacts VALUES('manual-1.1.0','manual','acme/tools','1.1.0','private/manual/acme/tools/1.1.0.zip');
+INSERT INTO artifacts VALUES('repo-1-2.0.0','repo-1','acme/lib','2.0.0','private/repo-1/acme/lib/2.0.0.zip');
+COMMIT;

@@ -1,0 +1,212 @@
+//! `[[escrow]]`: one place that keeps sealed application keys, and how it is reached.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::file::Escrow as Raw;
+use crate::appkey::source::Reference;
+use crate::ground::{Error, Result};
+
+/// One `[[escrow]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EscrowPlace {
+    /// The archive itself.
+    Archive,
+    /// A folder.
+    File(PathBuf),
+    /// A KV v2 mount of HashiCorp Vault or OpenBao.
+    Vault(Box<VaultPlace>),
+}
+
+/// How a Vault is reached, and where in it the sealed keys are; it holds no secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VaultPlace {
+    /// Its URL; `VAULT_ADDR` when missing.
+    pub address: Option<String>,
+    /// Its namespace; `VAULT_NAMESPACE` when missing.
+    pub namespace: Option<String>,
+    /// The KV v2 mount.
+    pub mount: String,
+    /// The folder in it.
+    pub prefix: String,
+    /// The certificate that its own must descend from; `VAULT_CACERT` when missing.
+    pub ca_file: Option<PathBuf>,
+    /// How we log in.
+    pub auth: VaultAuth,
+    /// The folder that references are relative to.
+    pub base: PathBuf,
+}
+
+/// How to log in to a Vault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VaultAuth {
+    /// With a token; `VAULT_TOKEN`, else `~/.vault-token`, when no reference names one.
+    Token(Option<Reference>),
+    /// With the ids of an application's role.
+    AppRole {
+        /// Where the method is mounted below `auth/`.
+        mount: String,
+        /// Where the role id is.
+        role_id: Reference,
+        /// Where the secret id is.
+        secret_id: Reference,
+    },
+    /// With the token of a Kubernetes service account.
+    Kubernetes {
+        /// Where the method is mounted below `auth/`.
+        mount: String,
+        /// The role.
+        role: String,
+        /// The file with the service account's token.
+        jwt: PathBuf,
+    },
+}
+
+/// Where Kubernetes puts a service account's token.
+const JWT: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+
+/// `auth = { method = "…", … }` as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Auth {
+    method: String,
+    mount: Option<String>,
+    token: Option<String>,
+    role_id: Option<String>,
+    secret_id: Option<String>,
+    role: Option<String>,
+    jwt: Option<PathBuf>,
+}
+
+impl VaultPlace {
+    /// What the environment alone says, as it does for Vault's own program.
+    pub fn of_the_environment() -> Self {
+        Self {
+            address: None,
+            namespace: None,
+            mount: "secret".to_owned(),
+            prefix: "strongroom".to_owned(),
+            ca_file: None,
+            auth: VaultAuth::Token(None),
+            base: PathBuf::new(),
+        }
+    }
+}
+
+impl VaultPlace {
+    /// Whether one login serves both.
+    pub fn is_same_session(&self, other: &Self) -> bool {
+        let place = |p: &Self| Self { mount: String::new(), prefix: String::new(), ..p.clone() };
+        place(self) == place(other)
+    }
+}
+
+impl EscrowPlace {
+    /// Reads one `[[escrow]]` of a configuration that stands in `base`.
+    pub(super) fn parse(raw: Raw, base: &Path) -> Result<Self> {
+        let set = [
+            ("path", raw.path.is_some()),
+            ("address", raw.address.is_some()),
+            ("namespace", raw.namespace.is_some()),
+            ("mount", raw.mount.is_some()),
+            ("prefix", raw.prefix.is_some()),
+            ("ca_file", raw.ca_file.is_some()),
+            ("auth", raw.auth.is_some()),
+        ];
+        let known: &[&str] = match raw.kind.as_str() {
+            "archive" => &[],
+            "file" => &["path"],
+            "vault" => &["address", "namespace", "mount", "prefix", "ca_file", "auth"],
+            other => {
+                return Err(Error::usage(format!("[[escrow]] kind {other:?} is not one that is known"))
+                    .hint("Known kinds: archive, file, vault."));
+            }
+        };
+        if let Some((field, _)) = set.iter().find(|(field, set)| *set && !known.contains(field)) {
+            return Err(Error::usage(format!("an [[escrow]] of kind {:?} has no field `{field}`", raw.kind)));
+        }
+        let within = |path: PathBuf| if path.is_absolute() { path } else { base.join(path) };
+        match raw.kind.as_str() {
+            "archive" => Ok(Self::Archive),
+            "file" => match raw.path {
+                Some(path) => Ok(Self::File(within(path))),
+                None => Err(Error::usage("an [[escrow]] of kind \"file\" has no path")),
+            },
+            _ => Ok(Self::Vault(Box::new(VaultPlace {
+                mount: folder("mount", raw.mount.as_deref().unwrap_or("secret"))?,
+                prefix: folder("prefix", raw.prefix.as_deref().unwrap_or("strongroom"))?,
+                address: raw.address,
+                namespace: raw.namespace,
+                ca_file: raw.ca_file.map(within),
+                auth: raw.auth.map_or(Ok(VaultAuth::Token(None)), |auth| auth.parse(&within))?,
+                base: base.to_owned(),
+            }))),
+        }
+    }
+}
+
+impl Auth {
+    fn parse(self, within: &dyn Fn(PathBuf) -> PathBuf) -> Result<VaultAuth> {
+        let set = [
+            ("mount", self.mount.is_some()),
+            ("token", self.token.is_some()),
+            ("role_id", self.role_id.is_some()),
+            ("secret_id", self.secret_id.is_some()),
+            ("role", self.role.is_some()),
+            ("jwt", self.jwt.is_some()),
+        ];
+        let known: &[&str] = match self.method.as_str() {
+            "token" => &["token"],
+            "approle" => &["mount", "role_id", "secret_id"],
+            "kubernetes" => &["mount", "role", "jwt"],
+            other => {
+                return Err(Error::usage(format!("[[escrow]] auth: the method {other:?} is not one that is known"))
+                    .hint("Known methods: token, approle, kubernetes."));
+            }
+        };
+        if let Some((field, _)) = set.iter().find(|(field, set)| *set && !known.contains(field)) {
+            return Err(Error::usage(format!("[[escrow]] auth: the method {:?} has no field `{field}`", self.method)));
+        }
+        let missing = |field: &str| {
+            Error::usage(format!("[[escrow]] auth: the method {:?} needs the field `{field}`", self.method))
+        };
+        let mount = folder("auth: mount", self.mount.as_deref().unwrap_or(&self.method))?;
+        match self.method.as_str() {
+            "token" => Ok(VaultAuth::Token(self.token.as_deref().map(|t| login("token", t)).transpose()?)),
+            "approle" => Ok(VaultAuth::AppRole {
+                mount,
+                role_id: login("role_id", &self.role_id.ok_or_else(|| missing("role_id"))?)?,
+                secret_id: login("secret_id", &self.secret_id.ok_or_else(|| missing("secret_id"))?)?,
+            }),
+            _ => Ok(VaultAuth::Kubernetes {
+                mount,
+                role: self.role.ok_or_else(|| missing("role"))?,
+                jwt: within(self.jwt.unwrap_or_else(|| PathBuf::from(JWT))),
+            }),
+        }
+    }
+}
+
+/// A reference that can be read before anybody is logged in, and while nobody is there.
+fn login(field: &str, text: &str) -> Result<Reference> {
+    let reference: Reference = text.parse().map_err(|e: Error| e.context(format!("[[escrow]] auth: {field}")))?;
+    match reference {
+        Reference::Vault(..) => Err(Error::usage(format!("[[escrow]] auth: {field} is in a Vault itself"))
+            .hint("What opens the Vault has to be somewhere else: env:NAME or file:PATH.")),
+        Reference::Prompt => Err(Error::usage(format!("[[escrow]] auth: {field} cannot be asked for"))
+            .hint("Put it into a file with mode 0600: file:PATH.")),
+        reference => Ok(reference),
+    }
+}
+
+/// A name, or several with slashes, that mean the same in every URL and policy.
+pub(crate) fn folder(field: &str, text: &str) -> Result<String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let text = text.trim_matches('/');
+    if text.split('/').all(|part| !matches!(part, "" | "." | "..") && part.chars().all(plain)) {
+        return Ok(text.to_owned());
+    }
+    Err(Error::usage(format!("{field} {text:?} is no name, nor several with slashes between them"))
+        .hint("Letters, digits and `-`, `_`, `.` are allowed."))
+}

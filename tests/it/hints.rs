@@ -1,0 +1,160 @@
+//! What errors say to do next, and what is no longer taken in silence.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use base64::Engine as _;
+
+use crate::app::{KEY, WRONG, secret_file};
+use crate::world::{Call, IDENTITY, PROGRAM, World, text};
+
+#[test]
+fn what_is_no_identity_is_named_for_what_it_is() {
+    let (world, _) = World::backed_up();
+    std::fs::copy(world.path("strongroom-signing.pub"), world.path("k.pub")).expect("copied");
+    let vectors = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/custody");
+    std::fs::copy(vectors.join("ed25519.pub"), world.path("ssh.pub")).expect("copied");
+    assert!(std::process::Command::new("mkfifo").arg(world.path("pipe")).status().expect("mkfifo").success());
+    for (file, code, says) in [
+        ("safe/recovery-card.txt", 2, "is a recovery card"),
+        ("k.pub", 2, "it signs, and opens nothing"),
+        ("ssh.pub", 2, "the file without .pub"),
+        ("pipe", 15, "not a regular file"),
+        ("nowhere", 10, "hint: Name the file that opens the archive"),
+    ] {
+        let ran = world.run(&format!("verify -i {file}"), code);
+        ran.says(says).keeps_quiet_about("chmod").keeps_quiet_about("keeps no modes");
+    }
+    std::fs::set_permissions(world.path(IDENTITY), std::fs::Permissions::from_mode(0o644)).expect("set");
+    world.run(&format!("verify -i {IDENTITY}"), 15).says("chmod 600");
+}
+
+#[test]
+fn a_misspelt_variable_is_an_error_that_names_the_nearest() {
+    let world = World::ready();
+    world.call("list").env("STRONGROOM_ARCHIV_URL", "file:x").ends(2).says("STRONGROOM_ARCHIVE_URL");
+    world.call("list").env("STRONGROOM_IDENTTY", "x").ends(2).says("Did you mean STRONGROOM_IDENTITY?");
+    // A secret may stand in a variable of any name.
+    world.call("prove sqlite:app/database.sqlite --key env:STRONGROOM_MY_KEY").env("STRONGROOM_MY_KEY", KEY).ends(0);
+    world.call("list").env("STRONGROOM_MY_KEY", KEY).ends(2);
+    let config = std::fs::read_to_string(world.path("strongroom.toml")).expect("read");
+    secret_file(
+        &world.path("strongroom.toml"),
+        &config.replace("dotenv:app/.env#ENCRYPTION_KEY", "env:STRONGROOM_MY_KEY"),
+    );
+    world.call("backup").env("STRONGROOM_MY_KEY", KEY).ends(0);
+}
+
+#[test]
+fn a_result_that_cannot_be_written_out_is_no_success() {
+    let (world, _) = World::backed_up();
+    for line in ["list", "list --json", "show", "completions bash"] {
+        let call = Call::new("/bin/sh", &world.path(""), "-c").arg(format!("exec {PROGRAM} {line} >/dev/full"));
+        call.ends(1).says("cannot write the result to standard output");
+    }
+}
+
+#[test]
+fn nothing_is_sampled_from_nothing() {
+    let world = World::ready();
+    world.run("prove --sample 0", 2).says("at least 1");
+    world.call("guard --sample 0 -- /bin/true").ends(2);
+}
+
+#[test]
+fn a_missing_identity_is_told_in_json_too() {
+    let (world, _) = World::backed_up();
+    let json = world.json("verify", 2);
+    assert_eq!(json["error"]["code"], "usage");
+    assert!(text(&json["error"]["message"]).contains("--identity"), "{json}");
+    assert!(text(&json["hints"][0]).contains("STRONGROOM_IDENTITY"), "{json}");
+    world.run("verify", 2).says("Usage:").says("STRONGROOM_IDENTITY");
+    world.run("--help", 0).says("Exit codes");
+}
+
+#[test]
+fn a_value_of_the_wrong_form_in_the_configuration_says_which_form_is_right() {
+    let world = World::ready();
+    let path = world.path("strongroom.toml");
+    let config = std::fs::read_to_string(&path).expect("read");
+    for (to, says) in [("url = file:archive", "Text stands in quotes: url"), ("url = 3", "Text stands in quotes")] {
+        secret_file(&path, &config.replace("url = \"file:archive\"", to));
+        world.run("list", 2).says(says);
+    }
+}
+
+#[test]
+fn an_archive_that_is_elsewhere_can_be_named() {
+    let world = World::ready();
+    std::fs::rename(world.path("archive"), world.path("moved")).expect("moved");
+    world.run("list", 10).says("--archive URL");
+}
+
+#[test]
+fn a_check_of_nothing_says_so_and_one_fault_is_told_once() {
+    let world = World::ready();
+    world.run("check --all", 0).says("has no bundle of package-broker yet");
+    for _ in 0..3 {
+        world.backup(0);
+    }
+    let part = world.files("archive/parts").into_iter().find(|name| name.ends_with(".tar.age")).expect("a part");
+    crate::world::flip(&world.path("archive/parts").join(part));
+    let ran = world.run("check --all", 13);
+    assert_eq!(ran.stderr.matches("warning:").count(), 1, "{}", ran.stderr);
+    assert_eq!(ran.stdout.matches("does not have the SHA-256").count(), 3, "each bundle is listed: {}", ran.stdout);
+}
+
+#[test]
+fn show_prints_the_installation_that_a_fingerprint_needs() {
+    let (world, _) = World::backed_up();
+    let installation = text(&world.json("show", 0)["installation"]);
+    world.run("show", 0).says(&format!("installation  {installation}"));
+    let ran = world.call(&format!("key fingerprint dotenv:.env#ENCRYPTION_KEY --installation {installation}"));
+    let print = ran.cwd(world.path("app")).ends(0);
+    assert_eq!(print.stdout.trim(), text(&world.json("show", 0)["keys"][0]));
+}
+
+#[test]
+fn a_restore_with_a_newer_key_says_how_to_get_the_older_one() {
+    let (world, first) = World::backed_up();
+    crate::keys::with_set_key(&world);
+    world.run("key rotate --yes", 0);
+    let ran = world.run(&format!("restore {first} --yes -i {IDENTITY}"), 12);
+    let key = text(&world.json(&format!("show {first}"), 0)["keys"][0]);
+    let hint = format!("strongroom key fetch {} -i FILE -o KEYFILE", &key[..12]);
+    ran.says(&hint);
+    world.run(&format!("key fetch {} -i {IDENTITY} -o old.key", &key[..12]), 0);
+    world.run(&format!("restore {first} --yes -i {IDENTITY} --key file:old.key"), 0);
+    world.run(&format!("key doctor -i {IDENTITY}"), 12).says(&hint);
+    let restored = world.run(&format!("restore {first} -i {IDENTITY} --target whole"), 0);
+    restored.says(&hint);
+}
+
+#[test]
+fn a_rotation_that_did_not_end_is_told_until_it_ends() {
+    let (world, _) = World::backed_up();
+    // No hook puts the new key into the application, so a person has to.
+    world.run("key rotate --yes", 3);
+    let pending = "strongroom key rotate --resume";
+    let json = world.json("backup", 3);
+    assert!(crate::world::codes(&json).contains(&"rotation-pending".to_owned()), "{json}");
+    world.run("key status", 3).says("rotation.json").says(pending);
+    world.run("config check", 12).says(pending);
+    world.call("guard -- /bin/true").ends(12).says(pending);
+    let new = std::fs::read(world.path("strongroom-state/rotation.json")).expect("read");
+    let record: serde_json::Value = serde_json::from_slice(&new).expect("JSON");
+    let key = base64::prelude::BASE64_STANDARD.decode(text(&record["key_b64"])).expect("base64");
+    world.app.set_key(std::str::from_utf8(&key).expect("text"));
+    world.run("key rotate --resume", 0).keeps_quiet_about("did not end");
+    assert_eq!(crate::world::codes(&world.json("backup", 0)), Vec::<String>::new());
+}
+
+#[test]
+fn a_missing_or_wrong_key_is_not_blamed_on_cron() {
+    let world = World::new();
+    world.app.set_key(WRONG);
+    let ran = world.run(crate::world::INIT, 3);
+    ran.says("wrong key").keeps_quiet_about("cron would give").keeps_quiet_about("/usr/bin/env");
+    let world = World::new();
+    let line = crate::world::INIT.replace("dotenv:app/.env#ENCRYPTION_KEY", "file:app/no.key");
+    world.run(&line, 3).says("no.key").keeps_quiet_about("cron would give");
+}

@@ -1,0 +1,79 @@
+//! Parts that the archive does not have any more, and runs that ended between their ledger entry and what they remember.
+
+use std::path::PathBuf;
+
+use crate::app::OBJECTS;
+use crate::world::{IDENTITY, World, codes, text};
+
+/// The objects of the archive's `parts` that end like this.
+fn parts(world: &World, end: &str) -> Vec<PathBuf> {
+    let found = world.files("archive/parts");
+    found.iter().filter(|name| name.ends_with(end)).map(|name| world.path("archive/parts").join(name)).collect()
+}
+
+#[test]
+fn a_part_that_is_gone_or_cut_is_named_and_what_was_in_it_stored_again() {
+    for end in [".tar.age", ".tar.zst.age", ".files.zst.age"] {
+        for cut in [false, true] {
+            let (world, _) = World::backed_up();
+            let part = parts(&world, end).pop().expect("a part");
+            if cut {
+                let bytes = std::fs::read(&part).expect("read");
+                std::fs::write(&part, &bytes[..bytes.len() - 1]).expect("cut");
+            } else {
+                std::fs::remove_file(&part).expect("removed");
+            }
+            let json = world.json("backup", 3);
+            assert_eq!(codes(&json), ["part-lost"], "{end} {cut}");
+            let name = part.file_name().expect("a name").to_string_lossy().into_owned();
+            assert!(text(&json["problems"][0]["message"]).contains(&name), "{json}");
+            assert_eq!(json["verdict"], "proved");
+            assert_eq!(json["storage"]["files"], OBJECTS.len() * 2);
+            world.run("check", 0);
+            world.run(&format!("verify --deep -i {IDENTITY}"), 0);
+            let again = world.json("backup", 0);
+            assert_eq!(again["storage"]["bytes_stored"], 0, "once stored again, it is there");
+        }
+    }
+}
+
+#[test]
+fn only_what_was_lost_is_stored_again() {
+    let (world, _) = World::backed_up();
+    std::fs::remove_file(parts(&world, ".tar.zst.age").pop().expect("a part")).expect("removed");
+    let json = world.json("backup", 3);
+    // The three packages do not compress and lie in other parts than the three texts, of which a part has one or all.
+    let message = text(&json["problems"][0]["message"]);
+    let lost = (1..=OBJECTS.len()).find(|n| match n {
+        1 => message.contains("the file that was in it"),
+        n => message.contains(&format!("the {n} files that were in it")),
+    });
+    assert_eq!(json["storage"]["reused"], OBJECTS.len() * 2 - lost.expect(&message));
+}
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn a_backup_killed_around_its_ledger_entry_costs_the_next_one_nothing() {
+    let (world, _) = World::backed_up();
+    world.app.store("private/manual/acme/new/1.0.0.zip", &crate::app::zip("new", 300));
+    std::fs::remove_file(world.app.storage().join("private/manual/acme/tools/1.0.0.readme.md")).expect("removed");
+    let trace = {
+        let copy = world.copy();
+        copy.call("backup").env("STRONGROOM_KILL_TRACE", copy.path("trace")).ends(0);
+        std::fs::read_to_string(copy.path("trace")).expect("a trace")
+    };
+    for (place, again) in [("before the ledger entry", true), ("after the ledger entry", false)] {
+        let copy = world.copy();
+        // The copied files have other inodes; one backup more, and the new file is all that is new.
+        let number = trace.lines().find_map(|line| line.strip_suffix(place)).expect("a place").trim();
+        let killed = copy.call("backup").env("STRONGROOM_KILL_AT", number).run();
+        assert_eq!(killed.code, None, "{place}");
+        let json = copy.json("backup", 0);
+        assert_eq!(codes(&json), Vec::<String>::new(), "{place}");
+        let stored = json["storage"]["bytes_stored"].as_u64().expect("a number");
+        assert_eq!(stored > 0, again, "{place}: {stored}");
+        assert_eq!(json["storage"]["files"], OBJECTS.len() * 2, "{place}");
+        copy.run(&format!("verify --deep -i {IDENTITY}"), 0);
+        copy.run("check --all", 0);
+    }
+}

@@ -1,0 +1,61 @@
+//! Which places may not lie inside which, and what `config check` tries of them.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use crate::app::secret_file;
+use crate::world::{INIT, World};
+
+#[test]
+fn an_archive_in_the_storage_or_round_it_is_refused_before_anything_is_made() {
+    let world = World::new();
+    std::os::unix::fs::symlink(world.path("app/storage"), world.path("link")).expect("made");
+    let before = world.files("");
+    for archive in ["app/storage", "app/storage/archive", "link/archive", "app", "app/storage/../storage/x", "."] {
+        world.run(&INIT.replace("file:archive", &format!("file:{archive}")), 2).says("lies inside");
+    }
+    let inside = INIT.replace("sqlite:app/database.sqlite", "sqlite:app/storage/database.sqlite");
+    std::fs::copy(world.app.database(), world.app.storage().join("database.sqlite")).expect("copied");
+    world.run(&inside, 2).says("a restore of the storage would write over it");
+    std::fs::remove_file(world.app.storage().join("database.sqlite")).expect("removed");
+    assert_eq!(world.files(""), before);
+    assert!(!world.path("archive").exists());
+}
+
+#[test]
+fn a_configuration_whose_places_overlap_backs_nothing_up_and_its_check_says_so() {
+    let world = World::ready();
+    let config = std::fs::read_to_string(world.path("strongroom.toml")).expect("read");
+    for (more, says) in [
+        ("[state]\nfolder = \"app/storage/state\"", "the state folder"),
+        ("[scratch]\nfolder = \"archive/scratch\"", "the scratch folder"),
+    ] {
+        secret_file(&world.path("strongroom.toml"), &format!("{config}\n{more}\n"));
+        world.run("backup", 2).says(says).says("Put it into a folder of its own");
+        world.run("config check", 2).says(says);
+    }
+    assert!(!world.path("app/storage/state").exists());
+    secret_file(&world.path("strongroom.toml"), &config);
+    world.call("backup").env("STRONGROOM_STORAGE_URL", format!("file:{}", world.path("archive").display())).ends(2);
+    world.backup(0);
+}
+
+#[test]
+fn a_config_check_tries_to_write_and_leaves_nothing() {
+    let world = World::ready();
+    world.backup(0);
+    let before = world.files("");
+    world.run("config check", 0).says("write");
+    assert_eq!(world.files(""), before);
+    let world = world.owned_by_nobody();
+    std::fs::set_permissions(world.path("archive/bundles/package-broker"), std::fs::Permissions::from_mode(0o500))
+        .expect("set");
+    world.call_as_nobody("config check").ends(21).says("FAILED  write").keeps_quiet_about("strongroom-tmp");
+    world.call_as_nobody("backup").ends(21);
+}
+
+#[test]
+fn a_health_url_without_a_scheme_is_refused() {
+    let world = World::ready();
+    world.configure("health = { url = \"localhost:3000/health\" }");
+    world.run("config check", 2).says("begins with no scheme").says("http://localhost:3000/health");
+}
