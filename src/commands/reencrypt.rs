@@ -26,7 +26,7 @@ pub(super) enum Rest {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Moved {
     /// Put under the new key.
-    pub(super) moved: u64,
+    pub(super) now: u64,
     /// Under the new key before.
     pub(super) already: u64,
     /// Under neither.
@@ -62,7 +62,7 @@ pub(super) struct Prepared {
 impl Moved {
     fn add(&mut self, came: &Came) {
         match came {
-            Came::New(_) => self.moved += 1,
+            Came::New(_) => self.now += 1,
             Came::Already => self.already += 1,
             Came::Neither => self.neither += 1,
         }

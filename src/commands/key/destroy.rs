@@ -14,7 +14,7 @@ use crate::commands::shelf::Shelf;
 use crate::commands::{ATTENTION, Desk, Outcome, Problem};
 use crate::config::Config;
 use crate::escrow::{Destroyed, Escrow};
-use crate::ground::names::{Fingerprint, SealingId};
+use crate::ground::names::{BundleId, Fingerprint, SealingId};
 use crate::ground::{Error, Kind, Result, clock};
 use crate::ledger::{Event, KeyEvent, KeyFacts, KeyState, Ledger};
 
@@ -70,11 +70,11 @@ pub fn destroy(desk: &Desk<'_>, config: Config, request: &DestroyRequest) -> Res
         }
     }
     let removed = remove(&shelf, &facts.fingerprint, &places);
-    told(&facts.fingerprint, seq, removed)
+    Ok(told(&facts.fingerprint, seq, removed))
 }
 
 fn needed(facts: &KeyFacts) -> Error {
-    let ids: Vec<&str> = facts.bundles.iter().take(3).map(|id| id.as_str()).collect();
+    let ids: Vec<&str> = facts.bundles.iter().take(3).map(BundleId::as_str).collect();
     let more = if facts.bundles.len() > ids.len() { " …" } else { "" };
     Error::refused(format!(
         "{} bundles need key {}: {}{more}",
@@ -192,7 +192,7 @@ const ELSEWHERE: [&str; 3] = [
     "whoever fetched it, or was given it",
 ];
 
-fn told(fingerprint: &Fingerprint, seq: Option<u64>, removed: Removed) -> Result<Outcome> {
+fn told(fingerprint: &Fingerprint, seq: Option<u64>, removed: Removed) -> Outcome {
     let Removed { gone, mut remaining, problems } = removed;
     let short = fingerprint.short();
     let entered = seq.map_or_else(|| "entered before".to_owned(), |seq| format!("ledger entry {seq}"));
@@ -207,7 +207,7 @@ fn told(fingerprint: &Fingerprint, seq: Option<u64>, removed: Removed) -> Result
     }
     remaining.extend(ELSEWHERE.map(str::to_owned));
     text.extend(remaining.iter().map(|what| format!("  may remain: {what}")));
-    Ok(Outcome {
+    Outcome {
         exit: if problems.is_empty() { 0 } else { ATTENTION },
         json: json!({
             "fingerprint": fingerprint, "seq": seq, "gone": gone, "remaining": remaining, "problems": problems,
@@ -215,5 +215,5 @@ fn told(fingerprint: &Fingerprint, seq: Option<u64>, removed: Removed) -> Result
         line: problems.first().map(|p| p.message.clone()).unwrap_or_default(),
         text,
         problems,
-    })
+    }
 }

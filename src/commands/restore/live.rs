@@ -64,18 +64,7 @@ pub(super) fn run(
     failpoint::pass("after the stop hook");
     let mut undo = Undo { desk, database: None, storage: None, bundle: source.files() };
     let proofs = (&proved, rekeying.as_ref());
-    let mut before = None;
-    if plan.database.as_ref().is_some_and(|database| !database.reversible) {
-        match in_place::back_up(desk, &host) {
-            Ok(id) => before = Some(id),
-            Err(error) => {
-                return Err(match hooks.start() {
-                    Ok(()) => error,
-                    Err(second) => error.hint(format!("Starting the application failed too: {}", second.chain())),
-                });
-            }
-        }
-    }
+    let before = backed_up_before(desk, &host, &plan, &hooks)?;
     let result = replace(desk, source, &plan, database.as_deref(), proofs, target.as_deref(), &options, &mut undo)
         .and_then(|()| hooks.start())
         .and_then(|()| hooks.well());
@@ -161,6 +150,17 @@ fn take_back(hooks: &Hooks<'_>, undo: &mut Undo<'_>, error: Error) -> Error {
             second.chain()
         )),
     }
+}
+
+/// Where the database cannot be rolled back, what is there is a bundle first; its id.
+fn backed_up_before(desk: &Desk<'_>, host: &Host, plan: &Plan, hooks: &Hooks<'_>) -> Result<Option<String>> {
+    if plan.database.as_ref().is_none_or(|database| database.reversible) {
+        return Ok(None);
+    }
+    in_place::back_up(desk, host).map(Some).map_err(|error| match hooks.start() {
+        Ok(()) => error,
+        Err(second) => error.hint(format!("Starting the application failed too: {}", second.chain())),
+    })
 }
 
 /// The key that the application will be started with; it must be the one that the bundle names.

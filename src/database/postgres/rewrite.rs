@@ -178,12 +178,12 @@ fn address(cell: &Cell<'_>, columns: &mut Vec<Arc<Column>>) -> Result<Address> {
         binary: cell.table.type_of(&cell.wanted.column) == "bytea",
         key: cell.wanted.primary_key.iter().map(|name| (quote(name), here(name))).collect(),
     };
-    let column = match columns.iter().find(|known| ***known == column) {
-        Some(known) => Arc::clone(known),
-        None => {
-            columns.push(Arc::new(column));
-            Arc::clone(&columns[columns.len() - 1])
-        }
+    let column = if let Some(known) = columns.iter().find(|known| ***known == column) {
+        Arc::clone(known)
+    } else {
+        let column = Arc::new(column);
+        columns.push(Arc::clone(&column));
+        column
     };
     let text = |at: usize| -> Result<String> {
         let bytes = cell.fields.get(at).ok_or_else(|| {

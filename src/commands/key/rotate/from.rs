@@ -20,9 +20,9 @@ impl Rotation<'_> {
     pub(super) fn rows_from(&self, fingerprint: &str) -> Result<Outcome> {
         self.host.config.profile.writable()?;
         let to = self.host.key(self.desk, None)?;
-        let shelf = self.host.shelf(self.desk)?;
+        let place = self.host.shelf(self.desk)?;
         let request = CopyRequest { key: Some(fingerprint), identity: &self.request.identity };
-        let (copy, _) = copies::open_one(self.desk, &shelf, Some(&self.host.config), &request)?;
+        let (copy, _) = copies::open_one(self.desk, &place, Some(&self.host.config), &request)?;
         let from = copy.key;
         let (old, new) = (from.fingerprint.short(), to.fingerprint.short());
         if from.effective.same_as(&to.effective) {
@@ -33,13 +33,13 @@ impl Rotation<'_> {
         let way = self.way(&from, &to, Rest::Leave);
         let prepared = way.prepare(self.database.look()?.as_mut())?;
         self.desk.progress.finish();
-        if prepared.counts.moved == 0 {
+        if prepared.counts.now == 0 {
             let text = vec![format!("no row of {} is under key {old}", self.database.describe())];
             return Ok(told(json(0, "done"), text, Vec::new()));
         }
         let lines = self.lines(&from, &to, prepared.counts);
         if self.request.dry_run {
-            let mut json = json(prepared.counts.moved, "planned");
+            let mut json = json(prepared.counts.now, "planned");
             json["plan"] = json!(lines);
             return Ok(told(json, lines, Vec::new()));
         }
@@ -76,7 +76,7 @@ impl Rotation<'_> {
         let proved = self.try_key(&to, None)?;
         self.desk.progress.finish();
         let mut text = vec![
-            format!("{} credentials went from key {old} to key {new}, the one in use", moved.moved),
+            format!("{} credentials went from key {old} to key {new}, the one in use", moved.now),
             format!("  {}", proof::sentence(proved.verdict(), &proved.total)),
         ];
         text.extend(proof::failure_lines(&proved));
@@ -87,7 +87,7 @@ impl Rotation<'_> {
                 "`strongroom key doctor -i FILE` says whether another known key opens them.",
             ));
         }
-        let mut json = json(moved.moved, "done");
+        let mut json = json(moved.now, "done");
         json["credentials"] = proof::counts_json(&proved.total);
         Ok(told(json, text, problems))
     }
@@ -103,7 +103,7 @@ impl Rotation<'_> {
             "  back up".to_owned(),
             format!(
                 "  re-encrypt {} credentials in one transaction; {} are under the key in use, {} under neither",
-                counts.moved, counts.already, counts.neither
+                counts.now, counts.already, counts.neither
             ),
         ];
         lines.extend(self.hook_lines());

@@ -206,7 +206,7 @@ impl Rotation<'_> {
         let mut late = 0;
         if pending.beside().is_some() {
             match self.sweep(&self.old(&pending)?, new, Others::Wait)? {
-                Swept::Done(moved) => late = moved.moved,
+                Swept::Done(moved) => late = moved.now,
                 Swept::Unknown(error) => return Err(unknown(error, "`key rotate --resume` goes on then")),
             }
         }
