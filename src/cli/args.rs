@@ -327,6 +327,9 @@ pub(super) struct Restore {
     /// The key that the application will be started with [default: the configured one]
     #[arg(long, value_name = "REF")]
     pub(super) key: Option<String>,
+    /// Put the restored credentials under that key, when the bundle's are under another one, before anything is swapped
+    #[arg(long, conflicts_with = "accept_unproved")]
+    pub(super) rekey: bool,
     /// Restore although the key is not proved
     #[arg(long)]
     pub(super) accept_unproved: bool,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::args::{Global, Opener, Place};
+use super::args::{Global, Opener, Place, Unseal};
 use super::{End, elsewhere, flags, print};
 use crate::commands::shelf::Shelf;
 use crate::commands::{Desk, key};
@@ -27,8 +27,16 @@ pub(super) struct Rotate {
     #[arg(long)]
     pub(super) dry_run: bool,
     /// Go on with a rotation that did not end
-    #[arg(long, conflicts_with_all = ["new", "reason", "dry_run"])]
+    #[arg(long, conflicts_with_all = ["new", "reason", "dry_run", "from", "online"])]
     pub(super) resume: bool,
+    /// Make no new key: put rows that are under this one, by the beginning of its fingerprint, under the one in use
+    #[arg(long, value_name = "FINGERPRINT", conflicts_with = "new")]
+    pub(super) from: Option<String>,
+    /// Go on while the application runs, and look a second time for what it wrote meanwhile
+    #[arg(long)]
+    pub(super) online: bool,
+    #[command(flatten)]
+    pub(super) unseal: Unseal,
     /// Do not ask
     #[arg(long)]
     pub(super) yes: bool,
@@ -124,6 +132,17 @@ pub(super) enum KeyVerb {
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
     },
+    /// Remove a key that no bundle needs any more from every escrow, for good
+    Destroy {
+        /// The beginning of its fingerprint
+        key: String,
+        /// Why
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
     /// Is it a good key, and what does the application really use of it?
     Lint {
         /// Where the key is [default: the configured one]
@@ -171,10 +190,16 @@ pub(super) fn run(desk: &Desk<'_>, global: &Global, verb: KeyVerb) -> Result<End
                 reason: a.reason,
                 dry_run: a.dry_run,
                 resume: a.resume,
+                from: a.from,
+                identity: a.unseal.identity,
+                online: a.online,
                 yes: a.yes,
                 hooks: !a.no_hooks,
             };
             key::rotate(desk, global.config(desk)?, &request)
+        }
+        KeyVerb::Destroy { key, reason, yes } => {
+            key::destroy(desk, global.config(desk)?, &key::DestroyRequest { key, reason, yes })
         }
         KeyVerb::Retire { key, reason } => key::retire(desk, global.config(desk)?, &key, reason.as_deref()),
     };

@@ -296,6 +296,7 @@ fn restore_verb(desk: &Desk<'_>, global: &Global, a: args::Restore) -> Result<Ou
         database_url: a.database,
         storage_url: a.storage,
         key: a.key,
+        rekey: a.rekey,
         accept_unproved: a.accept_unproved,
         as_superuser: a.as_superuser,
         no_owner: a.no_owner,

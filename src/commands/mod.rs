@@ -14,6 +14,7 @@ pub mod key;
 pub mod policy;
 pub mod proof;
 pub mod prove;
+mod reencrypt;
 pub mod restore;
 pub mod shelf;
 pub mod verify;

@@ -10,12 +10,14 @@
 pub mod dump;
 pub(crate) mod pgdump;
 pub mod postgres;
+pub mod rewrite;
 mod room;
 pub(crate) mod rows;
 pub(crate) mod spread;
 pub mod sqlite;
 
 pub use dump::{open_again, open_stream};
+pub use rewrite::{Change, Others, Put, Rewritten};
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -126,6 +128,9 @@ pub trait Replacement: Send {
     /// A snapshot of it, for the proof before the swap.
     fn snapshot(&mut self) -> Result<Box<dyn Snapshot + '_>>;
 
+    /// Replaces credentials in it before the swap, as [`Database::rewrite`] does.
+    fn rewrite(&mut self, profile: &Profile, change: Change<'_>) -> Result<()>;
+
     /// Puts it in the live one's place; the live one is kept.
     fn swap(&mut self) -> Result<()>;
 
@@ -135,12 +140,6 @@ pub trait Replacement: Send {
     /// The restore is good. Answers where the replaced database is kept, if there was one.
     fn keep(self: Box<Self>) -> Result<Option<PathBuf>>;
 }
-
-/// Puts a new value in the place of a credential that was read.
-pub type Put<'a> = &'a mut dyn FnMut(&Credential, &[u8]) -> Result<()>;
-
-/// Changes credentials: gets all of them, and puts new values.
-pub type Change<'a> = &'a mut dyn FnMut(Vec<Credential>, Put<'_>) -> Result<()>;
 
 /// A database of an application.
 pub trait Database: Send + Sync {
@@ -153,20 +152,12 @@ pub trait Database: Send + Sync {
     /// A short look at the live database, for sampling credentials: read only, no copy.
     fn look(&self) -> Result<Box<dyn Snapshot>>;
 
-    /// Fails where [`Database::rewrite`] does not exist for this system.
-    fn rewritable(&self) -> Result<()> {
-        Err(Error::usage(format!("{}: this version re-encrypts credentials in SQLite only", self.describe()))
-            .hint("Re-enter the credentials under the new key in the application, or rotate with a version that can."))
-    }
-
     /// Replaces credentials in the live database: all in one transaction, or none.
     ///
-    /// `change` gets every credential that is not NULL, and puts new values; while it works nobody else writes. When it ends
-    /// without an error, and no credential has come or gone, the new values are committed durably.
-    /// [`crate::ground::Kind::Refused`] while another program has the database open, where that can be seen.
-    fn rewrite(&self, _profile: &Profile, _change: Change<'_>) -> Result<()> {
-        self.rewritable()
-    }
+    /// `change` gets every credential that is not NULL, and puts new values; while it works nobody else writes them. What it put
+    /// is read again before the commit, and no other credential may have changed, come or gone. An error means that nothing was
+    /// changed; [`crate::ground::Kind::Refused`] with [`Others::Refuse`] while another program has the database open.
+    fn rewrite(&self, profile: &Profile, others: Others, change: Change<'_>) -> Result<Rewritten>;
 
     /// Plans a restore over this database from a bundle's facts; refuses now what would fail later.
     fn plan(&self, facts: &Facts) -> Result<DatabasePlan>;

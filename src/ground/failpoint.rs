@@ -1,8 +1,8 @@
 //! Numbered places where a test can kill the process.
 //!
 //! Compiled in with the feature `failpoints` only. `STRONGROOM_KILL_AT=7` kills at the seventh place that the process
-//! passes, as `kill -9` would: nothing is flushed, no destructor runs. `STRONGROOM_KILL_TRACE=FILE` appends the name of
-//! every place passed to FILE, so a test knows how many there are.
+//! passes, as `kill -9` would: nothing is flushed, no destructor runs. Anything that is no number is the name of the place.
+//! `STRONGROOM_KILL_TRACE=FILE` appends the name of every place passed to FILE, so a test knows how many there are.
 
 /// Passes a place before or after a durable step; `what` names it in the trace.
 #[cfg(not(feature = "failpoints"))]
@@ -23,8 +23,8 @@ pub fn pass(what: &str) {
         // One write a line: other threads append too.
         let _ = file.write_all(format!("{number} {what}\n").as_bytes());
     }
-    let at: Option<u64> = std::env::var("STRONGROOM_KILL_AT").ok().and_then(|n| n.parse().ok());
-    if at == Some(number) {
+    let at = std::env::var("STRONGROOM_KILL_AT").unwrap_or_default();
+    if at == what || at.parse() == Ok(number) {
         let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
         loop {
             std::thread::park();

@@ -111,7 +111,7 @@ pub struct DrillEvent {
 pub struct KeyEvent {
     /// The key.
     pub fingerprint: Fingerprint,
-    /// What happened: `rotated`, `retired`, `destroyed`.
+    /// What happened: `rotated`, `re-encrypted` (rows under the predecessor came under this one), `retired`, `destroyed`.
     pub action: String,
     /// The key before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -120,7 +120,12 @@ impl Ledger<'_> {
                 }
                 Event::Escrow(event) => {
                     let deposit = Deposited { place: event.place.clone(), sealing: event.sealing.clone() };
-                    book.of(&event.fingerprint, entry.time).deposits.insert(deposit);
+                    let key = book.of(&event.fingerprint, entry.time);
+                    key.deposits.insert(deposit);
+                    // Whoever escrows it again has it still.
+                    if key.state == KeyState::Destroyed {
+                        key.state = KeyState::Kept;
+                    }
                 }
                 Event::Verification(event) if event.verdict == "proved" => {
                     if let Some(fingerprint) = &event.fingerprint {

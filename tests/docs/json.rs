@@ -99,7 +99,7 @@ impl Checked {
 
 #[test]
 fn the_documented_shapes_are_what_is_printed() {
-    if !tools(&["bash", "sqlite3"]) {
+    if !tools(&["bash", "sqlite3", "jq"]) {
         return;
     }
     let stage = Stage::new();
@@ -138,6 +138,7 @@ fn the_documented_shapes_are_what_is_printed() {
             &format!("strongroom restore --json --dry-run {identity}"),
             &format!("strongroom restore --json --yes {identity}"),
             &format!("strongroom restore --json --target /safe/out {identity}"),
+            &format!("strongroom restore --json --dry-run --rekey --key file:/safe/weak.key {identity}"),
         ],
     );
     checked.verb("custody list", &["strongroom custody list --json"]);
@@ -152,6 +153,11 @@ fn the_documented_shapes_are_what_is_printed() {
     checked.verb("key verify", &[&format!("strongroom key verify --json {identity}")]);
     checked.verb("key fetch", &[&format!("strongroom key fetch --json -o /safe/fetched {identity}")]);
     checked.verb("key doctor", &[&format!("strongroom key doctor --json {identity}")]);
+    run(&checked, "STRONGROOM_KEY_SOURCE=file:/safe/weak.key strongroom key escrow");
+    checked.verb(
+        "key destroy",
+        &["strongroom key destroy --json --yes $(strongroom key status --json | jq -r '.[-1].fingerprint')"],
+    );
     checked.verb("key rotate", &["strongroom key rotate --json --dry-run", "strongroom key rotate --json --yes"]);
     checked.verb("Errors", &["strongroom verify --json", "strongroom show --json 1999"]);
     run(

@@ -6,7 +6,7 @@ use crate::app::{CREDENTIALS, KEY, WRONG, secret_file};
 use crate::world::{IDENTITY, World, codes, text};
 
 /// The fingerprint of the key in use.
-fn in_use(world: &World) -> String {
+pub(crate) fn in_use(world: &World) -> String {
     let keys = world.json("key status", 0);
     let keys = keys.as_array().expect("keys");
     text(&keys.iter().find(|k| k["state"] == "in-use").expect("one is in use")["fingerprint"])

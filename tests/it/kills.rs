@@ -19,14 +19,14 @@ const THREADS: usize = 2;
 const SURVIVE: usize = 8;
 
 /// An application that is as small as it can be, so that there is time for every place.
-fn small() -> World {
+pub(crate) fn small() -> World {
     let world = World::ready();
     world.app.execute("DELETE FROM repositories WHERE id NOT IN ('manual', 'repo-1')");
     world
 }
 
 /// The names of the places that a run passes; it must end well.
-fn trace(template: &World, line: &str, code: i32) -> Vec<String> {
+pub(crate) fn trace(template: &World, line: &str, code: i32) -> Vec<String> {
     let world = template.copy();
     let trace = world.path("trace");
     world.call(line).env("STRONGROOM_KILL_TRACE", &trace).ends(code);
@@ -36,7 +36,7 @@ fn trace(template: &World, line: &str, code: i32) -> Vec<String> {
 }
 
 /// Kills a run at each of these places, each in its own copy, and looks at what is left.
-fn at_each(template: &World, line: &str, places: &[(usize, &String)], look: &(dyn Fn(&World) + Sync)) {
+pub(crate) fn at_each(template: &World, line: &str, places: &[(usize, &String)], look: &(dyn Fn(&World) + Sync)) {
     let next = AtomicUsize::new(0);
     let wrong = Mutex::new(Vec::new());
     let survivors = AtomicUsize::new(0);
@@ -71,12 +71,12 @@ fn at_each(template: &World, line: &str, places: &[(usize, &String)], look: &(dy
     assert!(survivors * SURVIVE <= places.len(), "{survivors} of {} runs were not killed", places.len());
 }
 
-fn numbered(names: &[String]) -> Vec<(usize, &String)> {
+pub(crate) fn numbered(names: &[String]) -> Vec<(usize, &String)> {
     names.iter().enumerate().map(|(n, name)| (n + 1, name)).collect()
 }
 
 /// Insists that a trace has a place of each of these kinds.
-fn covers(names: &[String], kinds: &[&str]) {
+pub(crate) fn covers(names: &[String], kinds: &[&str]) {
     for kind in kinds {
         assert!(names.iter().any(|n| n.contains(kind)), "no place {kind:?} in\n{}", names.join("\n"));
     }
@@ -180,7 +180,7 @@ fn changed() -> String {
 }
 
 /// The rows of the live database: 1 before the restore, 2 after it, nothing between.
-fn rows(world: &World) -> i64 {
+pub(crate) fn rows(world: &World) -> i64 {
     let rows = world.app.number("SELECT count(*) FROM repositories");
     assert!([1, 2].contains(&rows), "{rows} rows");
     rows

@@ -19,6 +19,9 @@ mod inside_json;
 mod keys;
 #[cfg(feature = "failpoints")]
 mod kills;
+#[cfg(feature = "failpoints")]
+mod kills_keys;
+mod life;
 mod look;
 mod lost;
 mod places;

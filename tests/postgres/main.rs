@@ -8,6 +8,7 @@ mod json;
 mod live;
 mod network;
 mod restore;
+mod rotate;
 mod server;
 mod story;
 mod versions;

@@ -16,8 +16,13 @@ pub(crate) const WRONG: &str = "Zz3kQ8s1Zr5tYw7bN0cMxJ2dLgF6aPuE9iRoTqSvKnU=";
 
 /// A value that the application would have written.
 pub(crate) fn encrypted(plain: &str) -> String {
+    encrypted_with(KEY, plain)
+}
+
+/// The same under another key.
+pub(crate) fn encrypted_with(key: &str, plain: &str) -> String {
     let scheme = schemes::by_name("package-broker").expect("a scheme");
-    let key = scheme.effective_key(&KeyText::new(KEY.as_bytes().to_vec().into())).expect("a key");
+    let key = scheme.effective_key(&KeyText::new(key.as_bytes().to_vec().into())).expect("a key");
     String::from_utf8(scheme.encrypt(&key, plain.as_bytes()).expect("encrypted")).expect("text")
 }
 

@@ -51,9 +51,9 @@ pub struct CopyRequest<'a> {
 }
 
 /// One copy, opened.
-struct Copy {
+pub(super) struct Copy {
     place: String,
-    key: NamedKey,
+    pub(super) key: NamedKey,
 }
 
 /// Opens every copy of a key that the identities open: in each escrow, and in the newest bundle that names it.
@@ -123,7 +123,7 @@ fn open_all(
 }
 
 /// One good copy; an error that says why there is none.
-fn open_one(
+pub(super) fn open_one(
     desk: &Desk<'_>,
     shelf: &Shelf,
     config: Option<&Config>,

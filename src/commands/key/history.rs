@@ -8,7 +8,7 @@ use crate::commands::shelf::Shelf;
 use crate::commands::{ATTENTION, Desk, Outcome, Problem, to_json};
 use crate::config::Config;
 use crate::ground::names::{Fingerprint, SealingId};
-use crate::ground::{Error, Result, clock};
+use crate::ground::{Error, Kind, Result, clock};
 use crate::ledger::{Event, KeyEvent, KeyFacts, KeyState, Ledger};
 
 /// The escrows that hold a key now, by asking each; what could not be asked is a problem.
@@ -23,6 +23,32 @@ fn holding(
     for place in &shelf.escrows {
         let asked = desk.systems.escrow(place, shelf.archive.as_ref()).and_then(|escrow| {
             Ok(escrow.inspect(&shelf.app, fingerprint, sealing, &shelf.trusted)?.map(|_| escrow.describe()))
+        });
+        match asked {
+            Ok(found) => places.extend(found),
+            Err(error) => problems.push(Problem::from_error(&error)),
+        }
+    }
+    places
+}
+
+/// The escrows that have anything left of a key, whole or not; what could not be asked is a problem.
+fn remains(
+    desk: &Desk<'_>,
+    shelf: &Shelf,
+    fingerprint: &Fingerprint,
+    sealing: &SealingId,
+    problems: &mut Vec<Problem>,
+) -> Vec<String> {
+    let mut places = Vec::new();
+    for place in &shelf.escrows {
+        let asked = desk.systems.escrow(place, shelf.archive.as_ref()).and_then(|escrow| {
+            let there = match escrow.has(&shelf.app, fingerprint, sealing, &shelf.trusted) {
+                Ok(record) => record.is_some(),
+                Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotAuthentic) => true,
+                Err(error) => return Err(error),
+            };
+            Ok(there.then(|| escrow.describe()))
         });
         match asked {
             Ok(found) => places.extend(found),
@@ -53,11 +79,20 @@ pub fn status(desk: &Desk<'_>, shelf: &Shelf, config: Option<Config>) -> Result<
     )];
     for key in &keys {
         let mut places = Vec::new();
+        let look = if key.state == KeyState::Destroyed { remains } else { holding };
         for sealing in sealings(key, &ledger) {
-            places.extend(holding(desk, shelf, &key.fingerprint, &sealing, &mut problems));
+            places.extend(look(desk, shelf, &key.fingerprint, &sealing, &mut problems));
         }
         places.sort();
         places.dedup();
+        if !places.is_empty() && key.state == KeyState::Destroyed {
+            let short = key.fingerprint.short();
+            problems.push(Problem::new(
+                "not-destroyed",
+                format!("key {short} was to be destroyed, and is in {}", places.join(", ")),
+                format!("`strongroom key destroy {short} --yes` goes on with it."),
+            ));
+        }
         if places.is_empty() && key.state != KeyState::Destroyed {
             problems.push(Problem::new(
                 "no-escrow",

@@ -1,12 +1,14 @@
 //! The application's key and its life: what it is, which bundles need it, where copies are, and how it is replaced.
 
 mod copies;
+mod destroy;
 mod doctor;
 mod history;
 mod rotate;
 mod text;
 
 pub use copies::{CopyRequest, escrow, exec, fetch, verify};
+pub use destroy::{DestroyRequest, destroy};
 pub use doctor::doctor;
 pub use history::{history, needed, retire, status};
 pub use rotate::{RotateRequest, rotate};

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::rekey::Rekeying;
 use super::{Plan, Request, Source, confirm, in_place, prove};
 use crate::bundle::Opened;
 use crate::bundle::extract::{self, ExtractOptions, ExtractPlan};
@@ -34,7 +35,10 @@ pub(super) fn run(
     }
     let _lock = if request.dry_run { None } else { Some(host.lock()?) };
     let key = start_key(desk, &host, source, request)?;
+    // What is going to be re-encrypted is proved with its own key, as it is sealed in the bundle or escrowed.
+    let (key, start) = if request.rekey { (None, key) } else { (key, None) };
     let proved = prove::bundle(desk, shelf, Some(&host.config), source, request, key)?;
+    let rekeying = start.as_ref().and_then(|start| Rekeying::new(&host, &proved, start).transpose()).transpose()?;
 
     let database = database(desk, &host, source, request)?;
     let target = target(desk, &host, source, request)?;
@@ -45,8 +49,10 @@ pub(super) fn run(
         bundle: header.id.clone(),
         rollback: true,
     };
-    let plan =
-        plan(desk, &host, source, request, database.as_deref(), &proved.summary.facts, target.as_deref(), &options)?;
+    let plan = Plan {
+        rekey: rekeying.as_ref().map(Rekeying::planned),
+        ..plan(desk, &host, source, request, database.as_deref(), &proved.summary.facts, target.as_deref(), &options)?
+    };
     if request.dry_run {
         return Outcome::done(&plan, plan.lines());
     }
@@ -57,19 +63,9 @@ pub(super) fn run(
     hooks.stop()?;
     failpoint::pass("after the stop hook");
     let mut undo = Undo { desk, database: None, storage: None, bundle: source.files() };
-    let mut before = None;
-    if plan.database.as_ref().is_some_and(|database| !database.reversible) {
-        match in_place::back_up(desk, &host) {
-            Ok(id) => before = Some(id),
-            Err(error) => {
-                return Err(match hooks.start() {
-                    Ok(()) => error,
-                    Err(second) => error.hint(format!("Starting the application failed too: {}", second.chain())),
-                });
-            }
-        }
-    }
-    let result = replace(desk, source, &plan, database.as_deref(), &proved, target.as_deref(), &options, &mut undo)
+    let proofs = (&proved, rekeying.as_ref());
+    let before = backed_up_before(desk, &host, &plan, &hooks)?;
+    let result = replace(desk, source, &plan, database.as_deref(), proofs, target.as_deref(), &options, &mut undo)
         .and_then(|()| hooks.start())
         .and_then(|()| hooks.well());
     if let Err(error) = result {
@@ -91,6 +87,7 @@ pub(super) fn run(
     if let Some(id) = &before {
         text.push(format!("  what stood in the database before is bundle {id}"));
     }
+    text.extend(plan.rekey.as_ref().map(|rekey| format!("  put under key {}, which is configured", rekey.to.short())));
     if let Some(kept) = &kept {
         text.push(format!("  the database that stood there is kept as {}; remove it when all is well", kept.display()));
     }
@@ -155,6 +152,17 @@ fn take_back(hooks: &Hooks<'_>, undo: &mut Undo<'_>, error: Error) -> Error {
     }
 }
 
+/// Where the database cannot be rolled back, what is there is a bundle first; its id.
+fn backed_up_before(desk: &Desk<'_>, host: &Host, plan: &Plan, hooks: &Hooks<'_>) -> Result<Option<String>> {
+    if plan.database.as_ref().is_none_or(|database| database.reversible) {
+        return Ok(None);
+    }
+    in_place::back_up(desk, host).map(Some).map_err(|error| match hooks.start() {
+        Ok(()) => error,
+        Err(second) => error.hint(format!("Starting the application failed too: {}", second.chain())),
+    })
+}
+
 /// The key that the application will be started with; it must be the one that the bundle names.
 fn start_key(desk: &Desk<'_>, host: &Host, source: &Source<'_>, request: &Request) -> Result<Option<NamedKey>> {
     let header = source.opened.header();
@@ -177,7 +185,9 @@ fn start_key(desk: &Desk<'_>, host: &Host, source: &Source<'_>, request: &Reques
                 .hint("Name it with --key REF."));
         }
     };
-    NamedKey::new(text, host.scheme, &header.installation).map(Some)
+    // What is only to be put under it is named as this host names it.
+    let installation = if request.rekey { &host.config.installation } else { &header.installation };
+    NamedKey::new(text, host.scheme, installation).map(Some)
 }
 
 fn database(desk: &Desk<'_>, host: &Host, source: &Source<'_>, request: &Request) -> Result<Option<Box<dyn Database>>> {
@@ -273,6 +283,7 @@ fn plan(
         bundle: header.id.clone(),
         storage_from: source.storage.as_ref().map(|s| s.header().id.clone()),
         fingerprint: header.keys.first().cloned(),
+        rekey: None,
         database,
         storage,
         hooks,
@@ -309,7 +320,7 @@ fn replace<'a>(
     source: &'a Source<'_>,
     plan: &'a Plan,
     database: Option<&dyn Database>,
-    proved: &prove::Proved,
+    (proved, rekeying): (&prove::Proved, Option<&Rekeying<'_>>),
     target: Option<&'a dyn Target>,
     options: &ExtractOptions,
     undo: &mut Undo<'a>,
@@ -325,6 +336,9 @@ fn replace<'a>(
             prove::restored(desk, proved, replacement.snapshot()?.as_mut())?;
         } else {
             in_place::prove_dump(desk, source, proved)?;
+        }
+        if let Some(rekeying) = rekeying {
+            rekeying.run(desk, replacement.as_mut())?;
         }
         // From here on a failure must put it back, also one in the middle of the swap.
         let replacement = undo.database.insert(replacement);

@@ -5,6 +5,7 @@ mod in_place;
 mod live;
 mod plain;
 mod prove;
+mod rekey;
 
 use std::path::PathBuf;
 
@@ -51,6 +52,8 @@ pub struct Request {
     pub storage_url: Option<String>,
     /// The key that the application will be started with.
     pub key: Option<String>,
+    /// Put the credentials under that key before the swap, when the bundle's are under another one.
+    pub rekey: bool,
     /// Go on without a proof.
     pub accept_unproved: bool,
     /// The database may be built with a superuser's rights.
@@ -76,6 +79,8 @@ pub struct Plan {
     pub storage_from: Option<BundleId>,
     /// The key that its credentials were written with.
     pub fingerprint: Option<Fingerprint>,
+    /// The key that its credentials are put under before the swap.
+    pub rekey: Option<rekey::Rekey>,
     /// The database's share.
     pub database: Option<DatabasePlan>,
     /// The storage's share.
@@ -92,6 +97,7 @@ impl Plan {
         if let Some(database) = &self.database {
             lines.push(format!("  database: {}", database.target));
             lines.extend(database.steps.iter().map(|s| format!("    {s}")));
+            lines.extend(self.rekey.as_ref().map(|rekey| format!("    {}", rekey.sentence())));
         }
         if let Some(storage) = &self.storage {
             lines.push(format!(
@@ -168,6 +174,7 @@ fn restore(desk: &Desk<'_>, shelf: &Shelf, config: Option<Config>, request: &Req
         return Err(Error::refused("the bundle and the storage that goes with it are sealed to different keys")
             .hint("Restore them one after the other: --only database, then --only storage with the other bundle."));
     }
+    rekey::sensible(request, source.opened.header())?;
     if let Some(folder) = &request.target {
         return plain::run(desk, shelf, config.as_ref(), &source, request, folder);
     }

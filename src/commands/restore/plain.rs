@@ -56,6 +56,7 @@ pub(super) fn run(
         bundle: header.id.clone(),
         storage_from: source.storage.as_ref().map(|s| s.header().id.clone()),
         fingerprint: header.keys.first().cloned(),
+        rekey: None,
         database: member.as_ref().map(|member| DatabasePlan {
             target: folder.join(member.base_name()).display().to_string(),
             replaces: false,

@@ -49,6 +49,11 @@ pub(super) fn bundle(
         (Some(live), _) => Some(live),
         (None, Ok(sealed)) => Some(sealed),
         (None, Err(_)) if request.accept_unproved || header.database.is_none() => None,
+        (None, Err(error)) if request.rekey => {
+            return Err(Error::new(error.kind(), error.chain())
+                .hint("--rekey takes the bundle's own key from the bundle, or from an escrow where a trusted signer vouches for it.")
+                .hint("If you have that key yourself: restore with --key REF, start the application with it, and `strongroom key rotate`."));
+        }
         (None, Err(error)) => return Err(error.hint("--accept-unproved restores without a key.")),
     };
     if let Some(candidate) = &candidate {

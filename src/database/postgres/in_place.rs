@@ -16,7 +16,8 @@ use super::read::FOREIGN_SCHEMAS;
 use super::replace::{PATIENCE, leave};
 use super::session::{Session, literal};
 use super::{Postgres, end_orphans};
-use crate::database::{Database as _, DatabasePlan, Facts, Replacement, Snapshot};
+use crate::config::profile::Profile;
+use crate::database::{Change, Database as _, DatabasePlan, Facts, Replacement, Snapshot};
 use crate::ground::progress::Silent;
 use crate::ground::{Error, Result, failpoint};
 
@@ -89,6 +90,11 @@ fn identity(link: &Link) -> Result<String> {
 impl Replacement for InPlace {
     fn snapshot(&mut self) -> Result<Box<dyn Snapshot + '_>> {
         self.postgres.look()
+    }
+
+    fn rewrite(&mut self, _: &Profile, _: Change<'_>) -> Result<()> {
+        Err(Error::refused("what is restored in place can be re-encrypted only when it is there")
+            .hint("`strongroom key rotate` does it afterwards."))
     }
 
     fn swap(&mut self) -> Result<()> {

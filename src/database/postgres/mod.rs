@@ -13,6 +13,7 @@ mod link;
 mod preflight;
 mod read;
 mod replace;
+mod rewrite;
 mod session;
 mod space;
 
@@ -25,7 +26,9 @@ use self::link::Link;
 pub use self::link::PostgresOptions;
 use self::replace::Beside;
 use self::session::{Session, literal};
-use super::{Database, DatabasePlan, Dump, Facts, NamedObject, Replacement, Snapshot, Suspect};
+use super::{
+    Change, Database, DatabasePlan, Dump, Facts, NamedObject, Others, Replacement, Rewritten, Snapshot, Suspect,
+};
 use crate::appkey::credential::Credential;
 use crate::config::profile::Profile;
 use crate::config::url::PostgresUrl;
@@ -49,12 +52,14 @@ impl Postgres {
 
 /// Ends sessions of earlier runs of this host: a program killed behind a prefix leaves its session open.
 ///
-/// Of backups and restores only, which hold this host's lock; `guard` and `prove` may be looking just now.
+/// Of verbs only that hold this host's lock; `guard` and `prove` may be looking just now.
 fn end_orphans(session: &mut Session, link: &Link) -> Result<()> {
-    let (backup, restore) = (literal(&link.application("backup")), literal(&link.application("restore")));
+    let names: Vec<_> =
+        ["backup", "restore", rewrite::PURPOSE].iter().map(|purpose| literal(&link.application(purpose))).collect();
     session.run(&format!(
         "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity \
-         WHERE application_name IN ({backup}, {restore}) AND pid <> pg_catalog.pg_backend_pid() AND usename = current_user;"
+         WHERE application_name IN ({}) AND pid <> pg_catalog.pg_backend_pid() AND usename = current_user;",
+        names.join(", ")
     ))
 }
 
@@ -90,6 +95,10 @@ impl Database for Postgres {
         let mut session = Session::open(&self.link, "look")?;
         session.begin_reading()?;
         Ok(Box::new(Moment { session, link: self.link.clone(), id: None, rows: None, remarks: Remarks::default() }))
+    }
+
+    fn rewrite(&self, profile: &Profile, others: Others, change: Change<'_>) -> Result<Rewritten> {
+        rewrite::all(&self.link, profile, others, change)
     }
 
     fn plan(&self, facts: &Facts) -> Result<DatabasePlan> {

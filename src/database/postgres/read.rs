@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::session::{Session, literal, quote};
 use crate::appkey::credential::{Credential, MAX_CIPHERTEXT};
 use crate::config::profile::{CredentialColumn, Profile};
+use crate::database::pgdump::copy::Fields;
 use crate::database::pgdump::listen::{ciphertext, in_profile, is_meant, key_part, pretends, shown};
 use crate::database::rows::{MAX_KEY, missing, row_id};
 use crate::database::spread::share_of;
@@ -23,18 +24,18 @@ const NOT_OF_EXTENSIONS: &str = "NOT EXISTS (SELECT FROM pg_depend d WHERE d.cla
     AND d.objid = c.oid AND d.deptype = 'e')";
 
 /// A table and its columns: name, type, computed.
-struct Table {
+pub(super) struct Table {
     schema: String,
     name: String,
     columns: Vec<(String, String, bool)>,
 }
 
 impl Table {
-    fn sql(&self) -> String {
+    pub(super) fn sql(&self) -> String {
         format!("{}.{}", quote(&self.schema), quote(&self.name))
     }
 
-    fn type_of(&self, column: &str) -> &str {
+    pub(super) fn type_of(&self, column: &str) -> &str {
         self.columns.iter().find(|(name, ..)| name == column).map_or("", |(_, of, _)| of)
     }
 }
@@ -98,12 +99,41 @@ fn has(table: &Table, wanted: &CredentialColumn) -> Result<bool> {
     Ok(true)
 }
 
+/// A credential, where it stands, and the row as the server wrote it: the value, then the key's parts.
+pub(super) struct Cell<'a> {
+    pub(super) wanted: &'a CredentialColumn,
+    pub(super) table: &'a Table,
+    pub(super) fields: &'a Fields,
+    pub(super) credential: Credential,
+}
+
 /// See [`crate::database::Snapshot::credentials`].
 pub(super) fn credentials(
     session: &mut Session,
     profile: &Profile,
     sample: Option<usize>,
     visit: &mut dyn FnMut(Credential) -> Result<()>,
+) -> Result<u64> {
+    cells(session, profile, sample, &mut |cell| visit(cell.credential))
+}
+
+/// The tables that hold credentials, by name and once each.
+pub(super) fn homes(session: &mut Session, profile: &Profile) -> Result<Vec<String>> {
+    let mut homes = Vec::new();
+    for wanted in &profile.credentials {
+        homes.extend(tables(session, &wanted.table)?.iter().map(Table::sql));
+    }
+    homes.sort();
+    homes.dedup();
+    Ok(homes)
+}
+
+/// The same as [`credentials`], with where each one stands.
+pub(super) fn cells(
+    session: &mut Session,
+    profile: &Profile,
+    sample: Option<usize>,
+    visit: &mut dyn FnMut(Cell<'_>) -> Result<()>,
 ) -> Result<u64> {
     let mut found = Vec::new();
     for wanted in &profile.credentials {
@@ -165,7 +195,7 @@ fn column(
     table: &Table,
     count: u64,
     share: Option<u64>,
-    visit: &mut dyn FnMut(Credential) -> Result<()>,
+    visit: &mut dyn FnMut(Cell<'_>) -> Result<()>,
 ) -> Result<()> {
     let (value, of) = value(wanted, table);
     let keys: Vec<_> = wanted.primary_key.iter().map(|k| quote(k)).collect();
@@ -194,7 +224,9 @@ fn column(
         let Some(ciphertext) = credential(wanted, fields.get(0), of) else { return Ok(()) };
         seen += 1;
         let parts = types.iter().enumerate().map(|(n, of)| key_part(fields.get(n + 1), of)).collect();
-        visit(Credential { table: name.clone(), column: wanted.column.clone(), id: row_id(parts), ciphertext })
+        let credential =
+            Credential { table: name.clone(), column: wanted.column.clone(), id: row_id(parts), ciphertext };
+        visit(Cell { wanted, table, fields, credential })
     })?;
     if share.is_none() && seen != count {
         return Err(Error::damaged(format!("an index of {} names {seen} of {count} rows", table.name))
@@ -240,7 +272,7 @@ pub(super) fn suspects(
         let select = format!("SELECT {} FROM {}.{}", values.join(", "), quote(&schema), quote(&name));
         let mut counts = vec![0; columns.len()];
         let rows = std::cell::Cell::new(0);
-        let mut look = |fields: &crate::database::pgdump::copy::Fields| {
+        let mut look = |fields: &Fields| {
             rows.set(rows.get() + 1);
             for (n, (_, of, _)) in columns.iter().enumerate() {
                 if let Some(value) = fields.get(n) {

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::Postgres;
 use super::build::Fresh;
 use super::preflight::{Names, administer};
 use super::session::{Session, literal, quote};
-use crate::database::{Database as _, Replacement, Snapshot};
+use super::{Postgres, rewrite};
+use crate::config::profile::Profile;
+use crate::database::{Change, Database as _, Others, Replacement, Rewritten, Snapshot};
 use crate::ground::{Error, Kind, Result, failpoint};
 
 /// How long sessions may take to go.
@@ -30,6 +31,15 @@ impl Beside {
 impl Replacement for Beside {
     fn snapshot(&mut self) -> Result<Box<dyn Snapshot + '_>> {
         Postgres { link: self.postgres.link.with_database(&self.names.fresh) }.look()
+    }
+
+    fn rewrite(&mut self, profile: &Profile, change: Change<'_>) -> Result<()> {
+        // Nobody knows of it yet.
+        let link = self.postgres.link.with_database(&self.names.fresh);
+        match rewrite::all(&link, profile, Others::Wait, change)? {
+            Rewritten::Committed => Ok(()),
+            Rewritten::Unknown(error) => Err(error),
+        }
     }
 
     fn swap(&mut self) -> Result<()> {

@@ -94,16 +94,38 @@ impl Session {
 
     /// Begins a transaction that only reads one moment, with nothing that could hide rows from it or end it.
     pub(super) fn begin_reading(&mut self) -> Result<()> {
-        self.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;")?;
+        self.begin("ISOLATION LEVEL REPEATABLE READ READ ONLY", "0")
+    }
+
+    /// Begins a transaction that writes: what it locks it sees as it then is, it waits for no lock for ever, and its commit is durable.
+    pub(super) fn begin_writing(&mut self) -> Result<()> {
+        self.begin("ISOLATION LEVEL READ COMMITTED READ WRITE", "'30s'")?;
+        self.run("SET LOCAL synchronous_commit = on;")
+    }
+
+    fn begin(&mut self, how: &str, lock_timeout: &str) -> Result<()> {
+        self.run(&format!("BEGIN {how};"))?;
         self.in_transaction = true;
-        self.run(
-            "SET LOCAL row_security = off; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; \
-             SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL search_path = pg_catalog;",
-        )?;
+        self.run(&format!(
+            "SET LOCAL row_security = off; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = {lock_timeout}; \
+             SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL search_path = pg_catalog;"
+        ))?;
         // Once more, because a pooler may have given this transaction another connection than the one above.
         self.run(&SETTINGS.replace("SET ", "SET LOCAL "))?;
         // A setting of version 17 that ends long transactions; it must not end this one.
         self.run("SELECT set_config(name, '0', true) FROM pg_catalog.pg_settings WHERE name = 'transaction_timeout';")
+    }
+
+    /// Ends a transaction that wrote; without an error the server said yes, which is believed of [`Session::fate`] only.
+    pub(super) fn commit(&mut self) -> Result<()> {
+        self.in_transaction = false;
+        self.run("COMMIT;")
+    }
+
+    /// What became of a transaction: `committed`, `aborted` or `in progress`.
+    pub(super) fn fate(&mut self, transaction: &str) -> Result<String> {
+        let fate = self.row(&format!("SELECT pg_catalog.pg_xact_status({}::pg_catalog.xid8)", literal(transaction)))?;
+        Ok(fate.into_iter().next().flatten().unwrap_or_default())
     }
 
     /// Runs statements whose answers are of no interest.

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use self::open::{Access, Peeked};
 use self::snapshot::SqliteSnapshot;
-use super::{Change, Database, DatabasePlan, Facts, Replacement, Snapshot};
+use super::{Change, Database, DatabasePlan, Facts, Others, Replacement, Rewritten, Snapshot};
 use crate::config::profile::Profile;
 use crate::ground::Result;
 use crate::ground::kept::Kept;
@@ -130,13 +130,12 @@ impl Database for Sqlite {
         Ok(Box::new(look_at(&path, peeked, self.options.busy.min(Duration::from_secs(5)))?))
     }
 
-    fn rewritable(&self) -> Result<()> {
-        Ok(())
-    }
-
-    fn rewrite(&self, profile: &Profile, change: Change<'_>) -> Result<()> {
+    fn rewrite(&self, profile: &Profile, others: Others, change: Change<'_>) -> Result<Rewritten> {
         let (path, _) = self.peek()?;
         *self.peeked.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        if others == Others::Refuse {
+            holders::refuse_open(&path)?;
+        }
         rewrite::all(&path, self.options.busy, profile, change)
     }
 

@@ -13,8 +13,9 @@ use rustix::fs::FlockOperation;
 use super::halfway::{self, Action, Halfway};
 use super::open::{self, HEADER, Mode, VERSION_AT};
 use super::snapshot::SqliteSnapshot;
-use super::{MEMBER, facts, holders, place};
-use crate::database::{DatabasePlan, Facts, Replacement, Snapshot};
+use super::{MEMBER, facts, holders, place, rewrite};
+use crate::config::profile::Profile;
+use crate::database::{Change, DatabasePlan, Facts, Replacement, Rewritten, Snapshot};
 use crate::ground::progress::{Progress, Unit};
 use crate::ground::{Error, Kind, Result, durable, failpoint, names};
 
@@ -194,6 +195,16 @@ impl Replacement for Restored {
             longest_lock: Duration::ZERO,
             stamp: None,
         }))
+    }
+
+    fn rewrite(&mut self, profile: &Profile, change: Change<'_>) -> Result<()> {
+        if self.state != State::Beside {
+            return Err(Error::failed("the restored database stands in its place already"));
+        }
+        match rewrite::all(&self.new, Duration::from_secs(5), profile, change)? {
+            Rewritten::Committed => self.sync(),
+            Rewritten::Unknown(error) => Err(error),
+        }
     }
 
     fn swap(&mut self) -> Result<()> {

@@ -7,48 +7,54 @@ use base64::Engine as _;
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
+use super::open;
 use super::read::{Reader, quote};
-use super::{holders, open};
 use crate::appkey::credential::{Credential, KeyPart, RowId};
 use crate::config::profile::Profile;
-use crate::database::Change;
+use crate::database::rewrite::{Expected, named};
+use crate::database::{Change, Rewritten};
 use crate::ground::{Error, Result, failpoint};
 
 /// See [`crate::database::Database::rewrite`].
-pub(super) fn all(path: &Path, busy: Duration, profile: &Profile, change: Change<'_>) -> Result<()> {
-    holders::refuse_open(path)?;
+pub(super) fn all(path: &Path, busy: Duration, profile: &Profile, change: Change<'_>) -> Result<Rewritten> {
     profile.writable()?;
     let connection = open::open(path, open::Mode::Writable, busy)?;
     let fault = |e| open::fault(path, e);
     connection.execute_batch("PRAGMA synchronous = FULL; BEGIN IMMEDIATE").map_err(fault)?;
-    let result = within(&connection, path, profile, change);
-    if result.is_ok() {
-        failpoint::pass("before the commit of new credentials");
-        connection.execute_batch("COMMIT").map_err(fault)?;
-        failpoint::pass("after the commit of new credentials");
-    } else {
+    if let Err(error) = within(&connection, path, profile, change) {
         let _ = connection.execute_batch("ROLLBACK");
+        return Err(error);
     }
-    result
+    failpoint::pass("before the commit of new credentials");
+    let committed = connection.execute_batch("COMMIT");
+    failpoint::pass("after the commit of new credentials");
+    Ok(match committed {
+        Ok(()) => Rewritten::Committed,
+        Err(error) => {
+            let _ = connection.execute_batch("ROLLBACK");
+            Rewritten::Unknown(fault(error))
+        }
+    })
 }
 
 fn within(connection: &Connection, path: &Path, profile: &Profile, change: Change<'_>) -> Result<()> {
     let reader = Reader { connection, fault: &|e| open::fault(path, e) };
     let mut credentials = Vec::new();
-    let total = reader.credentials(profile, None, &mut |credential| {
+    reader.credentials(profile, None, &mut |credential| {
         credentials.push(credential);
         Ok(())
     })?;
-    change(credentials, &mut |credential, value| put(connection, path, profile, credential, value))?;
-    let now = reader.credentials(profile, None, &mut |_| Ok(()))?;
-    if now != total {
-        return Err(Error::failed(format!("{} has {now} credentials now, and had {total}", path.display())));
-    }
-    Ok(())
+    let mut expected = Expected::new(&credentials)?;
+    change(credentials, &mut |credential, value| {
+        expected.put(credential, value)?;
+        put(connection, path, profile, credential, value)
+    })?;
+    reader.credentials(profile, None, &mut |credential| expected.look(&credential))?;
+    expected.finish()
 }
 
 fn put(connection: &Connection, path: &Path, profile: &Profile, credential: &Credential, value: &[u8]) -> Result<()> {
-    let row = || format!("{}.{} row {}", credential.table, credential.column, credential.id);
+    let row = || named(credential);
     let described = profile
         .credentials
         .iter()

@@ -13,19 +13,22 @@ use crate::ground::{Error, Kind, Result, failpoint};
 const LIMIT: u64 = 256 << 10;
 
 /// The file: the new key's record as an escrow gets it, not sealed, because this host must read it.
+///
+/// Beside a running application the old key's record is a second line: its rows may come after the configuration has changed.
 pub(super) struct Pending {
     path: PathBuf,
     record: Record,
     old: Fingerprint,
+    beside: Option<Record>,
 }
 
 impl Pending {
     /// Writes the file; from here on the new key is lost no more.
-    pub(super) fn begin(state: &Path, record: Record, old: &Fingerprint) -> Result<Self> {
+    pub(super) fn begin(state: &Path, record: Record, old: &Fingerprint, beside: Option<Record>) -> Result<Self> {
         let path = path_in(state);
-        let bytes = escrow::to_lines([&record])?;
+        let bytes = escrow::to_lines(std::iter::once(&record).chain(&beside))?;
         if durable::write_file(&path, &bytes, 0o600, Existing::Keep)? {
-            Ok(Self { path, record, old: old.clone() })
+            Ok(Self { path, record, old: old.clone(), beside })
         } else {
             Err(under_way(&path))
         }
@@ -41,9 +44,14 @@ impl Pending {
         };
         let damaged = || Error::damaged(format!("{} is not the record of one new key", path.display()));
         let mut records = escrow::from_lines(&bytes, &path.display().to_string())?.into_iter();
-        let (Some(record), None) = (records.next(), records.next()) else { return Err(damaged()) };
+        let (Some(record), beside, None) = (records.next(), records.next(), records.next()) else {
+            return Err(damaged());
+        };
         let old = record.predecessor.clone().ok_or_else(damaged)?;
-        Ok(Some(Self { path, record, old }))
+        if beside.as_ref().is_some_and(|beside| beside.fingerprint != old) {
+            return Err(damaged());
+        }
+        Ok(Some(Self { path, record, old, beside }))
     }
 
     /// Where the file is.
@@ -59,6 +67,11 @@ impl Pending {
     /// The new key's record.
     pub(super) fn record(&self) -> &Record {
         &self.record
+    }
+
+    /// The old key's record, where the application goes on beside the rotation.
+    pub(super) fn beside(&self) -> Option<&Record> {
+        self.beside.as_ref()
     }
 
     /// What the new key's deposits say of where it came from.

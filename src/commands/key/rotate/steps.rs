@@ -1,0 +1,145 @@
+//! The steps that every rotation is made of: prove, escrow, back up, re-encrypt, enter.
+
+use super::Rotation;
+use super::pending::Pending;
+use crate::appkey::proof::{Proof, ProverOptions, Verdict, prove_with};
+use crate::commands::backup;
+use crate::commands::deposits::{Depositor, Origin};
+use crate::commands::host::NamedKey;
+use crate::commands::reencrypt::{Moved, Prepared, Reencryption, Rest};
+use crate::commands::{Problem, proof};
+use crate::database::{Others, Rewritten};
+use crate::ground::{Error, Result, clock};
+use crate::ledger::{Event, KeyEvent};
+
+/// How a sweep over the credentials ended that was not refused.
+pub(super) enum Swept {
+    Done(Moved),
+    /// It may have happened, and the database could not be asked.
+    Unknown(Error),
+}
+
+impl Rotation<'_> {
+    pub(super) fn try_key(&self, key: &NamedKey, sample: Option<usize>) -> Result<Proof> {
+        let profile = &self.host.config.profile;
+        let options = ProverOptions::new(self.host.scheme, &key.effective, profile, self.desk.progress.as_ref());
+        let mut snapshot = self.database.look()?;
+        prove_with(&options, |sink| snapshot.credentials(profile, sample, &mut |credential| sink(credential)))
+            .map(|(proved, _)| proved)
+    }
+
+    /// Every credential decrypts with this key, or nothing goes on.
+    pub(super) fn prove(&self, key: &NamedKey, when: Option<&str>) -> Result<Proof> {
+        let proved = self.try_key(key, None)?;
+        self.desk.progress.finish();
+        if matches!(proved.verdict(), Verdict::Proved | Verdict::Plausible) {
+            return Ok(proved);
+        }
+        for line in proof::failure_lines(&proved) {
+            self.desk.ask.say(&line);
+        }
+        let sentence = proof::sentence(proved.verdict(), &proved.total);
+        let error = match (proved.verdict(), when) {
+            (Verdict::Unproven, _) => Error::refused(sentence)
+                .hint("With no credential stored yet, configure another key and back up; nothing has to be re-encrypted."),
+            (_, Some(_)) => Error::wrong_key(sentence)
+                .hint("The application may still be running with the old key: start it anew, then `key rotate --resume`."),
+            _ => Error::wrong_key(sentence).hint(
+                "Nothing was changed. `strongroom key doctor -i FILE` says which keys the failing rows are under; `key rotate --from` puts those under the key in use, or enter them anew in the application.",
+            ),
+        };
+        Err(match when {
+            Some(when) => error.context(format!("{when}, the database is not as it should be")),
+            None => error,
+        })
+    }
+
+    /// A key is in as many escrows as the rules ask for, before anything depends on it.
+    pub(super) fn escrow(&self, key: &NamedKey, origin: &Origin) -> Result<()> {
+        let signer = self.host.signer()?;
+        let place = self.host.shelf(self.desk)?;
+        let mut ledger = place.ledger()?;
+        let depositor = Depositor { desk: self.desk, host: self.host, shelf: &place, signer: &signer };
+        let held = depositor.make(&mut ledger, key, origin, false)?;
+        if held.places.len() >= self.host.config.escrow_min_copies.max(1) {
+            return Ok(());
+        }
+        let error = Error::failed("the new key is not in escrow, so nothing is put under it");
+        Err(held.problems.into_iter().fold(error, |error, problem| error.hint(problem.message)))
+    }
+
+    /// Enters the rotation into the ledger, once.
+    pub(super) fn enter(&self, pending: &Pending) -> Result<()> {
+        let event = KeyEvent {
+            fingerprint: pending.record().fingerprint.clone(),
+            action: "rotated".to_owned(),
+            predecessor: Some(pending.old().clone()),
+            reason: pending.record().reason.clone(),
+        };
+        self.append(event, true)
+    }
+
+    /// Enters what happened to a key; `once` when the very same entry is enough.
+    pub(super) fn append(&self, event: KeyEvent, once: bool) -> Result<()> {
+        let signer = self.host.signer()?;
+        let place = self.host.shelf(self.desk)?;
+        let mut ledger = place.ledger()?;
+        let known = ledger.entries().iter().any(|entry| matches!(&entry.event, Event::Key(known) if *known == event));
+        if once && known { Ok(()) } else { ledger.append(&signer, Event::Key(event), clock::now()).map(drop) }
+    }
+
+    pub(super) fn back_up(&self, what: &str) -> Result<Vec<Problem>> {
+        let request = backup::Request { only: backup::Only::All, prove_all: false, rotating: true };
+        let outcome =
+            backup::make(self.desk, self.host, &request).map_err(|e| e.context(format!("{what} could not be made")))?;
+        self.desk.progress.finish();
+        self.desk.ask.say(&format!("{what}: {}", outcome.text.first().map_or("", String::as_str)));
+        Ok(outcome.problems.into_iter().filter(|p| !p.is_advice()).collect())
+    }
+
+    pub(super) fn way<'b>(&'b self, from: &'b NamedKey, to: &'b NamedKey, rest: Rest) -> Reencryption<'b> {
+        Reencryption {
+            desk: self.desk,
+            scheme: self.host.scheme,
+            profile: &self.host.config.profile,
+            from: &from.effective,
+            to: &to.effective,
+            rest,
+        }
+    }
+
+    /// Every credential that is under `from` is put under `to`, in one transaction.
+    ///
+    /// Beside a running application the new values are made first, so that it waits for the writing only.
+    pub(super) fn sweep(&self, from: &NamedKey, to: &NamedKey, others: Others) -> Result<Swept> {
+        let way = self.way(from, to, if others == Others::Wait { Rest::Leave } else { Rest::Refuse });
+        let prepared = match others {
+            Others::Wait => way.prepare(self.database.look()?.as_mut())?,
+            Others::Refuse => Prepared::default(),
+        };
+        self.rewrite(&way, &prepared, to, others)
+    }
+
+    pub(super) fn rewrite(
+        &self,
+        way: &Reencryption<'_>,
+        prepared: &Prepared,
+        to: &NamedKey,
+        others: Others,
+    ) -> Result<Swept> {
+        let mut moved = Moved::default();
+        let rewritten = self.database.rewrite(&self.host.config.profile, others, &mut |credentials, put| {
+            moved = way.change(prepared, credentials, put)?;
+            Ok(())
+        })?;
+        self.desk.progress.finish();
+        match rewritten {
+            Rewritten::Committed => Ok(Swept::Done(moved)),
+            Rewritten::Unknown(error) => match self.try_key(to, Some(50)) {
+                Ok(proved) if proved.total.proved + proved.total.plausible > 0 => Ok(Swept::Done(moved)),
+                Ok(_) => Err(error),
+                Err(_) => Ok(Swept::Unknown(error)),
+            },
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Killed before and after everything that becomes lasting in the life of a key; see `kills` for how.
+
+use crate::app::{WRONG, encrypt, secret};
+use crate::kills::{at_each, covers, numbered, rows, small, trace};
+use crate::life::outlived;
+use crate::world::{IDENTITY, World, text};
+
+/// The places of these kinds, and some of the others, which the backups inside have and are killed at elsewhere.
+fn own<'a>(names: &'a [String], kinds: &[&str], one_in: usize) -> Vec<(usize, &'a String)> {
+    let some = |(place, name): &(usize, &String)| kinds.iter().any(|kind| name.contains(kind)) || place % one_in == 0;
+    numbered(names).into_iter().filter(some).collect()
+}
+
+#[test]
+fn a_destruction_killed_anywhere_took_nothing_unsaid_and_goes_on() {
+    let (template, old) = outlived();
+    let line = format!("key destroy {old} --yes");
+    let names = trace(&template, &line, 0);
+    covers(&names, &["before remove /archive/keys/", "after remove /archive/keys/", "/archive/ledger/"]);
+    at_each(&template, &line, &numbered(&names), &|world| {
+        world.run("check --all", 0);
+        let copies = || world.files("archive/keys").iter().filter(|file| file.contains(&old)).count();
+        let said = world.run("key history", 0).stdout.contains(&format!("key {} destroyed", &old[..12]));
+        assert!(said || copies() == 3, "removed and not said: {} are left", copies());
+        world.run(&line, 0);
+        assert_eq!(copies(), 0);
+        world.run("key status", 0).says("destroyed");
+        world.run("prove", 0);
+    });
+}
+
+#[test]
+fn a_restore_that_re_encrypts_killed_anywhere_leaves_the_old_or_the_new() {
+    let template = small();
+    template.backup(0);
+    template.app.set_key(WRONG);
+    template.app.execute("DELETE FROM repositories WHERE id = 'manual'");
+    template.app.execute(&format!("UPDATE repositories SET auth_credentials = '{}'", encrypt(WRONG, &secret(1))));
+    let line = format!("restore --yes --rekey --only database -i {IDENTITY}");
+    let names = trace(&template, &line, 0);
+    covers(&names, &["before the commit of new credentials", "after the commit of new credentials"]);
+    at_each(&template, &line, &numbered(&names), &|world| {
+        // Whatever stands there opens with the key that is configured.
+        rows(world);
+        world.run("prove", 0);
+        world.run(&line, 0);
+        assert_eq!(rows(world), 2);
+        world.run("prove", 0);
+        let beside = world.files("app");
+        assert!(!beside.iter().any(|f| f.contains(".database.sqlite.strongroom")), "{beside:?}");
+    });
+}
+
+#[test]
+fn a_rotation_beside_the_application_killed_anywhere_goes_on() {
+    let template = small();
+    let first = template.backup(0);
+    crate::keys::with_set_key(&template);
+    let line = "key rotate --yes --online";
+    let names = trace(&template, line, 0);
+    let kinds = ["rotation", "new credentials", "new key"];
+    covers(&names, &kinds);
+    assert_eq!(names.iter().filter(|n| n.contains("before the commit of new credentials")).count(), 2, "two sweeps");
+    at_each(&template, line, &own(&names, &kinds, 40), &|world| {
+        // The application runs, and writes with the key that it has.
+        let key = std::fs::read_to_string(world.path("app/.env")).expect("read");
+        let key = key.lines().find_map(|l| l.strip_prefix("ENCRYPTION_KEY=")).expect("a key").to_owned();
+        world.app.add_credential(50, &key);
+        let resumed = world.call("key rotate --resume").run();
+        assert!(matches!(resumed.code, Some(0 | 3 | 10)), "{:?}: {}", resumed.code, resumed.stderr);
+        world.run("prove", 0).says("all 2 credentials");
+        assert!(!world.path("strongroom-state/rotation.json").exists());
+        world.run(&format!("verify {first} -i {IDENTITY}"), 0);
+    });
+}
+
+#[test]
+fn rows_of_an_older_key_killed_anywhere_are_under_one_of_both_and_the_rest_follows() {
+    let template = small();
+    template.backup(0);
+    let old = crate::keys::in_use(&template);
+    template.app.set_key(WRONG);
+    let line = format!("key rotate --from {} --yes -i {IDENTITY}", &old[..8]);
+    let names = trace(&template, &line, 0);
+    let kinds = ["new credentials", "/archive/keys/"];
+    covers(&names, &kinds);
+    at_each(&template, &line, &own(&names, &kinds, 40), &|world: &World| {
+        world.run("check --all", 0);
+        let again = world.call(&format!("{line} --json")).run();
+        assert!(matches!(again.code, Some(0 | 3)), "{:?}: {}", again.code, again.stderr);
+        assert_eq!(text(&again.json()["state"]), "done");
+        world.run("prove", 0);
+        assert_eq!(rows(world), 2);
+    });
+}
