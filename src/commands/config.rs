@@ -20,6 +20,7 @@ pub fn check(desk: &Desk<'_>, config: Config) -> Result<Outcome> {
     let host = Host::new(config)?;
     let mut tried = Tried::default();
     let reads = host.config.places_apart().map(|()| format!("{} reads", host.config.path.display()));
+    let apart = reads.is_ok();
     tried.step("configuration", reads);
     let shelf = tried.value("archive", host.shelf(desk), |s| s.archive.describe());
     tried.step("signer", host.signer().map(|s| s.public().to_string()));
@@ -42,7 +43,9 @@ pub fn check(desk: &Desk<'_>, config: Config) -> Result<Outcome> {
             tried.step("escrow", escrow.and_then(|e| e.reachable(&host.config.app).map(|()| e.describe())));
         }
     }
-    tried.step("state", host.scratch().map(|s| s.folder().display().to_string()));
+    if apart {
+        tried.step("state", host.scratch().map(|s| s.folder().display().to_string()));
+    }
     if let Some(place) = &host.config.storage {
         let storage = desk.systems.storage(place);
         tried.step("storage", storage.and_then(|s| s.reachable().map(|()| s.describe())));

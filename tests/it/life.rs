@@ -232,8 +232,8 @@ fn a_restore_puts_the_credentials_under_the_configured_key_before_the_swap() {
         world.backup(0);
         // What stood there is kept as it was; once more there is nothing to re-encrypt.
         let kept = world.files("app").into_iter().find(|f| f.starts_with("database.sqlite.before-")).expect("kept");
-        let plain = "SELECT count(*) FROM repositories WHERE auth_credentials = '{}'";
-        assert_eq!(number(&world.path("app").join(kept), plain), i64::try_from(CREDENTIALS).expect("few") + 1);
+        let unencrypted = "SELECT count(*) FROM repositories WHERE auth_credentials = '{}'";
+        assert_eq!(number(&world.path("app").join(kept), unencrypted), i64::try_from(CREDENTIALS).expect("few") + 1);
         world.app.set_key(KEY);
         assert!(world.json(&format!("{line} --rekey --yes"), 0)["plan"]["rekey"].is_null());
         world.run("prove", 0);

@@ -38,9 +38,9 @@ fn every_kind_of_dump_of_every_version_is_proved_without_a_server() {
         dump("small", &["-Fc", "-Z0"]);
         if version >= 16 {
             let small = std::fs::read(world.path("small")).expect("read");
-            let packed = lz4_custom(&small);
-            std::fs::write(world.path("lz4"), &packed).expect("written");
-            std::fs::write(world.path("lz4cut"), &packed[..packed.len() - 60]).expect("written");
+            let frames = lz4_custom(&small);
+            std::fs::write(world.path("lz4"), &frames).expect("written");
+            std::fs::write(world.path("lz4cut"), &frames[..frames.len() - 60]).expect("written");
             world.ends("prove lz4cut --key env:KEY", 13);
             world.ends("prove lz4 --key env:KEY", 0);
             world.ends("prove lz4 --key env:WRONG", 12);
@@ -84,7 +84,7 @@ fn lz4_directory(plain: &Path, packed: &Path) {
     std::fs::create_dir(packed).expect("made");
     for file in std::fs::read_dir(plain).expect("listed").flatten() {
         let (name, bytes) = (file.file_name().into_string().expect("text"), std::fs::read(file.path()).expect("read"));
-        if name.ends_with(".dat") && name != "toc.dat" {
+        if Path::new(&name).extension().is_some_and(|e| e == "dat") && name != "toc.dat" {
             std::fs::write(packed.join(format!("{name}.lz4")), lz4(&bytes)).expect("written");
         } else {
             std::fs::write(packed.join(name), bytes).expect("written");

@@ -62,7 +62,8 @@ pub struct Request {
 /// Makes one bundle.
 pub fn run(desk: &Desk<'_>, config: Config, request: &Request) -> Result<Outcome> {
     let host = Host::new(config)?;
-    let result = host.lock().and_then(|_lock| make(desk, &host, request));
+    // Before the lock, which makes the state folder where the configuration says.
+    let result = host.config.places_apart().and_then(|()| host.lock()).and_then(|_lock| make(desk, &host, request));
     desk.progress.finish();
     host.told("backup", result)
 }
@@ -77,7 +78,6 @@ struct KeyState {
 /// Makes one bundle; whoever calls this holds the host's lock.
 pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Outcome> {
     let only = request.only;
-    host.config.places_apart()?;
     let signer = host.signer()?;
     if !host.config.trusted.contains(signer.public()) {
         return Err(Error::usage(format!("this host's signer {} is not among [signing] trusted", signer.public()))
