@@ -141,7 +141,12 @@ impl Shelf {
         if !spoilt(&error) {
             return Err(error);
         }
-        self.unseal_by_copy(sealing, identities, bundle, &error)?.ok_or(error)
+        let key = self.unseal_by_copy(sealing, identities, bundle, &error)?.ok_or(error)?;
+        // What the archive says of its custodians is checked however the key was opened.
+        if let Ok(Some(record)) = custody::record(self.archive.as_ref(), sealing) {
+            record.verify(&key)?;
+        }
+        Ok(key)
     }
 
     /// Opens the sealing key with the copies inside bundles: this one's first, then those that older ones keep from other times.

@@ -35,9 +35,9 @@ pub struct CredentialColumn {
     /// The column as the profile writes it, `data->'smtp'->>'password'` for a place in JSON; what people and the proof see.
     pub column: String,
     /// The column that is stored.
-    pub stored: String,
+    pub(crate) stored: String,
     /// The way from there into JSON; empty where the column itself is the credential.
-    pub steps: Vec<Step>,
+    pub(crate) steps: Vec<Step>,
     /// The columns that name a row, in order.
     pub primary_key: Vec<String>,
     /// The application may not have this table or column (an older version, a feature never used).

@@ -190,7 +190,7 @@ fn what_is_no_identity_is_refused_without_being_shown() {
         (b"# only a comment\n".as_slice(), "holds no identity"),
         (b"".as_slice(), "holds no identity"),
         (b"\xff\xfe".as_slice(), "not text"),
-        (ED25519.as_bytes(), "line 1"),
+        (ED25519.as_bytes(), "is a public key"),
         (ECDSA_KEY, "ecdsa-sha2-nistp256"),
         (b"-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2Vw\n-----END PRIVATE KEY-----\n".as_slice(), "no private key"),
         (b"-----BEGIN OPENSSH PRIVATE KEY-----\n".as_slice(), "no private key"),

@@ -34,7 +34,7 @@ fn an_archives_owner_cannot_make_us_believe_a_change() {
     attack.must("recipient=$(age-keygen -y /safe/recovery-identity.txt)");
     let verify = "strongroom verify -i /safe/recovery-identity.txt";
 
-    // The wrapped sealing key: spoiled, gone, for somebody else, or another key for us.
+    // The wrapped sealing key: spoiled, gone, for somebody else, or another key for us. Signed bundles have their own copy.
     let custody = "/backups/custody/*/identity.age";
     attack.after(&format!("echo spoiled >$(echo {custody})"), verify, 0, "proved");
     attack.after(&format!("rm {custody}"), verify, 0, "proved");
@@ -44,7 +44,7 @@ fn an_archives_owner_cannot_make_us_believe_a_change() {
         0,
         "proved",
     );
-    attack.after(&format!("age-keygen 2>/dev/null | age -r $recipient >$(echo {custody})"), verify, 14, "error:");
+    attack.after(&format!("age-keygen 2>/dev/null | age -r $recipient >$(echo {custody})"), verify, 0, "proved");
     attack.after("sed -i 's/recovery/mallory/' /backups/custody/*/custody.json", verify, 14, "custody.json");
 
     // What is signed: headers, verdicts, the order of bundles, the end of the ledger.

@@ -72,7 +72,7 @@ pub fn doctor(desk: &Desk<'_>, config: Config, identity: &[PathBuf]) -> Result<O
             format!("{} credentials are not under the configured key", proved.total.failed),
             match under.iter().filter(|(name, _)| name.bytes().all(|b| b.is_ascii_hexdigit())).max_by_key(|(_, rows)| **rows) {
                 Some((key, _)) => format!(
-                    "Key {key} opens others: `strongroom key rotate --from {key} -i FILE` puts those rows under the configured one. If most are under {key}, the configured one may be the wrong one: `key fetch {key} -i FILE -o KEYFILE` writes it out."
+                    "Key {key} opens others: `strongroom key rotate --from {key} -i FILE` puts those rows under the configured one. If most are under {key}, the configured one may be the wrong one: `strongroom key fetch {key} -i FILE -o KEYFILE` writes it out."
                 ),
                 None => "Start the application with the key that opens most rows; re-enter the others' credentials in it, or restore them.".to_owned(),
             },
