@@ -4,7 +4,7 @@ use crate::appkey::credential::MAX_CIPHERTEXT;
 
 /// One step into JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// A member of an object: `->'name'`.
     Member(String),
     /// An element of an array: `->0`.
