@@ -120,7 +120,12 @@ impl Forge {
     /// Changes the newest entry of the ledger and signs it.
     pub(crate) fn enter(&self, change: &dyn Fn(&str) -> String) {
         let folder = self.world.path("archive/ledger").join(APP);
-        let count = self.world.files(&format!("archive/ledger/{APP}")).iter().filter(|f| f.ends_with(".json")).count();
+        let count = self
+            .world
+            .files(&format!("archive/ledger/{APP}"))
+            .iter()
+            .filter(|f| Path::new(f).extension().is_some_and(|e| e == "json"))
+            .count();
         let path = folder.join(format!("{count:010}.json"));
         let entry = change(&read_text(&path));
         let comment = format!("strongroom ledger v1 archive={} app={APP} seq={count}", self.archive);
