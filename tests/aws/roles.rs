@@ -148,6 +148,26 @@ fn an_auditor_sees_where_every_key_is_and_opens_none() {
     refused.says("secretsmanager:GetSecretValue");
 }
 
+#[test]
+fn an_old_bundle_comes_back_under_the_new_key_through_the_role_that_reads() {
+    let (_moto, world, _, key) = prepared();
+    world.configure("[rules]\nkey_in_bundle = false");
+    let run = |role: &str, line: &str, code: i32| call_as(&world, pair(&key(role)), line).ends(code);
+    let first = crate::world::text(&run("backup-host", "backup --json", 0).json()["bundle"]);
+    world.script("set-key", "umask 077; { printf 'ENCRYPTION_KEY='; cat; echo; } >new.env && mv new.env app/.env");
+    let path = world.path("strongroom.toml");
+    let config = std::fs::read_to_string(&path).expect("a configuration");
+    crate::app::secret_file(&path, &config.replace("[app]\n", "[app]\nset_key = [\"./set-key\"]\n"));
+    run("backup-host", "key rotate --yes", 0);
+    run("backup-host", "backup", 0).says("proved");
+    let back = format!("restore {first} --only database --rekey --yes -i {IDENTITY}");
+    run("backup-host", &back, 10).keeps_quiet_about(crate::app::KEY);
+    run("restore-operator", &back, 0).says("put under key");
+    run("restore-operator", "prove", 0);
+    run("auditor", "key status", 0).says("AWS Secrets Manager");
+    run("auditor", "key needed --all", 0).says(&first);
+}
+
 /// What a policy cannot be tried for here: resources and conditions.
 #[test]
 fn policies_name_their_secrets_and_let_tags_be_written_once() {
