@@ -13,6 +13,14 @@ import time
 from .data import ITERATIONS, KEY, apart, make_database, many_files, write_zip
 from .tools import Run, Strongroom, run
 
+# Seconds for the disk after something large was deleted: with `discard` it goes on working for a while.
+SETTLE = 5
+
+
+def settle():
+    os.sync()
+    time.sleep(SETTLE)
+
 
 def change(folder, share, number):
     """Rewrites so many files in a hundred, the same ones for everyone."""
@@ -49,6 +57,8 @@ def compare(folder, tools, options):
         order = tools[number % len(tools) :] + tools[: number % len(tools)]
         for tool in order:
             tool.reset()
+        settle()
+        for tool in order:
             note("first", tool, tool.backup())
             sizes.setdefault(tool.name, tool.size())
         for tool in order:
@@ -70,6 +80,7 @@ def compare(folder, tools, options):
             if number == 0:
                 same(folder / "app/storage", restored_storage(target))
             shutil.rmtree(target)
+            settle()
         for tool in order:
             if tool.name == "strongroom":
                 known = tool.wrong_key()
