@@ -125,7 +125,7 @@ fn what_is_not_as_it_should_be_is_said_by_hand_too() {
     must(&stage, "cp -a /backups /safe/copy");
     let cases = [
         (
-            "printf X | dd of=$(ls /backups/parts/*/*/*.tar.age | head -n 1) bs=1 seek=500 conv=notrunc status=none",
+            "printf damaged | dd of=$(ls /backups/parts/*/*/*.tar.age | head -n 1) bs=1 seek=500 conv=notrunc status=none",
             "is damaged",
         ),
         ("sed -i s/proved/no-key/ /backups/ledger/*/0000000003.json", "0000000003.json is not authentic"),

@@ -162,7 +162,7 @@ fn the_documented_shapes_are_what_is_printed() {
     checked.verb("Errors", &["strongroom verify --json", "strongroom show --json 1999"]);
     run(
         &checked,
-        "printf X | dd of=$(ls /backups/parts/*/*/*.tar.age | head -n 1) bs=1 seek=500 conv=notrunc status=none; strongroom backup --only key -q || true",
+        "printf damaged | dd of=$(ls /backups/parts/*/*/*.tar.age | head -n 1) bs=1 seek=500 conv=notrunc status=none; strongroom backup --only key -q || true",
     );
     checked.verb("check", &["strongroom check --json --all", "strongroom check --json"]);
     assert!(checked.wrong.is_empty(), "{}", checked.wrong.join("\n"));
