@@ -212,11 +212,11 @@ pub(super) fn major(version: &str) -> u32 {
     version.split(|c: char| !c.is_ascii_digit()).next().unwrap_or("").parse().unwrap_or(0)
 }
 
-/// Lets more lie in a pipe, so that both its ends work on while the other does something else.
+/// Lets more lie in a pipe, so that both its ends work on while the other does something else; whether it could be.
 ///
-/// Best effort: a user has a limit on all pipes together, and everything works with less.
-pub(super) fn widen(pipe: &impl std::os::fd::AsFd) {
-    let _ = rustix::pipe::fcntl_setpipe_size(pipe, 1 << 20);
+/// A user has a limit on all pipes together, and everything works with less.
+pub(super) fn widen(pipe: &impl std::os::fd::AsFd) -> bool {
+    rustix::pipe::fcntl_setpipe_size(pipe, 1 << 20).is_ok()
 }
 
 /// The error when a program is not there, here or behind the prefix.
