@@ -230,3 +230,23 @@ fn what_would_fail_later_is_refused_before_anything_is_touched() {
     assert!(told.contains("of PostgreSQL 16, and this server is of 15"), "{told}");
     assert_eq!(databases(&server), ["app"]);
 }
+
+#[test]
+fn two_restores_within_a_second_keep_two_databases() {
+    let Some(server) = Server::start(15) else { return };
+    fill(&server, "app", 3);
+    let world = World::new(&server.programs);
+    world.init(&server.url("app", "app"), "");
+    world.ends("backup", 0);
+    let second = jiff::Timestamp::now().to_string();
+    for _ in 0..2 {
+        let out = world
+            .command("restore latest -i recovery-identity.txt --only database --yes")
+            .env("STRONGROOM_TEST_CLOCK", &second)
+            .output()
+            .expect("it runs");
+        assert_eq!(out.status.code(), Some(0), "{}", said(&out));
+    }
+    let now = databases(&server);
+    assert_eq!(now.iter().filter(|name| name.starts_with("app_before_")).count(), 2, "{now:?}");
+}

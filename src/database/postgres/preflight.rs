@@ -1,5 +1,7 @@
 //! A restore's plan: everything that would fail later is refused now, with what to do about it.
 
+use jiff::SignedDuration;
+
 use super::link::Link;
 use super::session::{Session, literal};
 use super::{PostgresOptions, facts, in_place, link, space};
@@ -52,14 +54,25 @@ pub(super) fn live_name(link: &Link) -> Result<String> {
     })
 }
 
-fn names(live: &str, exists: bool) -> Result<Names> {
-    let time = clock::compact(clock::now()).to_lowercase();
-    let (fresh, kept) = (format!("{live}_new_{time}"), format!("{live}_before_{time}"));
-    if kept.len() > MAX_NAME {
-        return Err(Error::refused(format!("the database's name {live:?} leaves no room for the one that is kept"))
+/// The names with the first second from now on that no earlier restore has taken.
+fn names(session: &mut Session, live: &str, exists: bool) -> Result<Names> {
+    let there = session.rows("SELECT datname FROM pg_catalog.pg_database")?;
+    let taken = |name: &str| there.iter().any(|row| first(row) == name);
+    let mut time = clock::now();
+    loop {
+        let second = clock::compact(time).to_lowercase();
+        let (fresh, kept) = (format!("{live}_new_{second}"), format!("{live}_before_{second}"));
+        if kept.len() > MAX_NAME {
+            return Err(Error::refused(format!(
+                "the database's name {live:?} leaves no room for the one that is kept"
+            ))
             .hint("Restore with --target DIR, and give the dump to pg_restore."));
+        }
+        if !taken(&fresh) && !taken(&kept) {
+            return Ok(Names { live: live.to_owned(), fresh, kept: exists.then_some(kept) });
+        }
+        time += SignedDuration::from_secs(1);
     }
-    Ok(Names { live: live.to_owned(), fresh, kept: exists.then_some(kept) })
 }
 
 /// The names of a plan that was made before.
@@ -67,7 +80,7 @@ pub(super) fn names_of(link: &Link, plan: &DatabasePlan) -> Result<Names> {
     let live = live_name(link)?;
     Ok(match &plan.kept_as {
         Some(kept) => Names { fresh: kept.replacen("_before_", "_new_", 1), kept: Some(kept.clone()), live },
-        None => names(&live, false)?,
+        None => names(&mut administer(link)?, &live, false)?,
     })
 }
 
@@ -114,7 +127,7 @@ pub(super) fn plan(link: &Link, facts: &Facts) -> Result<DatabasePlan> {
     if options.in_place {
         return in_place::plan(link, facts, &live, exists.is_some(), space);
     }
-    let names = names(&live, exists.is_some())?;
+    let names = names(&mut session, &live, exists.is_some())?;
     let mut steps = vec![
         format!("a new database {} is built beside it, with the credentials proved there", names.fresh),
         space,
