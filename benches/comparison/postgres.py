@@ -8,8 +8,8 @@ from pathlib import Path
 
 from .data import credential
 
-# What a package registry's rows look like: names, versions, and JSON that repeats itself and ends in digests. A row is
-# about 1.5 kB, and compresses to a fifth.
+# What a package registry's rows look like: names, versions, and JSON that repeats itself and ends in digests. They compress
+# to about a sixth.
 ROWS = """
 INSERT INTO packages
 SELECT 'p' || n, 'vendor-' || n % 977 || '/package-' || n / 12, '1.' || n % 12 || '.' || n % 7,

@@ -188,7 +188,7 @@ impl Running {
     /// Reads as much as fits, or what is left before the end.
     ///
     /// `pg_dump` writes 4 KiB at a time: a reader that waits for each would have both of them woken up for it, and what they
-    /// and the compressing threads lose by that is a tenth of a backup. So the pipe is left to fill a little.
+    /// and the compressing threads lose by that is a fifth of a backup's time. So the pipe is left to fill a little.
     fn gather(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let mut read = 0;
         while read < buffer.len() {
