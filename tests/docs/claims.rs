@@ -30,7 +30,8 @@ fn an_archives_owner_cannot_make_us_believe_a_change() {
     let attack = Attack { stage: Stage::new() };
     attack.must("strongroom demo --app-only /data && mkdir -p /etc/strongroom && cd /etc/strongroom");
     attack.must("strongroom init --yes --database sqlite:/data/database.sqlite --storage file:/data/storage --archive file:/backups --key-source dotenv:/data/.env#ENCRYPTION_KEY && mv recovery-* /safe");
-    attack.must("strongroom backup && strongroom backup && cp -a /backups /safe/copy");
+    // Ids are sorted by their second: what is taken below as the last must be the latest.
+    attack.must("strongroom backup && sleep 1 && strongroom backup && cp -a /backups /safe/copy");
     attack.must("recipient=$(age-keygen -y /safe/recovery-identity.txt)");
     let verify = "strongroom verify -i /safe/recovery-identity.txt";
 
