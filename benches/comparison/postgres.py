@@ -11,7 +11,7 @@ from .data import credential
 # What a package registry's rows look like: names, versions, and JSON that repeats itself and ends in digests. They compress
 # to about a sixth.
 ROWS = """
-INSERT INTO packages
+INSERT INTO {table}
 SELECT 'p' || n, 'vendor-' || n % 977 || '/package-' || n / 12, '1.' || n % 12 || '.' || n % 7,
        json_build_object(
            'description', repeat('It does what it says, and nothing else. ', 4 + n % 9),
@@ -22,12 +22,28 @@ SELECT 'p' || n, 'vendor-' || n % 977 || '/package-' || n / 12, '1.' || n % 12 |
        )::text
 FROM generate_series({first}, {last}) n;
 """
+# What it logs: short rows, and many of them.
+LOG = """
+INSERT INTO downloads
+SELECT n, 'p' || (hashint8(n) & 1048575), timestamptz '2026-01-01' + n * interval '1 second', 'composer/2.' || n % 9, md5(n::text)
+FROM generate_series({first}, {last}) n;
+"""
 SCHEMA = """
 CREATE TABLE repositories (id text PRIMARY KEY, url text, vcs_type text, credential_type text, auth_credentials text NOT NULL);
 CREATE TABLE artifacts (id text PRIMARY KEY, repo_id text REFERENCES repositories(id), file_key text);
 CREATE TABLE packages (id text PRIMARY KEY, name text NOT NULL, version text NOT NULL, metadata text);
+CREATE TABLE advisories (id text PRIMARY KEY, name text NOT NULL, version text NOT NULL, metadata text);
+CREATE TABLE downloads (id bigint PRIMARY KEY, package text NOT NULL, at timestamptz NOT NULL, client text, address text);
 """
-INDEXES = "CREATE INDEX packages_by_name ON packages (name, version); ANALYZE;"
+INDEXES = """
+CREATE INDEX packages_by_name ON packages (name, version);
+CREATE INDEX advisories_by_name ON advisories (name, version);
+CREATE INDEX downloads_by_package ON downloads (package, at);
+CREATE INDEX downloads_by_time ON downloads (at);
+ANALYZE;
+"""
+# Bytes of a row, of the two kinds.
+ROW, LINE = 1450, 100
 
 
 class Server:
@@ -66,11 +82,15 @@ class Server:
         self.sql(SCHEMA)
         values = ",\n".join(f"('r{n}', 'https://git.example/{n}', 'git', 'http-basic', '{credential(n)}')" for n in range(credentials))
         self.sql(f"INSERT INTO repositories VALUES {values}")
-        rows = megabytes * 1_000_000 // 1450
-        for first in range(1, rows, 50_000):
-            self.sql(ROWS.format(first=first, last=min(rows, first + 49_999)))
+        for table, share in (("packages", 0.55), ("advisories", 0.2)):
+            self._insert(ROWS.replace("{table}", table), int(megabytes * 1_000_000 * share) // ROW, 50_000)
+        self._insert(LOG, int(megabytes * 1_000_000 * 0.25) // LINE, 500_000)
         self.sql(INDEXES)
         self.sql("CHECKPOINT", "postgres", "postgres")
+
+    def _insert(self, text, rows, step):
+        for first in range(1, rows, step):
+            self.sql(text.format(first=first, last=min(rows, first + step - 1)))
 
     def stop(self):
         self._admin("pg_ctl", "-D", self.data, "-m", "fast", "-w", "stop")

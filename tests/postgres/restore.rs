@@ -25,6 +25,10 @@ CREATE TRIGGER touched BEFORE UPDATE ON repositories FOR EACH ROW EXECUTE FUNCTI
 ALTER TABLE artifacts ENABLE ROW LEVEL SECURITY;
 CREATE POLICY mine ON artifacts TO reader USING (repo_id = 'manual');
 GRANT SELECT ON artifacts TO reader;
+CREATE TABLE large (n int PRIMARY KEY, v text);
+CREATE TABLE larger (n int PRIMARY KEY REFERENCES large, v text);
+INSERT INTO large SELECT g, repeat(md5(g::text), 30) FROM generate_series(1, 1300) g;
+INSERT INTO larger SELECT g, repeat(md5(g::text), 40) FROM generate_series(1, 1300) g;
 SELECT setval('counters_n_seq', 12345);
 SELECT lo_from_bytea(4711, decode('00ff1122', 'hex'));
 ";

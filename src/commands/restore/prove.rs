@@ -43,18 +43,17 @@ pub(super) fn bundle(
     let header = source.opened.header();
     let scheme = schemes::by_name(&header.scheme)?;
     let profile = verify::profile_of(config, header)?;
-    let sealed = verify::candidate(desk, shelf, &source.opened, &source.sealing, scheme, None);
-    let candidate = match (live_key, sealed) {
-        // The key that the application will use is the one to prove; the sealed one only says what it should be.
-        (Some(live), _) => Some(live),
-        (None, Ok(sealed)) => Some(sealed),
-        (None, Err(_)) if request.accept_unproved || header.database.is_none() => None,
-        (None, Err(error)) if request.rekey => {
+    let sealed = || verify::candidate(desk, shelf, &source.opened, &source.sealing, scheme, None);
+    // The key that the application will use is the one to prove, whatever is sealed.
+    let candidate = match live_key.map_or_else(sealed, Ok) {
+        Ok(candidate) => Some(candidate),
+        Err(_) if request.accept_unproved || header.database.is_none() => None,
+        Err(error) if request.rekey => {
             return Err(Error::new(error.kind(), error.chain())
                 .hint("--rekey takes the bundle's own key from the bundle, or from an escrow where a trusted signer vouches for it.")
                 .hint("If you have that key yourself: restore with --key REF, start the application with it, and `strongroom key rotate`."));
         }
-        (None, Err(error)) => return Err(error.hint("--accept-unproved restores without a key.")),
+        Err(error) => return Err(error.hint("--accept-unproved restores without a key.")),
     };
     if let Some(candidate) = &candidate {
         verify::try_canary(desk, &source.opened, &source.sealing, scheme, candidate)?;

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read};
+use std::ops::Range;
 
 use super::unpack::{Packing, unpack};
 use super::unreadable;
@@ -37,6 +38,8 @@ pub(crate) struct Entry {
     pub(crate) owner: String,
     /// The file in a directory dump.
     pub(super) file: String,
+    /// Where it stands in the dump, in bytes.
+    pub(super) at: Range<usize>,
 }
 
 /// What stands before the data.
@@ -48,6 +51,17 @@ pub(crate) struct Head {
     /// `pg_dump`'s version.
     pub(crate) tool: String,
     pub(crate) entries: Vec<Entry>,
+    /// How many bytes a number has, and where that of the entries stands in the dump.
+    pub(super) integer: u8,
+    pub(super) count_at: Range<usize>,
+}
+
+impl Head {
+    /// Writes a number as this dump has them.
+    pub(super) fn put_number(&self, number: i64, to: &mut Vec<u8>) {
+        to.push(u8::from(number < 0));
+        to.extend_from_slice(&number.unsigned_abs().to_le_bytes()[..usize::from(self.integer)]);
+    }
 }
 
 /// A dump that is being read.
@@ -66,8 +80,8 @@ pub(crate) struct Archive<R> {
 pub(crate) enum Block {
     /// Data of the entry at this place.
     Table(usize),
-    /// Large objects.
-    Objects,
+    /// Large objects, of the entry at this place.
+    Objects(usize),
 }
 
 impl<R: Read> Archive<R> {
@@ -79,6 +93,7 @@ impl<R: Read> Archive<R> {
             integer: 4,
             offset: 8,
             texts: 0,
+            taken: 0,
         };
         let head = input.head()?;
         let places: BTreeMap<_, _> = head.entries.iter().enumerate().map(|(n, entry)| (entry.id, n)).collect();
@@ -112,7 +127,7 @@ impl<R: Read> Archive<R> {
         self.left -= u64::from(self.head.entries[place].data);
         match kind {
             1 => Ok(Some(Block::Table(place))),
-            3 => Ok(Some(Block::Objects)),
+            3 => Ok(Some(Block::Objects(place))),
             _ => Err(self.input.damaged("a block is of no known kind")),
         }
     }
@@ -127,6 +142,20 @@ impl<R: Read> Archive<R> {
         let what = self.input.what.clone();
         let chunks = Chunks { input: &mut self.input, left: 0, ended: false };
         unpack(BufReader::with_capacity(64 << 10, chunks), self.head.packing, &what)
+    }
+
+    /// The next number of a block whose parts are taken one by one.
+    pub(super) fn number(&mut self) -> Result<i64> {
+        self.input.integer()
+    }
+
+    /// Some bytes of a chunk, which must not end here.
+    pub(super) fn bytes(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        match self.input.input.read(buffer) {
+            Ok(0) if !buffer.is_empty() => Err(self.input.cut()),
+            Ok(read) => Ok(read),
+            Err(e) => Err(unreadable(&self.input.what, e)),
+        }
     }
 
     /// Passes over large objects.
@@ -188,6 +217,8 @@ struct Primitive<R> {
     integer: u8,
     offset: u8,
     texts: u64,
+    /// Bytes of header and table of contents that were read.
+    taken: usize,
 }
 
 impl<R: Read> Primitive<R> {
@@ -206,6 +237,7 @@ impl<R: Read> Primitive<R> {
             Err(e) => return Err(unreadable(&self.what, e)),
         };
         self.input.consume(usize::from(byte.is_some()));
+        self.taken = self.taken.saturating_add(usize::from(byte.is_some()));
         Ok(byte)
     }
 
@@ -240,6 +272,7 @@ impl<R: Read> Primitive<R> {
         if read as u64 != length {
             return Err(self.cut());
         }
+        self.taken = self.taken.saturating_add(read);
         Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
     }
 
@@ -293,7 +326,9 @@ impl<R: Read> Primitive<R> {
         }
         self.text()?;
         let (server, tool) = (self.some_text()?, self.some_text()?);
+        let before = self.taken;
         let count = u64::try_from(self.integer()?).unwrap_or(0);
+        let count_at = before..self.taken;
         if count > MAX_ENTRIES {
             return Err(self.damaged("it has more entries than any dump"));
         }
@@ -301,10 +336,11 @@ impl<R: Read> Primitive<R> {
         for _ in 0..count {
             entries.push(self.entry(version, directory)?);
         }
-        Ok(Head { packing, server, tool, entries })
+        Ok(Head { packing, server, tool, entries, integer: self.integer, count_at })
     }
 
     fn entry(&mut self, version: u32, directory: bool) -> Result<Entry> {
+        let begin = self.taken;
         let id = self.integer()?;
         let data = self.integer()? != 0;
         self.texts += size_of::<Entry>() as u64;
@@ -341,6 +377,7 @@ impl<R: Read> Primitive<R> {
                 self.byte()?;
             }
         }
+        entry.at = begin..self.taken;
         Ok(entry)
     }
 }

@@ -2,15 +2,15 @@
 
 use std::io::{Cursor, Read};
 
-use super::archive::Archive;
+use super::archive::{Archive, Head};
 use crate::ground::Result;
 
-/// The beginning of a dump in custom format, and all of it.
+/// The beginning of a dump in custom format.
 pub(crate) struct Beginning {
     /// Header and table of contents: a dump without data, as `pg_restore` sees it.
     pub(crate) head: Vec<u8>,
-    /// The dump from its first byte.
-    pub(crate) whole: Box<dyn Read + Send>,
+    /// The same, read.
+    pub(super) contents: Head,
 }
 
 /// Remembers what passes.
@@ -28,13 +28,13 @@ impl Read for Tee<'_> {
 }
 
 impl Beginning {
-    /// Reads the table of contents.
-    pub(crate) fn read(mut input: Box<dyn Read + Send>, what: &str) -> Result<Self> {
+    /// Reads the table of contents; gives back the dump from its first byte, too.
+    pub(crate) fn read(mut input: Box<dyn Read + Send>, what: &str) -> Result<(Self, Box<dyn Read + Send>)> {
         let mut seen = Vec::new();
         let archive = Archive::begin(Tee { input: input.as_mut(), seen: &mut seen }, what)?;
         let ahead = archive.read_ahead();
-        drop(archive);
+        let contents = archive.head;
         let head = seen[..seen.len() - ahead].to_vec();
-        Ok(Self { head, whole: Box::new(Cursor::new(seen).chain(input)) })
+        Ok((Self { head, contents }, Box::new(Cursor::new(seen).chain(input))))
     }
 }

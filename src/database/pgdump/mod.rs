@@ -3,6 +3,7 @@
 mod archive;
 mod beginning;
 pub(crate) mod copy;
+mod lane;
 pub(crate) mod listen;
 mod script;
 mod snapshot;
@@ -24,6 +25,7 @@ use crate::ground::{Error, Kind, Result, durable};
 
 pub(crate) use self::archive::MAGIC;
 pub(crate) use self::beginning::Beginning;
+pub(crate) use self::lane::{Lane, Shares};
 pub(crate) use self::snapshot::DumpSnapshot;
 
 /// Opens a dump's bytes from the beginning, as often as needed.
@@ -114,7 +116,7 @@ pub(crate) fn custom(input: impl Read, what: &str, listener: &mut dyn Listener) 
     let mut outline = Outline::of(&archive.head, what)?;
     while let Some(block) = archive.next_block()? {
         match block {
-            Block::Objects => outline.objects += archive.skip_objects()?,
+            Block::Objects(_) => outline.objects += archive.skip_objects()?,
             Block::Table(place) => {
                 let entry = archive.head.entries[place].clone();
                 if entry.kind == "TABLE DATA" {

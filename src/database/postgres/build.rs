@@ -1,37 +1,48 @@
 //! The new database beside the live one: created as the old one was, filled by `pg_restore`, never through `psql`.
 
-use std::fs::File;
+use std::collections::BTreeMap;
 use std::io::{Read, Seek as _, Write as _};
-use std::process::Stdio;
+use std::thread::JoinHandle;
 
+use super::feed::{self, Input, run};
 use super::link::Link;
 use super::preflight::{Names, administer, first, list};
-use super::session::{Said, Session, literal, quote};
-use super::{Postgres, end_orphans, fault};
+use super::session::{Session, literal, quote};
+use super::{Postgres, end_orphans};
 use crate::database::{Facts, pgdump};
 use crate::ground::progress::Progress;
 use crate::ground::scratch::Scratch;
-use crate::ground::{Error, Kind, Result};
-
-/// Where `pg_restore` reads from.
-pub(super) enum Input {
-    /// The table of contents alone.
-    Head(File),
-    /// The same where only a pipe leads, and `pg_restore` wants a file.
-    Beyond(File),
-    /// The whole dump as it comes out of the bundle.
-    Stream(Box<dyn Read + Send>),
-}
+use crate::ground::{Error, Result};
 
 /// Drops the new database again unless it was taken out.
 pub(super) struct Fresh {
     pub(super) link: Link,
     pub(super) name: Option<String>,
+    /// Statistics are gathered while the database is looked at.
+    analysis: Option<JoinHandle<Result<()>>>,
+}
+
+impl Fresh {
+    fn new(link: &Link, name: &str) -> Self {
+        Self { link: link.clone(), name: Some(name.to_owned()), analysis: None }
+    }
+
+    /// Gathers statistics for the planner, in a session of its own.
+    fn analyze(&mut self, new: Link) {
+        self.analysis = Some(std::thread::spawn(move || Session::open(&new, "restore")?.run("ANALYZE;")));
+    }
+
+    /// Waits until nobody works on the database any more.
+    pub(super) fn settle(&mut self) -> Result<()> {
+        let Some(analysis) = self.analysis.take() else { return Ok(()) };
+        analysis.join().unwrap_or_else(|_| Err(Error::failed("a thread that gathers statistics has ended")))
+    }
 }
 
 impl Drop for Fresh {
     fn drop(&mut self) {
         // Best effort: what is left has a name that says what it is.
+        let _ = self.settle();
         if let Some(name) = self.name.take()
             && let Ok(mut session) = administer(&self.link)
         {
@@ -52,10 +63,10 @@ pub(super) fn build(
     let mut session = administer(link)?;
     end_orphans(&mut session, link)?;
     session.run(&format!("{};", creation(names, facts, link)?))?;
-    let fresh = Fresh { link: link.clone(), name: Some(names.fresh.clone()) };
+    let mut fresh = Fresh::new(link, &names.fresh);
     let new = link.with_database(&names.fresh);
 
-    let dump = pgdump::Beginning::read(member("database.pgdump")?, "database.pgdump")?;
+    let (dump, whole) = pgdump::Beginning::read(member("database.pgdump")?, "database.pgdump")?;
     // Schemas and no rows: the table of contents is small, and pg_restore reads it twice.
     let scratch = Scratch::temporary()?;
     let mut head = scratch.file()?;
@@ -65,7 +76,7 @@ pub(super) fn build(
 
     run(&new, &["--section=pre-data"], Input::Head(again()?), progress)?;
     progress.stage("restore rows", Some(facts.bytes), crate::ground::progress::Unit::Bytes);
-    run(&new, &["--section=data"], Input::Stream(dump.whole), progress)?;
+    feed::data(&new, (&dump, whole), &sizes(facts)?, &mut || member("database.pgdump"), progress)?;
     progress.stage("build indexes", None, crate::ground::progress::Unit::Items);
     (&head).rewind().map_err(|e| Error::io("read", scratch.folder(), e))?;
     let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -79,9 +90,18 @@ pub(super) fn build(
         run(&new, &["--section=post-data"], Input::Head(again()?), progress)?;
     }
     properties(&mut session, names, facts, link)?;
-    let mut inside = Session::open(&new, "restore")?;
-    inside.run("ANALYZE;")?;
+    fresh.analyze(new);
     Ok(fresh)
+}
+
+/// Bytes of the large tables, as they were.
+fn sizes(facts: &Facts) -> Result<BTreeMap<(String, String), u64>> {
+    let size = |row: Vec<Option<String>>| {
+        let mut values = row.into_iter().map(Option::unwrap_or_default);
+        let name = (values.next().unwrap_or_default(), values.next().unwrap_or_default());
+        (name, values.next().and_then(|bytes| bytes.parse().ok()).unwrap_or(0))
+    };
+    Ok(list(facts, "sizes")?.into_iter().map(size).collect())
 }
 
 fn setting<'a>(facts: &'a Facts, name: &str) -> Option<&'a str> {
@@ -186,64 +206,6 @@ fn value_of(name: &str, value: &str) -> String {
     }
     parts.push(part);
     parts.iter().map(|part| literal(part)).collect::<Vec<_>>().join(", ")
-}
-
-/// Runs `pg_restore`; the last of a stream reaches it only after the end of the stream was read without an error.
-pub(super) fn run(link: &Link, arguments: &[&str], input: Input, progress: &dyn Progress) -> Result<()> {
-    let mut all = vec!["--exit-on-error"];
-    if link.options.no_owner {
-        all.extend(["--no-owner", "--no-privileges"]);
-    }
-    all.extend(arguments);
-    let mut command = match input {
-        Input::Beyond(_) => link.with_file("pg_restore", "restore", &all),
-        _ => link.command("pg_restore", "restore", &all),
-    };
-    let stream = match input {
-        Input::Head(file) | Input::Beyond(file) => {
-            command.stdin(Stdio::from(file));
-            None
-        }
-        Input::Stream(stream) => {
-            command.stdin(Stdio::piped());
-            Some(stream)
-        }
-    };
-    command.stdout(Stdio::null());
-    let mut child = command.spawn().map_err(|e| link.not_started("pg_restore", e))?;
-    let said = Said::default();
-    let listener = child.stderr.take().map(|stderr| said.listen(stderr));
-    let mut fed = Ok(());
-    if let (Some(mut stream), Some(mut stdin)) = (stream, child.stdin.take()) {
-        super::link::widen(&stdin);
-        let (mut buffer, mut held) = (vec![0; 1 << 18], Vec::with_capacity(1 << 18));
-        loop {
-            let read = match stream.read(&mut buffer) {
-                Ok(read) => read,
-                Err(e) => {
-                    let _ = child.kill();
-                    fed = Err(Error::from_io(Kind::Damaged, "cannot read database.pgdump", e));
-                    break;
-                }
-            };
-            // When it stops reading, its own words say why.
-            if stdin.write_all(&held).is_err() || read == 0 {
-                break;
-            }
-            held.clear();
-            held.extend_from_slice(&buffer[..read]);
-            progress.advance(read as u64);
-        }
-    }
-    let status = child.wait().map_err(|e| Error::failed("cannot wait for pg_restore").because(e))?;
-    if let Some(listener) = listener {
-        let _ = listener.join();
-    }
-    fed?;
-    if status.success() {
-        return Ok(());
-    }
-    Err(fault::ended(&link.url.to_string(), "pg_restore", &said.text(), &status.to_string()))
 }
 
 #[cfg(test)]

@@ -15,8 +15,8 @@ pub(super) fn server_number(session: &mut Session) -> Result<u32> {
     row[0].as_deref().and_then(|n| n.parse().ok()).ok_or_else(|| Error::failed("the server does not tell its version"))
 }
 
-/// Counts rows and reads settings.
-pub(super) fn gather(session: &mut Session, link: &Link, progress: &dyn Progress) -> Result<Facts> {
+/// Counts rows and reads settings; asks the client programs for their versions when a dump is made with them.
+pub(super) fn gather(session: &mut Session, link: &Link, dumped: bool, progress: &dyn Progress) -> Result<Facts> {
     progress.stage("counting rows", None, Unit::Items);
     let tables = read::counts(session)?;
     let server = server_number(session)?;
@@ -64,6 +64,13 @@ pub(super) fn gather(session: &mut Session, link: &Link, progress: &dyn Progress
              CROSS JOIN unnest(s.setconfig) c LEFT JOIN pg_roles r ON r.oid = s.setrole \
              WHERE d.datname = current_database() ORDER BY 1, 2",
         ),
+        // A restore shares its work out by them.
+        (
+            "sizes",
+            "SELECT n.nspname, c.relname, pg_table_size(c.oid) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+             WHERE c.relkind = 'r' AND (n.nspname <> 'pg_catalog' OR c.relname = 'pg_largeobject') \
+             AND pg_table_size(c.oid) >= 1048576 ORDER BY 3 DESC, 1, 2 LIMIT 1000",
+        ),
         ("extensions", "SELECT extname, extversion FROM pg_extension ORDER BY 1"),
         (
             "roles",
@@ -83,9 +90,11 @@ pub(super) fn gather(session: &mut Session, link: &Link, progress: &dyn Progress
     }
     let mut tools = BTreeMap::new();
     tools.insert("server".to_owned(), settings.get("server_version").cloned().unwrap_or_default());
-    tools.insert("psql".to_owned(), link.version("psql")?);
-    if let Ok(version) = link.version("pg_dump") {
-        tools.insert("pg_dump".to_owned(), version);
+    if dumped {
+        tools.insert("psql".to_owned(), link.version("psql")?);
+        if let Ok(version) = link.version("pg_dump") {
+            tools.insert("pg_dump".to_owned(), version);
+        }
     }
     Ok(Facts {
         system: "postgres".to_owned(),

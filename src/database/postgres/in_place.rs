@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
-use super::build::{Input, run};
+use super::feed::{Input, run};
 use super::link::Link;
 use super::preflight::{administer, first, live_name};
 use super::read::FOREIGN_SCHEMAS;

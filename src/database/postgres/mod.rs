@@ -7,6 +7,7 @@ mod build;
 mod dump;
 mod facts;
 mod fault;
+mod feed;
 mod in_place;
 mod leftovers;
 mod link;
@@ -165,7 +166,7 @@ impl Snapshot for Moment {
     }
 
     fn facts(&mut self, progress: &dyn Progress) -> Result<Facts> {
-        let facts = facts::gather(&mut self.session, &self.link, progress)?;
+        let facts = facts::gather(&mut self.session, &self.link, self.id.is_some(), progress)?;
         self.rows = Some(facts.clone());
         Ok(facts)
     }

@@ -34,6 +34,7 @@ impl Replacement for Beside {
     }
 
     fn rewrite(&mut self, profile: &Profile, change: Change<'_>) -> Result<()> {
+        self.fresh.settle()?;
         // Nobody knows of it yet.
         let link = self.postgres.link.with_database(&self.names.fresh);
         match rewrite::all(&link, profile, Others::Wait, change)? {
@@ -43,6 +44,7 @@ impl Replacement for Beside {
     }
 
     fn swap(&mut self) -> Result<()> {
+        self.fresh.settle()?;
         let mut session = administer(&self.postgres.link)?;
         let names = &self.names;
         let mut renames = Vec::new();
@@ -68,7 +70,8 @@ impl Replacement for Beside {
             self.swapped = false;
             self.fresh.name = Some(names.fresh.clone());
         }
-        // It has no use any more.
+        // It has no use any more, and neither has what is known of it.
+        let _ = self.fresh.settle();
         if let Some(name) = self.fresh.name.take() {
             administer(&self.postgres.link)?.run(&format!("DROP DATABASE IF EXISTS {};", quote(&name)))?;
         }
