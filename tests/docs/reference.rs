@@ -1,4 +1,4 @@
-//! What is generated: the reference, man pages, completions.
+//! What is generated: the reference, man pages, completions, the chart of the benchmarks.
 
 use std::path::Path;
 use std::process::Command;
@@ -32,6 +32,24 @@ fn the_generated_documents_are_the_programs_own() {
             "docs/{name} is not what the program says: run `cargo run -- reference docs`"
         );
     }
+}
+
+#[test]
+fn the_chart_of_the_benchmarks_is_drawn_from_their_tables() {
+    if !tools(&["python3"]) {
+        return;
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let output = Command::new("python3").arg(root.join("benches/chart")).output().expect("it runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let path = root.join("docs/benchmarks.svg");
+    if std::env::var_os("STRONGROOM_BLESS").is_some() {
+        std::fs::write(&path, &output.stdout).expect("written");
+    }
+    assert!(
+        std::fs::read(&path).expect("a chart") == output.stdout,
+        "docs/benchmarks.svg is not what docs/benchmarks.md says: run `benches/chart > docs/benchmarks.svg`"
+    );
 }
 
 #[test]
