@@ -14,5 +14,6 @@ mod install;
 mod json;
 mod links;
 mod normal;
+mod recipes;
 mod reference;
 mod stage;
