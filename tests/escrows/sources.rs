@@ -1,6 +1,8 @@
 //! Keys that come from a Vault or from a container, and the ways to log in.
 
+use std::fs::Permissions;
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 use serde_json::{Value, json};
 
@@ -39,9 +41,30 @@ fn a_key_in_a_vault_is_proved_without_any_set_up() {
     // What `vault login` left counts when nobody else may read it.
     secret_file(&world.path("home/.vault-token"), ROOT);
     world.call(&line("vault:secret/apps/broker#key")).env("VAULT_ADDR", &bao.address).ends(0);
-    let wide = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-    std::fs::set_permissions(world.path("home/.vault-token"), wide).expect("set");
+    std::fs::set_permissions(world.path("home/.vault-token"), Permissions::from_mode(0o644)).expect("set");
     world.call(&line("vault:secret/apps/broker#key")).env("VAULT_ADDR", &bao.address).ends(15).says("chmod 600");
+}
+
+#[test]
+fn a_token_that_a_container_mounts_may_be_readable_and_not_writable() {
+    let Some((bao, world)) = with_key() else { return };
+    // As Kubernetes does it: token -> ..data/token, ..data -> ..2026_11_25_01_00_00.1/
+    let real = world.path("mount/..2026_11_25_01_00_00.1");
+    std::fs::create_dir_all(&real).expect("made");
+    std::fs::write(real.join("token"), ROOT).expect("written");
+    symlink("..2026_11_25_01_00_00.1", world.path("mount/..data")).expect("linked");
+    symlink("..data/token", world.path("mount/token")).expect("linked");
+    let address = &bao.address;
+    world.configure(&format!(
+        "[[escrow]]\nkind = \"vault\"\naddress = \"{address}\"\nauth = {{ method = \"token\", token = \"file:mount/token\" }}"
+    ));
+    for (mode, code) in [(0o444, 0), (0o644, 0), (0o440, 0), (0o646, 15), (0o664, 15)] {
+        std::fs::set_permissions(real.join("token"), Permissions::from_mode(mode)).expect("set");
+        let ran = world.run("config check", code);
+        if code != 0 {
+            ran.says("mount/token").says("chmod 600");
+        }
+    }
 }
 
 #[test]

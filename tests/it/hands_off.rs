@@ -4,7 +4,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::app::{KEY, OBJECTS, object, secret_file};
+use crate::app::{OBJECTS, object, secret_file};
 use crate::world::{IDENTITY, World};
 
 fn first() -> String {
@@ -188,37 +188,6 @@ fn a_configuration_or_state_that_others_can_write_is_refused() {
     assert_eq!(ran.code, Some(15), "{}{}", ran.stdout, ran.stderr);
     ran.says("chmod go-w");
     set_mode(&world.path("keys"), 0o1777);
-    world.run("backup", 0);
-}
-
-#[test]
-fn secrets_that_a_container_mounts_are_read_and_refused_when_others_can_write_them() {
-    let world = World::new();
-    // As Kubernetes does it: NAME -> ..data/NAME, ..data -> ..2026_11_25_01_00_00.1/
-    let real = world.path("mount/..2026_11_25_01_00_00.1");
-    std::fs::create_dir_all(&real).expect("made");
-    std::fs::write(real.join("key"), KEY).expect("written");
-    symlink("..2026_11_25_01_00_00.1", world.path("mount/..data")).expect("linked");
-    symlink("..data/key", world.path("mount/key")).expect("linked");
-    let line = "prove app/database.sqlite --key file:mount/key";
-    for fine in [0o644, 0o444, 0o440] {
-        set_mode(&real.join("key"), fine);
-        world.run(line, 0);
-    }
-    for wide in [0o646, 0o664, 0o755] {
-        set_mode(&real.join("key"), wide);
-        world.run(line, 15).says("chmod 600");
-    }
-    // The same file under a name of its own is somebody's oversight.
-    set_mode(&real.join("key"), 0o644);
-    std::fs::copy(real.join("key"), world.path("key")).expect("copied");
-    world.run("prove app/database.sqlite --key file:key", 15);
-    // A configuration may come the same way.
-    let world = World::ready();
-    std::fs::create_dir_all(world.path("mount/..1")).expect("made");
-    std::fs::rename(world.path("strongroom.toml"), world.path("mount/..1/strongroom.toml")).expect("moved");
-    set_mode(&world.path("mount/..1/strongroom.toml"), 0o644);
-    symlink("mount/..1/strongroom.toml", world.path("strongroom.toml")).expect("linked");
     world.run("backup", 0);
 }
 

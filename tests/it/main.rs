@@ -24,6 +24,7 @@ mod kills_keys;
 mod life;
 mod look;
 mod lost;
+mod mounted;
 mod places;
 mod prove;
 mod restore;
