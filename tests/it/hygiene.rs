@@ -13,7 +13,7 @@ use crate::world::{IDENTITY, INIT, PROGRAM, Ran, World};
 const MEANT: [&str; 2] = ["app/.env", "safe/"];
 
 /// Everything secret here in the forms in which it could slip out, each with a name.
-fn secrets(world: &World) -> Vec<(String, Vec<u8>)> {
+pub(crate) fn secrets(world: &World) -> Vec<(String, Vec<u8>)> {
     let identity = std::fs::read_to_string(world.path(IDENTITY)).expect("an identity");
     let identity = identity.lines().find(|line| line.starts_with("AGE-SECRET-KEY-")).expect("a line").to_owned();
     let mut secrets = vec![("the recovery identity".to_owned(), identity.into_bytes())];
@@ -31,13 +31,13 @@ fn secrets(world: &World) -> Vec<(String, Vec<u8>)> {
 }
 
 /// The secrets that some bytes hold.
-fn held<'a>(bytes: &[u8], secrets: &'a [(String, Vec<u8>)]) -> Vec<&'a str> {
+pub(crate) fn held<'a>(bytes: &[u8], secrets: &'a [(String, Vec<u8>)]) -> Vec<&'a str> {
     let holds = |secret: &[u8]| memchr::memmem::find(bytes, secret).is_some();
     secrets.iter().filter(|(_, secret)| holds(secret)).map(|(name, _)| name.as_str()).collect()
 }
 
 /// Insists that no file of the world holds a secret, but those that are meant to.
-fn files_hold_none(world: &World, secrets: &[(String, Vec<u8>)], meant: &[&str]) {
+pub(crate) fn files_hold_none(world: &World, secrets: &[(String, Vec<u8>)], meant: &[&str]) {
     for name in world.files("") {
         if MEANT.iter().chain(meant).any(|m| name.starts_with(m)) {
             continue;

@@ -29,6 +29,7 @@ mod places;
 mod prove;
 mod restore;
 mod restore_live;
+mod traced;
 mod verify;
 mod world;
 mod writers;
