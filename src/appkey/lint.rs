@@ -15,6 +15,8 @@ pub struct Finding {
     pub message: String,
     /// What to do about it.
     pub hint: String,
+    /// Whether what was read may be no key, or more than the key.
+    pub misread: bool,
 }
 
 /// Keys and placeholders that stand in documents for everyone to read, lowercase.
@@ -35,12 +37,24 @@ const PUBLISHED: [&str; 14] = [
     "00000000000000000000000000000000",
 ];
 
+/// Whether a line is `NAME=value`; the equals signs at the end of base64 are none.
+fn is_assignment(line: &str) -> bool {
+    let line = line.trim();
+    let Some((name, value)) = line.strip_prefix("export ").unwrap_or(line).split_once('=') else { return false };
+    name.len() > 2
+        && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+        && value.trim_matches('=').len() > 2
+}
+
 /// Everything there is to say about a key; nothing when all is well.
 ///
 /// No finding holds any of the key's text.
 pub fn lint(scheme: &dyn Scheme, key: &KeyText) -> Vec<Finding> {
     let mut found = Vec::new();
-    let mut say = |code, message: String, hint: &str| found.push(Finding { code, message, hint: hint.to_owned() });
+    let mut say = |code, message: String, hint: &str| {
+        let misread = ["variable", "unexpanded", "white-space", "quotes"].contains(&code);
+        found.push(Finding { code, message, hint: hint.to_owned(), misread });
+    };
     let bytes = key.expose();
     let recommended = scheme.recommended_bytes();
     let fresh = "A new key is a rotation: every credential has to be encrypted again under it.";
@@ -53,6 +67,15 @@ pub fn lint(scheme: &dyn Scheme, key: &KeyText) -> Vec<Finding> {
         );
         return found;
     };
+    if text.lines().any(is_assignment) {
+        say(
+            "variable",
+            "the key looks like a line of a .env file, the variable's name and all".into(),
+            "Name the variable in the file: dotenv:PATH#NAME.",
+        );
+        // Whatever else is wrong with such a text says nothing of the key.
+        return found;
+    }
     if text.contains("$(") || text.contains("${") || text.contains('`') {
         say(
             "unexpanded",
@@ -161,6 +184,14 @@ mod tests {
         assert!(codes("q2Vw0N9m7yQk3rT5uX8zB1dF4hJ6lP0sA2cE4gI6kM8=\n").contains(&"white-space"));
         assert!(codes("\"q2Vw0N9m7yQk3rT5uX8zB1dF4hJ6lP0sA2cE4gI6kM8=\"").contains(&"quotes"));
         assert!(codes("your-32-character-encryption-key").contains(&"published"));
+        for line in
+            ["ENCRYPTION_KEY=q2Vw0N9m7yQk", "# the app\nPORT=3000\nexport ENCRYPTION_KEY=\"q2Vw0N9m\"", "KEY=abc="]
+        {
+            assert_eq!(codes(line), ["variable"], "{line}");
+        }
+        for text in ["ABCDEFGHIJKLMNOP==", "Q2VWQ2VW=", "q2Vw=0N9m7y"] {
+            assert!(!codes(text).contains(&"variable"), "{text}");
+        }
         assert!(codes("short").contains(&"short"));
         assert!(codes("not base64 but long enough to be cut at thirty-two").contains(&"cut"));
         assert!(codes("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa=").contains(&"low-entropy"));

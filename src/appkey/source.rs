@@ -47,6 +47,7 @@ impl FromStr for Reference {
         let known = format!("Known: {KINDS}");
         // Somebody may have put the key itself here: what was written is not repeated.
         let wrong = |why: &str| Error::usage(format!("the reference to the key {why}")).hint(known.clone());
+        let path = ["/", "./", "../", "~"].iter().any(|begin| text.starts_with(begin)) || text.ends_with(".env");
         match text.split_once(':') {
             Some(("env", name)) if !name.is_empty() && !name.contains('=') => Ok(Self::Env(name.to_owned())),
             Some(("file", path)) if !path.is_empty() => Ok(Self::File(path.into())),
@@ -77,6 +78,8 @@ impl FromStr for Reference {
                 }
                 _ => Err(wrong("is not like docker:CONTAINER#NAME")),
             },
+            _ if path => Err(Error::usage("the reference to the key is a path alone")
+                .hint("file:PATH if the key is all that the file holds, dotenv:PATH#NAME if it has a line NAME=…")),
             _ => Err(wrong("is of no known kind")),
         }
     }

@@ -40,7 +40,8 @@ impl Folder {
         let folder = Self { root, wait: WAIT };
         match std::fs::metadata(&folder.root) {
             Ok(meta) if meta.is_dir() => Ok(folder),
-            Ok(_) => Err(Error::usage(format!("{} is not a folder, so it is no archive", folder.root.display()))),
+            Ok(_) => Err(Error::usage(format!("{} is not a folder, so it is no archive", folder.root.display()))
+                .hint("An archive is the folder that holds strongroom.json.")),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(folder.missing()),
             Err(e) => Err(folder.failed("open the archive", "", e)),
         }
@@ -91,14 +92,18 @@ impl Folder {
         }
         match Errno::from_io_error(&source) {
             Some(Errno::NOENT) if !self.root.is_dir() => self.missing(),
-            Some(Errno::NOENT) => {
-                Error::not_found(format!("there is no {name} in the archive {}", self.describe())).because(source)
-            }
+            Some(Errno::NOENT) => Error::not_found(format!("there is no {name} in the archive {}", self.describe()))
+                .because(source)
+                .hint("Take it from another copy of the archive; `strongroom check --all` says what else is gone."),
             Some(Errno::LOOP | Errno::NOTDIR | Errno::NXIO) => Error::damaged(message())
                 .because("a symbolic link or something else that no archive holds stands there".to_owned()),
-            Some(Errno::ACCESS | Errno::PERM) => Error::denied(message()).because(source),
+            Some(Errno::ACCESS | Errno::PERM) => Error::denied(message())
+                .because(source)
+                .hint("Run as the user to whom the archive belongs, or give this one the right to it."),
             Some(Errno::STALE | Errno::NOTCONN | Errno::TIMEDOUT | Errno::HOSTDOWN | Errno::HOSTUNREACH) => {
-                Error::unreachable(message()).because(source)
+                Error::unreachable(message())
+                    .because(source)
+                    .hint("Is the machine there from which it is mounted? Mount it again, and try again.")
             }
             _ => Error::io(verb, &path, source),
         }

@@ -136,7 +136,8 @@ pub fn identify(archive: &dyn Archive) -> Result<Uuid> {
     let name: ObjectName = MARKER.parse()?;
     let bytes = archive.get(&name, 4096).map_err(|e| match e.kind() {
         crate::ground::Kind::NotFound => Error::not_found(format!("no archive at {}", archive.describe()))
-            .hint("`strongroom init` makes one; check [archive] url or --archive for a typing error."),
+            .hint("An archive is the folder that holds strongroom.json: check [archive] url or --archive, and whether its disk is mounted.")
+            .hint("`strongroom init` makes a new archive."),
         _ => e,
     })?;
     let marker: Marker = json::parse(&bytes, MARKER)?;

@@ -162,7 +162,8 @@ impl Header {
         let not = |field: &str, found: &dyn std::fmt::Display, expected: &dyn std::fmt::Display| {
             Err(Error::not_authentic(format!(
                 "the header of bundle {id} has {field} {found}, and it stands where {expected} belongs"
-            )))
+            ))
+            .hint("Take the bundle from another copy of the archive, and find out who can write to this one."))
         };
         if self.archive != *archive {
             return not("archive", &self.archive, archive);
@@ -177,7 +178,8 @@ impl Header {
             return Err(Error::not_authentic(format!(
                 "the header of bundle {id} names signer {}, and {signer} signed it",
                 self.signer
-            )));
+            ))
+            .hint("Take the bundle from another copy of the archive, and find out who can write to this one."));
         }
         let latest = now.checked_add(AHEAD).unwrap_or(Timestamp::MAX);
         let created = clock::parse_rfc3339(&self.created).unwrap_or(Timestamp::MAX);

@@ -69,7 +69,8 @@ impl<'a> Opened<'a> {
         if let Some(expected) = sums.filter(|expected| **expected != digest) {
             return Err(Error::not_authentic(format!(
                 "{list_name} is signed, and it is not the one in the ledger: its SHA-256 is {digest}, not {expected}"
-            )));
+            ))
+            .hint("Take the bundle from another copy of the archive, and find out who can write to this one."));
         }
         let list = Sums::parse(&bytes, app, list_name.as_str())?;
         let header_name = folder.join(&Member::Header.file_name())?;
@@ -125,7 +126,8 @@ impl<'a> Opened<'a> {
         if member.is_known() && self.has(&member) {
             return Ok(member);
         }
-        Err(Error::not_found(format!("bundle {} holds no {base}", self.header.id)))
+        Err(Error::not_found(format!("bundle {} holds no {base}", self.header.id))
+            .hint(format!("`strongroom show {}` says what it contains.", self.header.id)))
     }
 
     /// Compares the digests of the objects in scope, one worker a core; answers how many bytes were read.

@@ -236,6 +236,12 @@ pub(super) struct Init {
     /// Its database: sqlite:PATH, `postgres://user@host/db`
     #[arg(long, value_name = "URL")]
     pub(super) database: Option<String>,
+    #[arg(
+        long,
+        value_name = "REF",
+        help = "Where the database's password is, if not in ~/.pgpass: file:PATH, env:NAME"
+    )]
+    pub(super) database_password: Option<String>,
     #[arg(long, value_name = "URL", help = "Its storage: file:PATH")]
     pub(super) storage: Option<String>,
     #[arg(long, value_name = "URL", help = "Where bundles go: file:PATH")]

@@ -155,7 +155,7 @@ pub(super) enum KeyVerb {
 
 /// Runs a verb of `key`.
 pub(super) fn run(desk: &Desk<'_>, global: &Global, verb: KeyVerb) -> Result<End> {
-    let shelf = |place: &Place| Shelf::open(desk, &flags(place), || global.config(desk));
+    let shelf = |place: &Place| Shelf::open(desk, &flags(place), || global.config_of_the_shelf(desk));
     let config = |place: &Place| if elsewhere(place) { Ok(None) } else { global.config_if_any(desk) };
     let outcome = match verb {
         KeyVerb::Fingerprint { reference, installation, app } => {

@@ -170,6 +170,7 @@ fn dispatch(desk: &Desk<'_>, global: &Global, verb: Verb) -> Result<End> {
             &init::Request {
                 app: a.app,
                 database: a.database,
+                database_password: a.database_password,
                 storage: a.storage,
                 archive: a.archive,
                 key_source: a.key_source,

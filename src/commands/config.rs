@@ -159,7 +159,8 @@ fn sample(
         prove_with(&options, |sink| snapshot.credentials(profile, Some(SAMPLE), &mut |credential| sink(credential)))?;
     let sentence = proof::sentence(proved.verdict(), &proved.total);
     match proved.verdict() {
-        Verdict::WrongKey | Verdict::Mixed => Err(Error::wrong_key(sentence)),
+        Verdict::WrongKey | Verdict::Mixed => Err(Error::wrong_key(sentence)
+            .hint("[key] source has to name the key that the application runs with; `strongroom prove --key REF` tries another one.")),
         _ => Ok(sentence),
     }
 }
@@ -172,7 +173,8 @@ fn program(argv: &[String]) -> Result<String> {
             .hint("cron has a short PATH: name the program by its whole path."));
     }
     if rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_err() {
-        return Err(Error::not_found(format!("{} cannot be executed", path.display())));
+        return Err(Error::not_found(format!("{} cannot be executed", path.display()))
+            .hint("Check its name for a typing error, and its mode: chmod +x."));
     }
     Ok(path.display().to_string())
 }

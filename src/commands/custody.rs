@@ -72,5 +72,8 @@ pub fn test(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, identity: &
 fn newest_sealing(shelf: &Shelf) -> Result<crate::ground::names::SealingId> {
     let ledger = shelf.ledger()?;
     let newest = ledger.bundles().next_back().map(|b| b.sealing.clone());
-    newest.ok_or_else(|| Error::not_found(format!("{} has no bundle of {} yet", shelf.archive.describe(), shelf.app)))
+    newest.ok_or_else(|| {
+        Error::not_found(format!("{} has no bundle of {} yet", shelf.archive.describe(), shelf.app))
+            .hint("`strongroom backup` makes one.")
+    })
 }

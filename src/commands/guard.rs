@@ -107,9 +107,7 @@ fn judge(desk: &Desk<'_>, proved: &Proof, request: &Request) -> Result<()> {
 }
 
 fn wait_for_database(desk: &Desk<'_>, host: &Host, wait: Duration) -> Result<Box<dyn Snapshot>> {
-    let database = host
-        .database(desk)?
-        .ok_or_else(|| Error::usage(format!("{} names no database", host.config.path.display())))?;
+    let database = host.needed_database(desk)?;
     let begun = Instant::now();
     let mut told = false;
     loop {

@@ -87,6 +87,14 @@ impl Host {
         desk.systems.database(url, &self.database_options(desk)?).map(Some)
     }
 
+    /// The same for what cannot be done without one.
+    pub fn needed_database(&self, desk: &Desk<'_>) -> Result<Box<dyn Database>> {
+        self.database(desk)?.ok_or_else(|| {
+            Error::usage(format!("{} names no database", self.config.path.display()))
+                .hint("Set [database] url there: sqlite:PATH or postgres://user@host/database.")
+        })
+    }
+
     /// How the configured database is reached.
     pub fn database_options(&self, desk: &Desk<'_>) -> Result<DatabaseOptions> {
         let config = &self.config;
@@ -156,10 +164,7 @@ impl Host {
 
     /// What is wrong with a key's text.
     pub fn lint(&self, key: &KeyText) -> Vec<Problem> {
-        lint::lint(self.scheme, key)
-            .into_iter()
-            .map(|finding| Problem::new(&format!("key-{}", finding.code), finding.message, finding.hint))
-            .collect()
+        lint::lint(self.scheme, key).into_iter().map(lint_problem).collect()
     }
 
     /// What a person should know about the key and its custody, every time.
@@ -228,6 +233,11 @@ impl Host {
             .err()
             .map(|e| Problem::from_error(&e.context("the result was not told to [notify] on_result")))
     }
+}
+
+/// What is to be said about a key, as a problem.
+pub fn lint_problem(finding: lint::Finding) -> Problem {
+    Problem::new(&format!("key-{}", finding.code), finding.message, finding.hint)
 }
 
 /// Reads a key by a reference of the command line, relative to the current folder.

@@ -2,8 +2,9 @@
 
 use serde_json::json;
 
-use super::host::{Host, read_key};
+use super::host::{Host, lint_problem, read_key};
 use super::{DatabaseOptions, Desk, Outcome, Problem, proof};
+use crate::appkey::lint;
 use crate::appkey::proof::{ProverOptions, prove_with};
 use crate::appkey::schemes;
 use crate::config::Config;
@@ -39,8 +40,10 @@ pub fn run(desk: &Desk<'_>, request: &Request, config: Option<Config>) -> Result
         (Some(reference), _) => read_key(desk, host.as_ref().map(|h| &h.config), reference)?,
         (None, Some(host)) => host.key_text(desk, None)?,
         (None, None) => {
-            return Err(Error::usage("which key is to be proved?")
-                .hint(format!("Name it: --key env:{}, --key file:PATH, --key prompt:", profile.key_variable)));
+            return Err(Error::usage("which key is to be proved?").hint(format!(
+                "Name it: --key dotenv:PATH#{0}, --key file:PATH, --key env:{0}, --key prompt:",
+                profile.key_variable
+            )));
         }
     };
     let effective = scheme.effective_key(&key)?;
@@ -75,6 +78,8 @@ pub fn run(desk: &Desk<'_>, request: &Request, config: Option<Config>) -> Result
             "do not start the application with this key",
             "Look for the key that was in use when these rows were written, and prove that one.",
         ));
+        // What was read may be no key at all, or more than the key.
+        problems.extend(lint::lint(scheme, &key).into_iter().filter(|f| f.misread).map(lint_problem));
     }
     Ok(Outcome {
         exit: proof::exit_of(verdict),
@@ -123,9 +128,7 @@ fn open(
             Error::usage("which database or dump is to be proved?")
                 .hint("Name it: strongroom prove sqlite:PATH, postgres://…, or the path of a .sqlite, .sql, .sql.gz or pg_dump file.")
         })?;
-        let database = host
-            .database(desk)?
-            .ok_or_else(|| Error::usage(format!("{} names no database", host.config.path.display())))?;
+        let database = host.needed_database(desk)?;
         return Ok((database.look()?, database.describe()));
     };
     let path = here.join(target);

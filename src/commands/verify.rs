@@ -195,7 +195,8 @@ pub(super) fn candidate(
                 header.id,
                 found.fingerprint.short(),
                 named.short()
-            )));
+            ))
+            .hint("Take the bundle from another copy of the archive, and find out who can write to this one."));
         }
         return Ok(found);
     }
@@ -276,7 +277,8 @@ fn proof_of(opened: &Opened<'_>, sealing: &SealingKey) -> Result<ProofReader<Box
     if here == there {
         return Ok(reader);
     }
-    Err(Error::not_authentic(format!("the proof in bundle {here} is of {there}")))
+    Err(Error::not_authentic(format!("the proof in bundle {here} is of {there}"))
+        .hint("Take the bundle from another copy of the archive, and find out who can write to this one."))
 }
 
 /// Tells at once when a key is not the one that the backup was made with: naming other keys and counting come later.

@@ -86,7 +86,9 @@ impl Config {
     pub fn load(path: &Path, variables: &[(String, String)]) -> Result<Self> {
         let bytes = durable::read_believed_file(path, 1 << 20).map_err(|e| {
             if e.kind() == crate::ground::Kind::NotFound {
-                Error::usage(format!("there is no configuration at {}", path.display()))
+                // A name alone says nothing to who reads this in cron's mail.
+                let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+                Error::usage(format!("there is no configuration at {}", whole.display()))
                     .hint("`strongroom init` writes one; --config or STRONGROOM_CONFIG names another.")
             } else {
                 e

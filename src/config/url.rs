@@ -42,6 +42,8 @@ impl DatabaseUrl {
             Some((scheme @ "d1", _)) => {
                 Err(Error::usage(format!("{scheme}: databases are not supported by this version")).hint(SUPPORTED))
             }
+            None if is_path(url) => Err(Error::usage(format!("{url:?} is a path, and no database URL"))
+                .hint(format!("An SQLite database is named as sqlite:{url}"))),
             _ => Err(Error::usage(format!("{:?} is no database URL", redact(url))).hint(SUPPORTED)),
         }
     }
@@ -61,9 +63,16 @@ impl PlaceUrl {
                 Err(Error::usage(format!("{scheme}: places are not supported by this version"))
                     .hint("Supported: file:PATH."))
             }
+            None if is_path(url) => Err(Error::usage(format!("{url:?} is a path, and no URL of a place"))
+                .hint(format!("A folder is named as file:{url}"))),
             _ => Err(Error::usage(format!("{:?} is no URL of a place", redact(url))).hint("Supported: file:PATH.")),
         }
     }
+}
+
+/// Whether somebody left a URL's kind out.
+fn is_path(text: &str) -> bool {
+    text.starts_with(['/', '.', '~'])
 }
 
 /// The URL with whatever stands between `://` and `@` left out, and cut to a length that fits a message.

@@ -141,7 +141,7 @@ impl IdentityFile {
 
 const NOT_A_CUSTODIAN: &str = "it is none of the key's custodians";
 const NOTHING_WRAPPED: &str = "it is not that key, and there is no wrapped one for it to open";
-const WRONG_PASSPHRASE: &str = "the passphrase is wrong";
+pub(super) const WRONG_PASSPHRASE: &str = "the passphrase is wrong";
 
 /// Does the work once and keeps the answer; a failure to ask is an answer too, except an interruption.
 fn once<T>(
@@ -222,11 +222,14 @@ fn has_stanza(file: &[u8], kind: &str, tag: &str) -> bool {
         .any(|line| line.strip_prefix(begins.as_bytes()).is_some_and(|rest| matches!(rest.first(), None | Some(b' '))))
 }
 
+/// What an identity looks like, for hints.
+const FORM: &str = "An identity begins with AGE-SECRET-KEY-1 or AGE-PLUGIN-; OpenSSH private keys are taken too.";
+
 /// Reads identities, one a line, among comments; nothing of a line is ever in an error.
 fn read_lines(bytes: &[u8], path: &Path) -> Result<Vec<Identity>> {
     let shown = path.display();
-    let text =
-        std::str::from_utf8(bytes).map_err(|_| Error::usage(format!("{shown} is no identity file: it is not text")))?;
+    let text = std::str::from_utf8(bytes)
+        .map_err(|_| Error::usage(format!("{shown} is no identity file: it is not text")).hint(FORM))?;
     let mut identities = Vec::new();
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();
@@ -244,14 +247,12 @@ fn read_lines(bytes: &[u8], path: &Path) -> Result<Vec<Identity>> {
             } else if line.starts_with("AGE-SECRET-KEY-PQ-1") {
                 error.hint("That is a post-quantum identity; `age-plugin-pq -identity` makes a plugin identity of it.")
             } else {
-                error.hint(
-                    "An identity begins with AGE-SECRET-KEY-1 or AGE-PLUGIN-; OpenSSH private keys are taken too.",
-                )
+                error.hint(FORM)
             });
         }
     }
     if identities.is_empty() {
-        return Err(Error::usage(format!("{shown} holds no identity")));
+        return Err(Error::usage(format!("{shown} holds no identity")).hint(FORM));
     }
     Ok(identities)
 }

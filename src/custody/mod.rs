@@ -130,7 +130,12 @@ pub fn open(archive: &dyn Archive, sealing: &SealingId, identities: &Identities<
                 "{} wraps that key for nobody: only the identity that was made with it opens it.",
                 archive.describe()
             )),
-            (Some(_), Ok(Some(record))) => error.hint(format!("Its custodians are {}.", record.labels_text())),
+            (Some(_), Ok(Some(_))) if error.chain().contains(identity_file::WRONG_PASSPHRASE) => {
+                error.hint("Try again; a passphrase counts to the last capital letter and space.")
+            }
+            (Some(_), Ok(Some(record))) => {
+                error.hint(format!("Use the identity of one of its custodians: {}.", record.labels_text()))
+            }
             (Some(_), _) => error,
         }
     })?;

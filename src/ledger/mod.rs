@@ -121,7 +121,8 @@ impl<'a> Ledger<'a> {
                             entry.seq,
                             self.archive.describe(),
                             event.bundle
-                        )));
+                        ))
+                        .hint("Compare the ledger with another copy of the archive, and find out who can write to this one."));
                     }
                 }
                 Event::Prune(event) => {

@@ -110,7 +110,8 @@ impl Ledger<'_> {
                 "{folder}/{} in {} cannot be accepted: it is no object, and no such thing belongs into a ledger",
                 foreign.escape_debug(),
                 self.archive.describe()
-            )));
+            ))
+            .hint("Find out who put it there, and move it away."));
         }
         let count = entries.len() as u64;
         if let Some(gap) = (1..=count).find(|seq| !entries.contains(seq)) {

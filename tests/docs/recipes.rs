@@ -128,7 +128,8 @@ fn the_loop_of_the_nightly_service_is_one_that_a_shell_reads_and_waits_until_two
     let shell = |script: &str| Command::new("sh").args(["-c", script]).output().expect("sh runs");
     assert!(shell(&format!("sh -n <<'END'\n{script}END\n")).status.success(), "{script}");
     let wait = script.split_once("while sleep ").expect("a loop").1.split_once("; do").expect("its head").0;
-    for (now, seconds) in [("2026-11-25 01:59:59", "1"), ("2026-11-25 02:00:00", "0"), ("2026-11-25 02:00:01", "86399")] {
+    for (now, seconds) in [("2026-11-25 01:59:59", "1"), ("2026-11-25 02:00:00", "0"), ("2026-11-25 02:00:01", "86399")]
+    {
         let at = format!("date() {{ command date -u -d '{now}' \"$@\"; }}; echo {wait}");
         let output = shell(&at);
         assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), seconds, "at {now}");

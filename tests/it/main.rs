@@ -25,6 +25,7 @@ mod life;
 mod look;
 mod lost;
 mod mounted;
+mod newcomer;
 mod places;
 mod prove;
 mod restore;

@@ -183,6 +183,19 @@ fn a_password_is_in_no_argument_and_sessions_of_a_killed_run_are_ended() {
     let told = world.ends(&format!("prove {with} --key env:KEY"), 0);
     assert!(!told.contains("hunter2"), "{told}");
     world.ends(&format!("init --yes --database {with} --archive file:archive"), 2);
+    // The set-up takes the place of the password, tries it and writes the place down.
+    std::fs::write(world.path("password"), "hunter2\n").expect("written");
+    super::world::private(&world.path("password"));
+    let init = format!(
+        "init --yes --config by-file/strongroom.toml --database {url} --archive file:archive --key-source dotenv:../.env#ENCRYPTION_KEY"
+    );
+    world.ends(&format!("{init} --database-password file:passwort"), 10);
+    let reference = format!("file:{}", world.path("password").display());
+    let out = world.run(&format!("{init} --database-password {reference}"));
+    assert!(matches!(out.status.code(), Some(0 | 3)), "{}", super::world::said(&out));
+    let config = std::fs::read_to_string(world.path("by-file/strongroom.toml")).expect("read");
+    assert!(config.contains(&format!("\npassword = \"{reference}\"\n")), "{config}");
+    world.ends("config check --config by-file/strongroom.toml", 0);
 
     std::fs::write(world.path(".pgpass"), "*:*:*:app:hunter2\n").expect("written");
     super::world::private(&world.path(".pgpass"));
@@ -190,8 +203,6 @@ fn a_password_is_in_no_argument_and_sessions_of_a_killed_run_are_ended() {
     world.ends("backup", 0);
     std::fs::remove_file(world.path(".pgpass")).expect("removed");
     world.ends("backup", 21);
-    std::fs::write(world.path("password"), "hunter2\n").expect("written");
-    super::world::private(&world.path("password"));
     world.configure("password = \"file:password\"");
     world.ends("backup", 0);
     let argv = std::fs::read_to_string(&log).expect("read");

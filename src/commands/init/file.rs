@@ -8,6 +8,7 @@ pub(super) struct Values<'a> {
     pub(super) installation: &'a Uuid,
     pub(super) key_source: &'a str,
     pub(super) database: Option<&'a str>,
+    pub(super) password: Option<&'a str>,
     pub(super) storage: Option<&'a str>,
     pub(super) archive: &'a str,
     pub(super) recipient: &'a str,
@@ -15,8 +16,7 @@ pub(super) struct Values<'a> {
 }
 
 /// What a person may want to set for PostgreSQL.
-const POSTGRES: &str = r#"# password = "file:database-password"      # or ~/.pgpass, or PGSERVICE
-# command_prefix = ["/usr/bin/docker", "exec", "-i", "NAME"]
+const POSTGRES: &str = r#"# command_prefix = ["/usr/bin/docker", "exec", "-i", "NAME"]
 # programs = "/usr/lib/postgresql/17/bin"   # psql, pg_dump and pg_restore, when PATH has older ones
 "#;
 
@@ -32,7 +32,11 @@ pub(super) fn text(v: &Values<'_>) -> String {
         None => format!("# [{name}]\n# url = \"{example}\"\n"),
     };
     let postgres = v.database.is_some_and(|url| url.starts_with("postgres"));
-    let database_more = if postgres { POSTGRES } else { "" };
+    let password = match v.password {
+        Some(reference) => format!("password = {}\n", quoted(reference)),
+        None => "# password = \"file:database-password\"      # or ~/.pgpass, or PGSERVICE\n".to_owned(),
+    };
+    let database_more = if postgres { password + POSTGRES } else { String::new() };
     format!(
         r#"# strongroom: what to back up, and to whom it is sealed. This file holds no secret.
 # Relative paths are relative to this file. `strongroom config check` tries everything that it names.

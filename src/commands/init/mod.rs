@@ -3,6 +3,7 @@
 mod file;
 mod made;
 mod rehearsal;
+mod settle;
 
 use std::path::{Path, PathBuf};
 
@@ -10,13 +11,12 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::host::Host;
-use super::{DatabaseOptions, Desk, Outcome, Problem};
+use super::{Desk, Outcome, Problem};
 use crate::appkey::source::Reference;
 use crate::archive;
 use crate::bundle::Opened;
 use crate::config::Config;
 use crate::config::overlap::{self, Places};
-use crate::config::profile::Profile;
 use crate::config::url::{DatabaseUrl, PlaceUrl};
 use crate::custody::card::Card;
 use crate::custody::{self, Custodian};
@@ -27,6 +27,7 @@ use crate::ledger::{CustodyEvent, Event, Ledger};
 use crate::sealing::{Recipient, SealingKey};
 use crate::signer::{PublicKey, Signer, Trusted};
 use made::Made;
+use settle::{Settled, settle};
 
 /// What is asked.
 #[derive(Default)]
@@ -35,6 +36,8 @@ pub struct Request {
     pub app: Option<String>,
     /// Its database.
     pub database: Option<String>,
+    /// Where its password is.
+    pub database_password: Option<String>,
     /// Its storage.
     pub storage: Option<String>,
     /// Where bundles go.
@@ -51,16 +54,6 @@ pub struct Request {
     pub yes: bool,
     /// Where the configuration goes.
     pub config: PathBuf,
-}
-
-/// What has been settled, all of it read and found to make sense.
-struct Settled {
-    profile: Profile,
-    database: Option<String>,
-    storage: Option<String>,
-    archive: String,
-    place: PlaceUrl,
-    key_source: String,
 }
 
 /// What was set up.
@@ -142,6 +135,7 @@ fn set_up(desk: &Desk<'_>, request: &Request, made: &mut Made) -> Result<SetUp> 
         installation: &installation,
         key_source: &settled.key_source,
         database: settled.database.as_deref(),
+        password: settled.password.as_deref(),
         storage: settled.storage.as_deref(),
         archive: &settled.archive,
         recipient: &recipient.to_string(),
@@ -267,49 +261,6 @@ fn report(desk: &Desk<'_>, path: &Path, done: SetUp) -> Result<Outcome> {
         text: lines,
         problems,
     })
-}
-
-/// Takes what is given, asks for the rest where somebody can answer, and reads all of it.
-fn settle(desk: &Desk<'_>, request: &Request, base: &Path) -> Result<Settled> {
-    let asking = desk.ask.interactive() && !request.yes;
-    let ask = |given: &Option<String>, prompt: &str| -> Result<Option<String>> {
-        match given {
-            Some(text) => Ok(Some(text.clone())),
-            None if asking => Ok(Some(desk.ask.text(prompt)?.trim().to_owned()).filter(|t| !t.is_empty())),
-            None => Ok(None),
-        }
-    };
-    let profile = Profile::find(request.app.as_deref().unwrap_or("package-broker"), base)?;
-    let database = ask(&request.database, "Database URL (sqlite:PATH or postgres://user@host/database)")?;
-    let storage = ask(&request.storage, "Storage URL (file:PATH; empty for none)")?;
-    let archive = ask(&request.archive, "Archive URL, where bundles go (file:PATH)")?
-        .ok_or_else(|| Error::usage("where do bundles go?").hint("Name the archive: --archive file:PATH"))?;
-    let fallback = format!("env:{}", profile.key_variable);
-    let key_source =
-        ask(&request.key_source, &format!("Where is the application key? (empty: {fallback})"))?.unwrap_or(fallback);
-    if database.is_none() && storage.is_none() {
-        return Err(Error::usage("there is nothing to back up")
-            .hint("Name the database, --database sqlite:PATH, or the storage, --storage file:PATH."));
-    }
-    key_source.parse::<Reference>()?;
-    if let Some(url) = &database {
-        let url = DatabaseUrl::parse(url, base)?;
-        if url.holds_password() {
-            return Err(Error::usage("the database URL holds a password, and the configuration holds no secret")
-                .hint("Put it into ~/.pgpass, or into a file that [database] password = \"file:PATH\" names."));
-        }
-        desk.systems.database(&url, &DatabaseOptions::default())?.look()?;
-    }
-    if let Some(url) = &storage {
-        let PlaceUrl::File(path) = PlaceUrl::parse(url, base)?;
-        if !path.is_dir() {
-            return Err(Error::not_found(format!("the storage {} is no folder", path.display())).hint(
-                "Check --storage for a typing error; relative paths are relative to the configuration's folder.",
-            ));
-        }
-    }
-    let place = PlaceUrl::parse(&archive, base)?;
-    Ok(Settled { profile, database, storage, archive, place, key_source })
 }
 
 /// `LABEL=RECIPIENT`.

@@ -12,7 +12,7 @@ use crate::commands::host::Host;
 use crate::commands::{Desk, Outcome, Problem, proof, shelf, verify};
 use crate::config::Config;
 use crate::ground::names::Fingerprint;
-use crate::ground::{Error, Kind, Result};
+use crate::ground::{Kind, Result};
 
 /// Tries every credential with the configured key, and those that fail with every escrowed one.
 pub fn doctor(desk: &Desk<'_>, config: Config, identity: &[PathBuf]) -> Result<Outcome> {
@@ -34,9 +34,7 @@ pub fn doctor(desk: &Desk<'_>, config: Config, identity: &[PathBuf]) -> Result<O
             }
         }
     }
-    let database = host
-        .database(desk)?
-        .ok_or_else(|| Error::usage(format!("{} names no database", host.config.path.display())))?;
+    let database = host.needed_database(desk)?;
     let mut snapshot = database.look()?;
     let profile = &host.config.profile;
     let options = ProverOptions {

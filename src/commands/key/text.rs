@@ -1,5 +1,6 @@
 //! `key fingerprint` and `key lint`: what the application really uses of a key, and whether it is a good one.
 
+use crate::commands::host::lint_problem;
 use serde_json::json;
 
 use crate::appkey::schemes::{self, Scheme};
@@ -61,8 +62,7 @@ pub fn fingerprint(
 pub fn lint(desk: &Desk<'_>, config: Option<Config>, reference: Option<&str>, app: Option<&str>) -> Result<Outcome> {
     let (scheme, key, _) = scheme_and_key(desk, config, reference, app)?;
     let findings = lint::lint(scheme, &key);
-    let problems: Vec<Problem> =
-        findings.into_iter().map(|f| Problem::new(&format!("key-{}", f.code), f.message, f.hint)).collect();
+    let problems: Vec<Problem> = findings.into_iter().map(lint_problem).collect();
     let text = if problems.is_empty() { vec!["nothing to say against this key".to_owned()] } else { Vec::new() };
     Ok(Outcome {
         exit: if problems.is_empty() { 0 } else { ATTENTION },

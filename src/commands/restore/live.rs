@@ -182,7 +182,7 @@ fn start_key(desk: &Desk<'_>, host: &Host, source: &Source<'_>, request: &Reques
         Err(error) => {
             return Err(error
                 .hint("The key that the application will be started with must be proved before anything is touched.")
-                .hint("Name it with --key REF."));
+                .hint("Name it with --key REF. `strongroom key fetch -i FILE -o KEYFILE` takes it out of the archive, for --key file:KEYFILE and for the application."));
         }
     };
     // What is only to be put under it is named as this host names it.

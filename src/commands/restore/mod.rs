@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::host::Host;
 use super::shelf::{self, Shelf};
 use super::{Desk, Outcome, human_bytes};
+use crate::appkey::source::Reference;
 use crate::bundle::extract::ExtractPlan;
 use crate::bundle::{Member, Opened, Scope};
 use crate::config::{self, Config};
@@ -164,6 +165,8 @@ pub fn run(desk: &Desk<'_>, shelf: &Shelf, config: Option<Config>, request: &Req
 }
 
 fn restore(desk: &Desk<'_>, shelf: &Shelf, config: Option<Config>, request: &Request) -> Result<Outcome> {
+    // Before anybody is asked for a passphrase.
+    request.key.as_deref().map(str::parse::<Reference>).transpose()?;
     let ledger = shelf.ledger()?;
     let opened = shelf.bundle(&ledger, &request.bundle)?;
     let storage = if request.storage { super::bundles::storage_bundle(shelf, &ledger, &opened)? } else { None };

@@ -116,8 +116,9 @@ pub(super) fn run(
     text.push(format!("  {}", proof::sentence(proved.verdict, &proved.counts)));
     text.push(match header.keys.first() {
         Some(key) => format!(
-            "  the application needs key {0}: strongroom key fetch {0} -i FILE -o KEYFILE writes it out",
-            key.short()
+            "  the application needs key {0}: strongroom key fetch {0} -i FILE -o KEYFILE{1} writes it out",
+            key.short(),
+            if config.is_some() { "" } else { " --card CARD" }
         ),
         None => "  the application needs the key that was proved".to_owned(),
     });

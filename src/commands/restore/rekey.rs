@@ -55,7 +55,8 @@ pub(super) fn sensible(request: &Request, header: &Header) -> Result<()> {
             .hint("Restore it with --key REF and the bundle's own key (`strongroom key fetch` gives it to you), then `strongroom key rotate`."));
     }
     if !request.database || header.database.is_none() {
-        return Err(Error::usage("--rekey re-encrypts a database, and none is restored"));
+        return Err(Error::usage("--rekey re-encrypts a database, and none is restored")
+            .hint("Leave --rekey out, or choose a bundle that `strongroom list --json` shows with a database."));
     }
     Ok(())
 }
@@ -72,7 +73,10 @@ pub(super) struct Rekeying<'a> {
 impl<'a> Rekeying<'a> {
     /// `None` when the bundle's credentials are under the key already.
     pub(super) fn new(host: &Host, proved: &'a Proved, to: &'a NamedKey) -> Result<Option<Self>> {
-        let Some(from) = &proved.candidate else { return Err(Error::refused("the bundle's own key is not known")) };
+        let Some(from) = &proved.candidate else {
+            return Err(Error::refused("the bundle's own key is not known, so nothing can be put under another one")
+                .hint("`strongroom verify -i FILE --key REF` tries a key that you have on the bundle."));
+        };
         if host.scheme.name() != proved.scheme.name() {
             return Err(Error::refused(format!(
                 "the bundle's credentials are encrypted as {} does it, and this application is configured as {}",

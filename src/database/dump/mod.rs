@@ -149,7 +149,8 @@ pub(super) fn open(path: &Path, scratch: &Scratch) -> Result<Box<dyn Snapshot>> 
         return Ok(Box::new(DumpSnapshot::new(Place::Directory(path.to_owned()), &what)));
     }
     if !meta.is_file() {
-        return Err(Error::usage(format!("{what} is not a regular file")));
+        let is = if meta.is_dir() { "a folder" } else { "not a regular file" };
+        return Err(Error::usage(format!("{what} is {is}, and no database")).hint("Name the database's own file."));
     }
     let source = Source::of(Arc::new(file), &what)?;
     match recognise(&source.first_bytes()?, &what)? {

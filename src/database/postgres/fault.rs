@@ -100,7 +100,10 @@ pub(super) fn ended(what: &str, program: &str, said: &str, status: &str) -> Erro
         "connection to server at",
         "connection to server on",
     ]) {
-        (Kind::Unreachable, "")
+        (
+            Kind::Unreachable,
+            "Is the server running, does it take another session, and are host and port in the URL right?",
+        )
     } else {
         (Kind::Failed, "")
     };

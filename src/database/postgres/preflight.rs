@@ -87,7 +87,8 @@ pub(super) fn names_of(link: &Link, plan: &DatabasePlan) -> Result<Names> {
 /// See [`crate::database::Database::plan`].
 pub(super) fn plan(link: &Link, facts: &Facts) -> Result<DatabasePlan> {
     if facts.system != "postgres" {
-        return Err(Error::usage(format!("the bundle's database is {}, and {} is PostgreSQL", facts.system, link.url)));
+        return Err(Error::usage(format!("the bundle's database is {}, and {} is PostgreSQL", facts.system, link.url))
+            .hint("Name a database of the bundle's kind with --database, or write files with --target DIR."));
     }
     let live = live_name(link)?;
     let mut session = administer(link)?;

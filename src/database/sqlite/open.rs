@@ -49,7 +49,8 @@ pub(super) fn peek(path: &Path, held: impl FnOnce((u64, u64)) -> Option<Arc<File
         _ => Error::io("look at", path, e),
     })?;
     if !meta.is_file() {
-        return Err(Error::usage(format!("{shown} is not a regular file")));
+        let is = if meta.is_dir() { "a folder" } else { "not a regular file" };
+        return Err(Error::usage(format!("{shown} is {is}, and no database")).hint("Name the database's own file."));
     }
     let file = match held((meta.dev(), meta.ino())) {
         Some(file) => file,

@@ -33,7 +33,8 @@ pub(super) fn resolve(path: &Path) -> Result<PathBuf> {
 /// See [`crate::database::Database::plan`].
 pub(super) fn plan(path: &Path, facts: &Facts) -> Result<DatabasePlan> {
     if facts.system != "sqlite" {
-        return Err(Error::usage(format!("this bundle holds a {} database, and the target is SQLite", facts.system)));
+        return Err(Error::usage(format!("this bundle holds a {} database, and the target is SQLite", facts.system))
+            .hint("Name a database of the bundle's kind with --database, or write files with --target DIR."));
     }
     let live = resolve(path)?;
     check(&live, facts)?;
@@ -78,7 +79,8 @@ pub(super) fn check(live: &Path, facts: &Facts) -> Result<()> {
     if live.exists() {
         let meta = std::fs::metadata(live).map_err(|e| Error::io("look at", live, e))?;
         if !meta.is_file() {
-            return Err(Error::refused(format!("{} is not a regular file", live.display())));
+            return Err(Error::refused(format!("{} is not a regular file", live.display()))
+                .hint("Name the database's own file in [database] url or with --database."));
         }
         let user = rustix::process::geteuid();
         if !user.is_root() && meta.uid() != user.as_raw() {

@@ -83,10 +83,13 @@ pub(super) fn build(
 
 /// The time in the name that the plan gave the replaced file.
 fn kept_time(live: &Path, plan: &DatabasePlan) -> Result<String> {
-    let changed = || Error::refused(format!("{} is not as it was when the restore was planned", live.display()));
+    let changed = || {
+        Error::refused(format!("{} is not as it was when the restore was planned", live.display()))
+            .hint("Something wrote there meanwhile: stop it, and run the restore again.")
+    };
     let kept = plan.kept_as.as_deref().ok_or_else(changed)?;
     let time = kept.rsplit_once(".before-").map(|(_, time)| time.to_owned()).ok_or_else(changed)?;
-    if halfway::kept_path(live, &time).exists() { Err(changed().hint("Run the restore again.")) } else { Ok(time) }
+    if halfway::kept_path(live, &time).exists() { Err(changed()) } else { Ok(time) }
 }
 
 /// Removes files that killed runs were building, and their unfinished markers; one whose lock is held is somebody's.

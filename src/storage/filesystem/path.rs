@@ -27,7 +27,14 @@ pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
 pub(super) fn open_folder(path: &Path) -> Result<OwnedFd> {
     openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(|e| {
         let error = Error::io("open the folder", path, e.into());
-        if e == Errno::NOENT { error.hint("Is it mounted? Check the URL for a typing error.") } else { error }
+        if e == Errno::NOENT {
+            error.hint(format!(
+                "Is its disk mounted, and is the URL right? For a restore onto a new machine: mkdir -p {}",
+                path.display()
+            ))
+        } else {
+            error
+        }
     })
 }
 

@@ -61,9 +61,7 @@ pub fn rotate(desk: &Desk<'_>, config: Config, request: &RotateRequest) -> Resul
 
 fn run(desk: &Desk<'_>, host: &Host, request: &RotateRequest) -> Result<Outcome> {
     let _lock = host.lock()?;
-    let database = host
-        .database(desk)?
-        .ok_or_else(|| Error::usage(format!("{} names no database", host.config.path.display())))?;
+    let database = host.needed_database(desk)?;
     let state = host.state_folder()?;
     let rotation = Rotation { desk, host, database: database.as_ref(), request };
     match (Pending::find(&state)?, request.resume) {
