@@ -5,9 +5,9 @@ use zeroize::Zeroizing;
 use super::host::{Host, NamedKey};
 use super::shelf::Shelf;
 use super::{Desk, Problem};
-use crate::escrow::{self, Prepared, Record};
+use crate::escrow::{self, Deposit, PublicRecord, Record};
 use crate::ground::names::Fingerprint;
-use crate::ground::{Kind, Result, clock};
+use crate::ground::{Error, Kind, Result, clock};
 use crate::ledger::{EscrowEvent, Event, Ledger};
 use crate::signer::Signer;
 
@@ -79,38 +79,47 @@ impl Depositor<'_> {
         let recipient = &host.config.recipient;
         let mut held = Held::default();
         for place in &host.config.escrows {
-            let attempt = || -> Result<(String, Option<Prepared>)> {
+            let attempt = || -> Result<(String, PublicRecord)> {
                 let escrow = desk.systems.escrow(place, shelf.archive.as_ref())?;
                 let prepare = || escrow::prepare(&record(host, key, origin), recipient, signer);
                 let stand = (&host.config.app, &key.fingerprint, recipient.id());
-                let found = if repair {
-                    escrow.inspect(stand.0, stand.1, stand.2, &shelf.trusted)
-                } else {
-                    escrow.has(stand.0, stand.1, stand.2, &shelf.trusted)
+                let look = || {
+                    if repair {
+                        escrow.inspect(stand.0, stand.1, stand.2, &shelf.trusted)
+                    } else {
+                        escrow.has(stand.0, stand.1, stand.2, &shelf.trusted)
+                    }
                 };
-                match found {
-                    Ok(Some(_)) => Ok((escrow.describe(), None)),
+                let there = match look() {
+                    Ok(Some(there)) => there,
                     Ok(None) => {
                         let new = prepare()?;
-                        escrow.deposit(&new.sealed, &new.public, &new.minisig, &shelf.trusted)?;
-                        Ok((escrow.describe(), Some(new)))
+                        match escrow.deposit(&new.sealed, &new.public, &new.minisig, &shelf.trusted)? {
+                            Deposit::Stored => new.public,
+                            Deposit::Already => look()?.ok_or_else(|| {
+                                Error::unreachable(format!("the deposit in {} came and went", escrow.describe()))
+                            })?,
+                        }
                     }
                     Err(error) if repair && matches!(error.kind(), Kind::Damaged | Kind::NotAuthentic) => {
                         let new = prepare()?;
                         escrow.repair(&new.sealed, &new.public, &new.minisig, &shelf.trusted)?;
-                        Ok((escrow.describe(), Some(new)))
+                        new.public
                     }
-                    Err(error) => Err(error),
-                }
+                    Err(error) => return Err(error),
+                };
+                Ok((escrow.describe(), there))
             };
             match attempt() {
-                Ok((name, new)) => {
-                    if let Some(new) = new {
+                Ok((name, there)) => {
+                    // A run that was killed between a deposit and its entry left it to the next one.
+                    let known = |event: &Event| matches!(event, Event::Escrow(known) if known.sha256 == there.sha256);
+                    if !ledger.entries().iter().any(|entry| known(&entry.event)) {
                         let event = Event::Escrow(EscrowEvent {
                             fingerprint: key.fingerprint.clone(),
                             sealing: recipient.id().clone(),
                             place: name.clone(),
-                            sha256: new.public.sha256,
+                            sha256: there.sha256,
                         });
                         ledger.append(signer, event, clock::now())?;
                     }

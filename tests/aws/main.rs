@@ -4,6 +4,19 @@
 #[path = "../it/app.rs"]
 mod app;
 mod escrow;
+#[cfg(feature = "failpoints")]
+#[path = "../it/keyring.rs"]
+#[allow(dead_code, reason = "shared with tests/it")]
+mod keyring;
+#[cfg(feature = "failpoints")]
+#[path = "../it/killing.rs"]
+#[allow(dead_code, reason = "shared with tests/it")]
+mod killing;
+#[cfg(feature = "failpoints")]
+mod kills;
+#[cfg(feature = "failpoints")]
+#[path = "../it/kills_outside.rs"]
+mod kills_outside;
 mod recorded;
 mod roles;
 mod server;

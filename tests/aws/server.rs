@@ -57,6 +57,17 @@ impl Moto {
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
 
+    /// One operation of Secrets Manager where everybody may do everything; by hand, because a Python that starts takes a second.
+    pub(crate) fn call(&self, operation: &str, body: &serde_json::Value) -> serde_json::Value {
+        let scope = format!("admin/20260101/{REGION}/secretsmanager/aws4_request");
+        let request = ureq::post(self.url())
+            .header("Content-Type", "application/x-amz-json-1.1")
+            .header("X-Amz-Target", format!("secretsmanager.{operation}"))
+            .header("Authorization", format!("AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0"));
+        let mut answer = request.send(body.to_string()).unwrap_or_else(|e| panic!("{operation}: {e}"));
+        serde_json::from_str(&answer.body_mut().read_to_string().expect("an answer")).expect("JSON")
+    }
+
     /// Runs lines of Python with `sm` and `iam`, clients of AWS's own library, as this user; what they print.
     pub(crate) fn python(&self, (id, secret): (&str, &str), lines: &str) -> String {
         let script = format!(

@@ -12,13 +12,18 @@ use crate::world::{Call, Ran, World};
 /// A world whose only escrow is at this address.
 pub(crate) fn host(endpoint: &str) -> World {
     let world = World::ready();
+    at(&world, endpoint);
+    world
+}
+
+/// Makes Secrets Manager at this address the only escrow of a world.
+pub(crate) fn at(world: &World, endpoint: &str) {
     let path = world.path("strongroom.toml");
     let text = std::fs::read_to_string(&path).expect("a configuration");
     let place = format!("kind = \"aws-secrets-manager\"\nregion = \"{REGION}\"\nendpoint = \"{endpoint}\"");
     let text = text.replace("kind = \"archive\"", &place);
     assert!(text.contains(&place), "{text}");
     crate::app::secret_file(&path, &text);
-    world
 }
 
 /// A call with these credentials, and with no others to be found.

@@ -6,6 +6,19 @@
 mod app;
 mod bao;
 mod faults;
+#[cfg(feature = "failpoints")]
+#[path = "../it/keyring.rs"]
+#[allow(dead_code, reason = "shared with tests/it")]
+mod keyring;
+#[cfg(feature = "failpoints")]
+#[path = "../it/killing.rs"]
+#[allow(dead_code, reason = "shared with tests/it")]
+mod killing;
+#[cfg(feature = "failpoints")]
+mod kills;
+#[cfg(feature = "failpoints")]
+#[path = "../it/kills_outside.rs"]
+mod kills_outside;
 mod roles;
 mod sources;
 #[path = "../it/world.rs"]

@@ -116,7 +116,7 @@ fn show_prints_the_installation_that_a_fingerprint_needs() {
 #[test]
 fn a_restore_with_a_newer_key_says_how_to_get_the_older_one() {
     let (world, first) = World::backed_up();
-    crate::keys::with_set_key(&world);
+    crate::keyring::with_set_key(&world);
     world.run("key rotate --yes", 0);
     let ran = world.run(&format!("restore {first} --yes -i {IDENTITY}"), 12);
     let key = text(&world.json(&format!("show {first}"), 0)["keys"][0]);

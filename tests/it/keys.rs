@@ -3,20 +3,8 @@
 use std::path::Path;
 
 use crate::app::{CREDENTIALS, KEY, WRONG, secret_file};
+use crate::keyring::{in_use, with_set_key};
 use crate::world::{IDENTITY, World, codes, text};
-
-/// The fingerprint of the key in use.
-pub(crate) fn in_use(world: &World) -> String {
-    let keys = world.json("key status", 0);
-    let keys = keys.as_array().expect("keys");
-    text(&keys.iter().find(|k| k["state"] == "in-use").expect("one is in use")["fingerprint"])
-}
-
-/// A hook that puts the key that it reads into the application's configuration; it works in a copy of the world too.
-pub(crate) fn with_set_key(world: &World) {
-    world.script("set-key", "umask 077; { printf 'ENCRYPTION_KEY='; cat; echo; } >new.env && mv new.env app/.env");
-    world.configure("set_key = [\"./set-key\"]");
-}
 
 #[test]
 fn status_needed_and_history_tell_the_life_of_two_keys() {

@@ -1,86 +1,11 @@
 //! The program is killed at every place before and after something becomes lasting; whatever was lasting stays whole.
-//!
-//! Each place is a world of its own: a copy of one that was prepared once. The numbers are those of one traced run.
 
 use std::collections::BTreeSet;
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::app::{KEY, OBJECTS, number, object, zip};
+use crate::killing::{at_each, covers, numbered, small, trace};
 use crate::world::{IDENTITY, World, codes};
-
-/// Kills wait on the disk and on Argon2id; two at a time keep two cores busy.
-const THREADS: usize = 2;
-
-/// One in so many runs may end before its place comes: two lanes that find a folder missing at once both pass a place
-/// for it, so runs of the same work differ by some places.
-const SURVIVE: usize = 8;
-
-/// An application that is as small as it can be, so that there is time for every place.
-pub(crate) fn small() -> World {
-    let world = World::ready();
-    world.app.execute("DELETE FROM repositories WHERE id NOT IN ('manual', 'repo-1')");
-    world
-}
-
-/// The names of the places that a run passes; it must end well.
-pub(crate) fn trace(template: &World, line: &str, code: i32) -> Vec<String> {
-    let world = template.copy();
-    let trace = world.path("trace");
-    world.call(line).env("STRONGROOM_KILL_TRACE", &trace).ends(code);
-    let names = std::fs::read_to_string(trace).expect("a trace: is the program built with the feature failpoints?");
-    let root = world.path("").display().to_string();
-    names.lines().map(|l| l.split_once(' ').expect("a number").1.replace(&root, "/")).collect()
-}
-
-/// Kills a run at each of these places, each in its own copy, and looks at what is left.
-pub(crate) fn at_each(template: &World, line: &str, places: &[(usize, &String)], look: &(dyn Fn(&World) + Sync)) {
-    let next = AtomicUsize::new(0);
-    let wrong = Mutex::new(Vec::new());
-    let survivors = AtomicUsize::new(0);
-    std::thread::scope(|scope| {
-        for _ in 0..THREADS {
-            scope.spawn(|| {
-                while let Some((place, name)) = places.get(next.fetch_add(1, Ordering::SeqCst)) {
-                    let one = || {
-                        let world = template.copy();
-                        let trace = world.path("trace");
-                        let call = world.call(line).env("STRONGROOM_KILL_AT", place.to_string());
-                        let output = call.env("STRONGROOM_KILL_TRACE", &trace).command().output().expect("started");
-                        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-                        if output.status.signal() != Some(9) {
-                            let passed = std::fs::read_to_string(&trace).expect("a trace").lines().count();
-                            assert!(passed < *place, "passed {passed}, {:?}: {said}", output.status);
-                            survivors.fetch_add(1, Ordering::SeqCst);
-                        }
-                        look(&world);
-                    };
-                    if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(one)) {
-                        let why = panic.downcast_ref::<String>().cloned().unwrap_or_default();
-                        wrong.lock().expect("the list").push(format!("killed at {place} ({name}): {why}"));
-                    }
-                }
-            });
-        }
-    });
-    let wrong = wrong.into_inner().expect("the list");
-    assert!(wrong.is_empty(), "{} of {} places:\n{}", wrong.len(), places.len(), wrong.join("\n"));
-    let survivors = survivors.into_inner();
-    assert!(survivors * SURVIVE <= places.len(), "{survivors} of {} runs were not killed", places.len());
-}
-
-pub(crate) fn numbered(names: &[String]) -> Vec<(usize, &String)> {
-    names.iter().enumerate().map(|(n, name)| (n + 1, name)).collect()
-}
-
-/// Insists that a trace has a place of each of these kinds.
-pub(crate) fn covers(names: &[String], kinds: &[&str]) {
-    for kind in kinds {
-        assert!(names.iter().any(|n| n.contains(kind)), "no place {kind:?} in\n{}", names.join("\n"));
-    }
-}
 
 /// The next backup, after one that was killed: proved, and with nothing lost of what was remembered.
 fn next_backup(world: &World) {
@@ -276,7 +201,7 @@ fn a_restore_to_a_folder_killed_anywhere_can_be_run_again() {
 fn a_rotation_killed_anywhere_is_all_old_or_all_new_and_goes_on() {
     let template = small();
     let first = template.backup(0);
-    crate::keys::with_set_key(&template);
+    crate::keyring::with_set_key(&template);
     let line = "key rotate --yes";
     let names = trace(&template, line, 0);
     let own = ["rotation", "new credentials", "new key", "/archive/keys/", "/archive/ledger/"];

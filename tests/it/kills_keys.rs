@@ -1,15 +1,10 @@
 //! Killed before and after everything that becomes lasting in the life of a key; see `kills` for how.
 
 use crate::app::{WRONG, encrypt, secret};
-use crate::kills::{at_each, covers, numbered, rows, small, trace};
-use crate::life::outlived;
+use crate::keyring::{in_use, outlived, with_set_key};
+use crate::killing::{at_each, covers, numbered, own, small, trace};
+use crate::kills::rows;
 use crate::world::{IDENTITY, World, text};
-
-/// The places of these kinds, and some of the others, which the backups inside have and are killed at elsewhere.
-fn own<'a>(names: &'a [String], kinds: &[&str], one_in: usize) -> Vec<(usize, &'a String)> {
-    let some = |(place, name): &(usize, &String)| kinds.iter().any(|kind| name.contains(kind)) || place % one_in == 0;
-    numbered(names).into_iter().filter(some).collect()
-}
 
 #[test]
 fn a_destruction_killed_anywhere_took_nothing_unsaid_and_goes_on() {
@@ -55,7 +50,7 @@ fn a_restore_that_re_encrypts_killed_anywhere_leaves_the_old_or_the_new() {
 fn a_rotation_beside_the_application_killed_anywhere_goes_on() {
     let template = small();
     let first = template.backup(0);
-    crate::keys::with_set_key(&template);
+    with_set_key(&template);
     let line = "key rotate --yes --online";
     let names = trace(&template, line, 0);
     let kinds = ["rotation", "new credentials", "new key"];
@@ -78,7 +73,7 @@ fn a_rotation_beside_the_application_killed_anywhere_goes_on() {
 fn rows_of_an_older_key_killed_anywhere_are_under_one_of_both_and_the_rest_follows() {
     let template = small();
     template.backup(0);
-    let old = crate::keys::in_use(&template);
+    let old = in_use(&template);
     template.app.set_key(WRONG);
     let line = format!("key rotate --from {} --yes -i {IDENTITY}", &old[..8]);
     let names = trace(&template, &line, 0);

@@ -2,17 +2,14 @@
 
 use std::path::PathBuf;
 
-use strongroom::archive;
 use strongroom::archive::folder::Folder;
-use strongroom::config::Config;
 use strongroom::escrow::{self, ArchiveEscrow, Escrow as _, Record};
 use strongroom::ground::names::Fingerprint;
-use strongroom::ledger::{Event, Ledger, PruneEvent};
 use strongroom::signer::{Signer, Trusted};
 use zeroize::Zeroizing;
 
 use crate::app::{CREDENTIALS, KEY, WRONG, number, secret_file};
-use crate::keys::{in_use, with_set_key};
+use crate::keyring::{config, in_use, outlived, with_set_key};
 use crate::world::{IDENTITY, World, text};
 
 fn fingerprint(world: &World, key: &str) -> String {
@@ -28,40 +25,6 @@ fn state(world: &World, fingerprint: &str, code: i32) -> String {
 
 fn copies(world: &World, fingerprint: &str) -> usize {
     world.files("archive/keys").iter().filter(|file| file.contains(fingerprint)).count()
-}
-
-fn config(world: &World) -> Config {
-    Config::load(&world.path("strongroom.toml"), &[]).expect("a configuration")
-}
-
-/// Prunes a bundle as a rule would: a signed entry, then its objects.
-pub(crate) fn prune(world: &World, bundle: &str) {
-    let config = config(world);
-    let folder = Folder::open(&world.path("archive")).expect("an archive");
-    let id = archive::identify(&folder).expect("its id");
-    let mut ledger = Ledger::open(&folder, &id, &config.app, &config.trusted()).expect("a ledger");
-    let signer = Signer::load(&world.path("strongroom-signing.key")).expect("a signer");
-    let event = Event::Prune(PruneEvent { bundles: vec![bundle.parse().expect("an id")], parts: Vec::new() });
-    let now = strongroom::ground::clock::now();
-    ledger.append(&signer, event, now).expect("entered");
-    std::fs::remove_dir_all(world.bundle(bundle)).expect("removed");
-}
-
-/// A key that was in use, and that no bundle needs any more.
-pub(crate) fn outlived() -> (World, String) {
-    let (world, first) = World::backed_up();
-    let old = in_use(&world);
-    with_set_key(&world);
-    world.run("key rotate --yes", 0);
-    let list = world.json("list", 0);
-    let of_old: Vec<_> =
-        list.as_array().expect("bundles").iter().filter(|b| b["fingerprint"] == old.as_str()).collect();
-    assert_eq!((of_old.len(), text(&of_old[0]["bundle"])), (2, first));
-    world.run(&format!("key destroy {old} --yes"), 15).says("2 bundles need key");
-    for bundle in of_old {
-        prune(&world, &text(&bundle["bundle"]));
-    }
-    (world, old)
 }
 
 #[test]

@@ -16,7 +16,10 @@ mod hostile;
 mod hygiene;
 mod init;
 mod inside_json;
+mod keyring;
 mod keys;
+#[cfg(feature = "failpoints")]
+mod killing;
 #[cfg(feature = "failpoints")]
 mod kills;
 #[cfg(feature = "failpoints")]

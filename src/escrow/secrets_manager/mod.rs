@@ -207,8 +207,10 @@ impl Escrow for SecretsManager {
         let call = self.call("TagResource", &name);
         runtime::wait(async {
             let sent = client.tag_resource().secret_id(&name).set_tags(Some(tags)).send().await;
-            sent.map(drop).map_err(|e| call.error(call.fault(&e)))
-        })
+            sent.map_err(|e| call.error(call.fault(&e)))
+        })?;
+        failpoint::pass("after a secret's record came back");
+        Ok(())
     }
 
     /// Without a recovery window: what is destroyed for good is not to be had for a month more.

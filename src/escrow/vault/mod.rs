@@ -262,9 +262,12 @@ impl Escrow for VaultEscrow {
         let paths = self.paths(&public.app, &public.fingerprint, &public.sealing);
         failpoint::pass("before a deposit in a Vault is replaced");
         self.vault.delete(&self.mount, &paths.public)?;
+        failpoint::pass("after the record of a deposit in a Vault was taken off");
         self.overwrite_sealed(&paths.sealed, sealed)?;
         failpoint::pass("before the record of a replaced deposit comes back");
-        self.vault.overwrite(&self.mount, &paths.public, &[("record", &json), ("minisig", &minisig)])
+        self.vault.overwrite(&self.mount, &paths.public, &[("record", &json), ("minisig", &minisig)])?;
+        failpoint::pass("after the record of a deposit in a Vault came back");
+        Ok(())
     }
 
     fn destroy(&self, app: &AppName, fingerprint: &Fingerprint, sealing: &SealingId) -> Result<Destroyed> {
@@ -274,6 +277,7 @@ impl Escrow for VaultEscrow {
         let sealed = self.vault.destroy(&self.mount, &paths.sealed)?;
         failpoint::pass("before the record of a destroyed deposit goes");
         let public = self.vault.destroy(&self.mount, &paths.public)?;
+        failpoint::pass("after a deposit in a Vault was destroyed");
         Ok(if sealed || public { Destroyed::Gone } else { Destroyed::Nothing })
     }
 
