@@ -59,6 +59,14 @@ pub(super) struct Prepared {
     pub(super) counts: Moved,
 }
 
+impl Prepared {
+    /// Digests of at most so many values that will go.
+    pub(super) fn going(&self, at_most: usize) -> Vec<Sha256Hex> {
+        let going = self.values.iter().filter(|(_, came)| matches!(came, Came::New(_)));
+        going.map(|(value, _)| value.clone()).take(at_most).collect()
+    }
+}
+
 impl Moved {
     fn add(&mut self, came: &Came) {
         match came {

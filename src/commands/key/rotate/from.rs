@@ -1,9 +1,11 @@
 //! `key rotate --from`: rows under another known key, as `key doctor` names them, are put under the key in use.
 //!
-//! Nothing new comes into the world here, so there is nothing to remember: run again after a kill, it goes on with what is left.
+//! No new key comes into the world here. What has to be remembered is that rows were about to change ([`Mark`]): after a kill the next
+//! run goes on with what is left, and enters what was done.
 
 use serde_json::json;
 
+use super::mark::{Facts, Mark, VALUES};
 use super::steps::Swept;
 use super::{Rotation, unknown};
 use crate::commands::deposits::Origin;
@@ -12,19 +14,50 @@ use crate::commands::host::NamedKey;
 use crate::commands::key::copies::{self, CopyRequest};
 use crate::commands::reencrypt::{Moved, Rest};
 use crate::commands::{ATTENTION, Outcome, Problem, proof};
-use crate::ground::{Error, Result};
-use crate::ledger::KeyEvent;
+use crate::ground::{Error, Result, clock};
+use crate::ledger::Event;
 
 impl Rotation<'_> {
+    /// Goes on with what a run that was killed began.
+    pub(super) fn rows_on(&self, mark: Mark) -> Result<Outcome> {
+        let from = mark.facts.from.clone();
+        match self.settle(Some(mark))? {
+            Some(mark) => self.rows_moved(&self.host.key(self.desk, None)?, mark),
+            None => self.rows_from(from.as_str(), None),
+        }
+    }
+
+    /// Enters what a run that was killed has changed; the mark is answered when it had come so far, and what follows is left to be done.
+    pub(super) fn settle(&self, mark: Option<Mark>) -> Result<Option<Mark>> {
+        let Some(mark) = mark.filter(|_| !self.request.dry_run) else { return Ok(None) };
+        if mark.took_place(self.database, &self.host.config.profile)? {
+            self.enter_rows(&mark)?;
+            return Ok(Some(mark));
+        }
+        mark.end()?;
+        Ok(None)
+    }
+
+    fn enter_rows(&self, mark: &Mark) -> Result<()> {
+        let signer = self.host.signer()?;
+        let place = self.host.shelf(self.desk)?;
+        let mut ledger = place.ledger()?;
+        if mark.is_entered(&ledger) {
+            return Ok(());
+        }
+        ledger.append(&signer, Event::Key(mark.event()), clock::now()).map(drop)
+    }
+
     /// Puts the rows under the key that is named under the one in use.
-    pub(super) fn rows_from(&self, fingerprint: &str) -> Result<Outcome> {
+    pub(super) fn rows_from(&self, fingerprint: &str, mark: Option<Mark>) -> Result<Outcome> {
         self.host.config.profile.writable()?;
+        let before = self.settle(mark)?;
         let to = self.host.key(self.desk, None)?;
         let place = self.host.shelf(self.desk)?;
         let request = CopyRequest { key: Some(fingerprint), identity: &self.request.identity };
         let (copy, _) = copies::open_one(self.desk, &place, Some(&self.host.config), &request)?;
         let from = copy.key;
-        let (old, new) = (from.fingerprint.short(), to.fingerprint.short());
+        let old = from.fingerprint.short();
         if from.effective.same_as(&to.effective) {
             return Err(Error::usage(format!("key {old} is the one in use"))
                 .hint("Name the other one: `strongroom key doctor -i FILE` says which keys rows are under."));
@@ -34,6 +67,9 @@ impl Rotation<'_> {
         let prepared = way.prepare(self.database.look()?.as_mut())?;
         self.desk.progress.finish();
         if prepared.counts.now == 0 {
+            if let Some(mark) = before {
+                return self.rows_moved(&to, mark);
+            }
             let text = vec![format!("no row of {} is under key {old}", self.database.describe())];
             return Ok(told(json(0, "done"), text, Vec::new()));
         }
@@ -47,36 +83,54 @@ impl Rotation<'_> {
         self.escrow(&to, &Origin::default())?;
         // That this bundle is not proved is what is being mended.
         self.back_up("the bundle before")?;
-        let hooks = Hooks { desk: self.desk, host: self.host, on: self.request.hooks && !self.request.online };
+        let hooks = self.rows_hooks();
         hooks.stop()?;
-        let swept = self.rewrite(&way, &prepared, &to, self.others());
-        let moved = match swept {
-            Ok(Swept::Done(moved)) => moved,
+        let facts = Facts {
+            from: from.fingerprint.clone(),
+            to: to.fingerprint.clone(),
+            reason: self.request.reason.clone(),
+            moved: prepared.counts.now,
+            after: place.ledger()?.newest().map_or(0, |(seq, _)| seq),
+            values: prepared.going(VALUES),
+        };
+        let mut mark = Mark::begin(&self.host.state_folder()?, facts)?;
+        match self.rewrite(&way, &prepared, &to, self.others()) {
+            Ok(Swept::Done(moved)) => mark.facts.moved = moved.now,
             Ok(Swept::Unknown(error)) => return Err(unknown(error, "Run this again then")),
             Err(error) => {
+                mark.end()?;
                 let error = error.hint("Nothing was changed.");
                 return Err(match hooks.start() {
                     Ok(()) => error,
                     Err(second) => error.hint(format!("Starting the application again failed: {}", second.chain())),
                 });
             }
-        };
-        self.append(
-            KeyEvent {
-                fingerprint: to.fingerprint.clone(),
-                action: "re-encrypted".to_owned(),
-                predecessor: Some(from.fingerprint.clone()),
-                reason: self.request.reason.clone(),
-            },
-            false,
-        )?;
+        }
+        self.enter_rows(&mark)?;
+        self.rows_moved(&to, mark)
+    }
+
+    /// The application runs while rows move beside it, and is left alone.
+    fn rows_hooks(&self) -> Hooks<'_> {
+        Hooks { desk: self.desk, host: self.host, on: self.request.hooks && !self.request.online }
+    }
+
+    /// From rows that have moved: start, back up, prove, forget the mark.
+    fn rows_moved(&self, to: &NamedKey, mark: Mark) -> Result<Outcome> {
+        let Facts { from, moved, .. } = mark.facts.clone();
+        let hooks = self.rows_hooks();
         hooks.start()?;
         hooks.well()?;
         let mut problems = self.back_up("the bundle after")?;
-        let proved = self.try_key(&to, None)?;
+        let proved = self.try_key(to, None)?;
         self.desk.progress.finish();
+        mark.end()?;
         let mut text = vec![
-            format!("{} credentials went from key {old} to key {new}, the one in use", moved.now),
+            format!(
+                "{moved} credentials went from key {} to key {}, the one in use",
+                from.short(),
+                to.fingerprint.short()
+            ),
             format!("  {}", proof::sentence(proved.verdict(), &proved.total)),
         ];
         text.extend(proof::failure_lines(&proved));
@@ -87,8 +141,10 @@ impl Rotation<'_> {
                 "`strongroom key doctor -i FILE` says whether another known key opens them.",
             ));
         }
-        let mut json = json(moved.now, "done");
-        json["credentials"] = proof::counts_json(&proved.total);
+        let json = json!({
+            "old": from, "new": to.fingerprint, "state": "done", "moved": moved,
+            "credentials": proof::counts_json(&proved.total),
+        });
         Ok(told(json, text, problems))
     }
 

@@ -8,6 +8,7 @@
 //! the new key, a second sweep takes what it wrote under the old one in between.
 
 mod from;
+mod mark;
 mod pending;
 mod steps;
 
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
+use self::mark::Mark;
 use self::pending::{Pending, under_way};
 use self::steps::Swept;
 use crate::appkey::KeyText;
@@ -64,16 +66,26 @@ fn run(desk: &Desk<'_>, host: &Host, request: &RotateRequest) -> Result<Outcome>
     let database = host.needed_database(desk)?;
     let state = host.state_folder()?;
     let rotation = Rotation { desk, host, database: database.as_ref(), request };
+    let mark = Mark::find(&state)?;
     match (Pending::find(&state)?, request.resume) {
-        (None, false) => match &request.from {
-            Some(fingerprint) => rotation.rows_from(fingerprint),
-            None => rotation.begin(),
-        },
-        (None, true) => {
-            Err(Error::not_found("there is no rotation to go on with").hint("`strongroom key rotate` begins one."))
+        (None, false) => {
+            if let Some(fingerprint) = &request.from {
+                return rotation.rows_from(fingerprint, mark);
+            }
+            rotation.settle(mark)?.map_or(Ok(()), Mark::end)?;
+            rotation.begin()
         }
+        (None, true) => match mark {
+            Some(mark) => rotation.rows_on(mark),
+            None => {
+                Err(Error::not_found("there is no rotation to go on with").hint("`strongroom key rotate` begins one."))
+            }
+        },
         (Some(pending), false) => Err(under_way(pending.path())),
-        (Some(pending), true) => rotation.resume(pending),
+        (Some(pending), true) => {
+            rotation.settle(mark)?.map_or(Ok(()), Mark::end)?;
+            rotation.resume(pending)
+        }
     }
 }
 

@@ -76,16 +76,11 @@ impl Rotation<'_> {
             predecessor: Some(pending.old().clone()),
             reason: pending.record().reason.clone(),
         };
-        self.append(event, true)
-    }
-
-    /// Enters what happened to a key; `once` when the very same entry is enough.
-    pub(super) fn append(&self, event: KeyEvent, once: bool) -> Result<()> {
         let signer = self.host.signer()?;
         let place = self.host.shelf(self.desk)?;
         let mut ledger = place.ledger()?;
         let known = ledger.entries().iter().any(|entry| matches!(&entry.event, Event::Key(known) if *known == event));
-        if once && known { Ok(()) } else { ledger.append(&signer, Event::Key(event), clock::now()).map(drop) }
+        if known { Ok(()) } else { ledger.append(&signer, Event::Key(event), clock::now()).map(drop) }
     }
 
     pub(super) fn back_up(&self, what: &str) -> Result<Vec<Problem>> {
