@@ -1,5 +1,6 @@
 //! `strongroom.toml` → concrete systems; the only room that knows both sides.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -29,6 +30,8 @@ pub struct Wiring {
     /// Sessions that are open: one login serves a key's source and an escrow, and every key that is asked for.
     vaults: Mutex<Vec<(VaultPlace, Arc<Vault>)>>,
     secrets_managers: Mutex<Vec<Arc<Service>>>,
+    /// What was said already.
+    warned: Mutex<BTreeSet<String>>,
 }
 
 impl Systems for Wiring {
@@ -101,7 +104,15 @@ impl Systems for Wiring {
                 });
                 read_secret(&self.secrets_manager(place.unwrap_or_default().to(id)), id, field.as_deref())
             }
-            Reference::Gpg(path) => gpg::decrypt(&around.base.join(path), &around.environment, around.ask),
+            Reference::Gpg(path) => {
+                let warn = |line: &str, hint: &str| {
+                    // A rotation reads its key several times.
+                    if self.warned.lock().unwrap_or_else(PoisonError::into_inner).insert(line.to_owned()) {
+                        (around.warn)(line, hint);
+                    }
+                };
+                gpg::decrypt(&around.base.join(path), &around.environment, around.ask, &warn)
+            }
             Reference::Vault(path, field) => {
                 let configured = around.escrows.iter().find_map(|escrow| match escrow {
                     EscrowPlace::Vault(place) => Some(VaultPlace::clone(place)),
@@ -181,7 +192,8 @@ fn login(place: &VaultPlace) -> Login {
 
 fn read_login(reference: &Reference, base: &Path) -> Result<Zeroizing<String>> {
     let nobody = |_: &str| Err(Error::usage("nobody is asked for what opens a Vault"));
-    let around = Around { base, escrows: &[], environment: Environment::default(), ask: &nobody };
+    let silent = |_: &str, _: &str| ();
+    let around = Around { base, escrows: &[], environment: Environment::default(), ask: &nobody, warn: &silent };
     let read = source::resolve(reference, base, &nobody, &|other| Wiring::default().secret(other, &around))
         .context(|| format!("cannot read what opens the Vault from {reference}"))?;
     text(read.expose(), &reference.to_string())

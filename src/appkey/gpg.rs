@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::source::without_newline;
 use crate::ground::child::{self, Ended, Environment};
-use crate::ground::{Error, Result};
+use crate::ground::{Error, Result, clock};
 
 /// How long `gpg` may take; a person may be typing a passphrase, or looking for a smartcard.
 const LIMIT: Duration = Duration::from_mins(2);
@@ -29,12 +29,14 @@ const VARIABLES: [&str; 8] = [
 
 /// Decrypts a file; a newline at its end is not part of the secret.
 ///
+/// A key that has expired opens what was encrypted to it all the same; `warn` is told which, and since when.
 /// The agent is tried first, and asks in its own way where it can; where it cannot, `ask` does.
 /// [`crate::ground::Kind::Sealed`] when no secret key or passphrase opens it, [`crate::ground::Kind::Damaged`] when it is no encrypted file.
 pub fn decrypt(
     path: &Path,
     environment: &Environment,
     ask: &dyn Fn(&str) -> Result<Zeroizing<String>>,
+    warn: &dyn Fn(&str, &str),
 ) -> Result<Zeroizing<Vec<u8>>> {
     std::fs::File::open(path).map_err(|e| Error::io("open", path, e))?;
     let mut environment = environment.clone();
@@ -52,7 +54,17 @@ pub fn decrypt(
         outcome => outcome,
     };
     match opened {
-        Outcome::Opened(bytes) => Ok(without_newline(bytes)),
+        Outcome::Opened(bytes, by) => {
+            if let Some(OpenedBy { key, subkey }) = &by
+                && let Some(since) = by.as_ref().and_then(|by| by.expired(&environment))
+            {
+                warn(
+                    &format!("{shown} is encrypted to the GnuPG key {key} (subkey {subkey}), which expired at {since}"),
+                    "It still opens. Encrypt the file to another key, or give this one more time with `gpg --quick-set-expire`.",
+                );
+            }
+            Ok(without_newline(bytes))
+        }
         Outcome::Locked => Err(Error::sealed(format!("gpg did not take the passphrase of {shown}"))),
         Outcome::Failed(error) => Err(error),
     }
@@ -74,8 +86,50 @@ fn run(path: &Path, environment: &Environment, passphrase: Option<&str>) -> Resu
         .map_err(|e| e.hint("Install gnupg, or decrypt the file yourself and use file:PATH with mode 0600."))
 }
 
+/// The fingerprints of the key that opened a file: the subkey, and the key that it belongs to.
+struct OpenedBy {
+    subkey: String,
+    key: String,
+}
+
+impl OpenedBy {
+    fn of(status: &[(&str, &str)]) -> Option<Self> {
+        let (_, rest) = status.iter().find(|(word, _)| *word == "DECRYPTION_KEY")?;
+        let mut words = rest.split(' ').map(str::to_owned);
+        Some(Self { subkey: words.next()?, key: words.next()? })
+    }
+
+    /// Since when it has expired, if it has.
+    ///
+    /// The keyring is asked: while it decrypts, gpg has a status line (`KEYEXPIRED`) for a key as a whole and none for a subkey alone.
+    fn expired(&self, environment: &Environment) -> Option<String> {
+        let argv =
+            ["gpg", "--batch", "--no-tty", "--no-auto-check-trustdb", "--with-colons", "--list-keys", "--", &self.key];
+        let listed = child::run_to_end(&argv.map(str::to_owned), environment, b"", LIMIT).ok()?;
+        expired_since(&String::from_utf8_lossy(&listed.out), &[&self.key, &self.subkey])
+    }
+}
+
+/// The earliest end among these keys in a listing (GnuPG, `doc/DETAILS`, "Format of the colon listings").
+fn expired_since(listing: &str, fingerprints: &[&str]) -> Option<String> {
+    let mut ended: Vec<i64> = Vec::new();
+    let mut key: Option<i64> = None;
+    for line in listing.lines() {
+        let fields: Vec<&str> = line.split(':').collect();
+        let field = |n: usize| fields.get(n).copied().unwrap_or_default();
+        match field(0) {
+            // Field 2 is `e` for what has expired, and field 7 when.
+            "pub" | "sub" => key = (field(1) == "e").then(|| field(6).parse().ok()).flatten(),
+            "fpr" if fingerprints.contains(&field(9)) => ended.extend(key.take()),
+            _ => {}
+        }
+    }
+    let since = jiff::Timestamp::from_second(ended.into_iter().min()?).ok()?;
+    Some(clock::rfc3339(since))
+}
+
 enum Outcome {
-    Opened(Zeroizing<Vec<u8>>),
+    Opened(Zeroizing<Vec<u8>>, Option<OpenedBy>),
     /// It wants a passphrase, and the agent could not ask for it.
     Locked,
     Failed(Error),
@@ -100,7 +154,7 @@ fn outcome(ended: Ended, shown: &str) -> Outcome {
             .any(|(word, rest)| *word == "ERROR" && rest.split_once(' ').is_some_and(|(_, code)| matches(code)))
     };
     if has("DECRYPTION_OKAY") && success {
-        return Outcome::Opened(out);
+        return Outcome::Opened(out, OpenedBy::of(&status));
     }
     let error = if success || has("PLAINTEXT") && !has("BEGIN_DECRYPTION") {
         Error::damaged(format!("{shown} is not encrypted: gpg read it without a key"))

@@ -122,6 +122,8 @@ pub struct Around<'a> {
     pub environment: Environment,
     /// Asks a person for a passphrase.
     pub ask: &'a dyn Fn(&str) -> Result<Zeroizing<String>>,
+    /// Tells a person what will not go well for ever, and what to do about it.
+    pub warn: &'a dyn Fn(&str, &str),
 }
 
 impl Desk<'_> {
@@ -143,6 +145,10 @@ impl Desk<'_> {
             escrows: config.map_or(&[], |config| &config.escrows),
             environment: config.map(Config::environment).unwrap_or_default(),
             ask: &|question| self.ask.secret(question),
+            warn: &|line, hint| {
+                self.progress.note(&format!("warning: {line}"));
+                self.progress.note(&format!("   hint: {hint}"));
+            },
         };
         source::resolve(reference, base, &|question| self.ask.secret(prompt.unwrap_or(question)), &|reference| {
             self.systems.secret(reference, &around)

@@ -53,6 +53,15 @@ impl Ring {
         self.gpg("--pinentry-mode loopback --gen-key parameters");
     }
 
+    /// The fingerprints of a key and of its subkeys.
+    fn fingerprints(&self, name: &str) -> Vec<String> {
+        let found =
+            self.command("gpg", &format!("--batch --with-colons --list-keys {name}")).output().expect("gpg runs");
+        let listed = String::from_utf8_lossy(&found.stdout).into_owned();
+        let lines = listed.lines().filter_map(|line| line.strip_prefix("fpr:::::::::"));
+        lines.map(|line| line.trim_end_matches(':').to_owned()).collect()
+    }
+
     /// Forgets every passphrase.
     fn forget(&self) {
         let ended = self.command("gpgconf", "--kill gpg-agent").status();
@@ -96,25 +105,43 @@ fn a_file_to_a_public_key_opens_with_the_users_keyring() {
     assert_eq!(ring.world.files("tmp"), Vec::<String>::new());
 }
 
+/// What GnuPG's clock is told when the keys of the next test are made and used, and when they ended.
+const MADE: &str = "--faked-system-time 20240101T000000";
+const USED: &str = "--faked-system-time 20240101T010000";
+const ENDED: &str = "2024-01-02T00:00:00Z";
+
 #[test]
-fn an_expired_key_still_opens_what_was_encrypted_to_it() {
+fn an_expired_key_still_opens_what_was_encrypted_to_it_and_is_named() {
     let ring = Ring::new();
-    ring.key("old", "");
-    ring.gpg("--recipient old --output old.gpg --encrypt key.txt");
-    let found = ring.command("gpg", "--batch --with-colons --list-keys old").output().expect("gpg runs");
-    let listed = String::from_utf8_lossy(&found.stdout).into_owned();
-    let fingerprint =
-        listed.lines().find_map(|l| l.strip_prefix("fpr:::::::::")).expect("a fingerprint").trim_end_matches(':');
-    // Made to end a second after it began.
-    for which in ["", " *"] {
-        ring.gpg(&format!("--quick-set-expire {fingerprint} seconds=1{which}"));
+    let parameters = |name: &str, ends: &str| {
+        let text = format!(
+            "Key-Type: eddsa\nKey-Curve: ed25519\nSubkey-Type: ecdh\nSubkey-Curve: cv25519\nName-Real: {name}\nExpire-Date: {ends}\n%no-protection\n%commit\n"
+        );
+        std::fs::write(ring.world.path("parameters"), text).expect("written");
+        ring.gpg(&format!("{MADE} --gen-key parameters"));
+    };
+    // A key as a whole, and one of which only the subkey has ended.
+    parameters("whole", "20240102T000000");
+    parameters("part", "0");
+    ring.gpg(&format!("{USED} --quick-set-expire {} 20240102T000000 *", ring.fingerprints("part")[0]));
+    for name in ["whole", "part"] {
+        let fingerprints = ring.fingerprints(name);
+        ring.gpg(&format!("{USED} --recipient {name} --output {name}.gpg --encrypt key.txt"));
+        let never = format!("--batch --trust-model always --recipient {name} --output never.gpg --encrypt key.txt");
+        assert!(!ring.command("gpg", &never).output().expect("gpg runs").status.success(), "the key has not expired");
+        let said = ring.prove(&format!("{name}.gpg")).ends(0);
+        said.says("proved").keeps_quiet_about(KEY);
+        let warned = format!(
+            "warning: {name}.gpg is encrypted to the GnuPG key {} (subkey {}), which expired at {ENDED}",
+            fingerprints[0], fingerprints[1]
+        );
+        assert_eq!(said.stderr.matches(&warned).count(), 1, "{}", said.stderr);
+        assert!(said.stderr.contains("gpg --quick-set-expire"), "{}", said.stderr);
     }
-    std::thread::sleep(std::time::Duration::from_secs(2));
-    let out = ring
-        .command("gpg", "--batch --trust-model always --recipient old --output never.gpg --encrypt key.txt")
-        .output();
-    assert!(!out.expect("gpg runs").status.success(), "the key has not expired");
-    ring.prove("old.gpg").ends(0).says("proved");
+    // One that has not ended is not spoken of.
+    ring.key("good", "");
+    ring.gpg("--recipient good --output good.gpg --encrypt key.txt");
+    ring.prove("good.gpg").ends(0).keeps_quiet_about("expired");
 }
 
 #[test]
