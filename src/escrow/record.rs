@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 use zeroize::Zeroizing;
 
+use super::Deposit;
 use crate::ground::names::{AppName, Fingerprint, SealingId, Sha256Hex};
 use crate::ground::{Error, Result, clock, json};
 use crate::sealing::{Recipient, SealingKey, stream};
@@ -264,6 +265,66 @@ pub(super) fn check(sealed: &[u8], public: &PublicRecord, minisig: &[u8], truste
     Ok(bytes)
 }
 
+/// What was found where a deposit's sealed bytes belong.
+pub(super) enum Found {
+    /// Bytes, opaque.
+    Bytes(Vec<u8>),
+    /// Something that cannot be ours.
+    Other,
+    /// There was something once, or never: how it may be brought back, if the place knows a way.
+    Nothing(Option<&'static str>),
+    /// Not for this account to see.
+    MayNotLook,
+}
+
+/// Whether a signed record's deposit is whole, as far as one may look; `at` names where its sealed bytes belong in `place`.
+pub(super) fn whole(
+    record: PublicRecord,
+    found: Found,
+    place: &str,
+    at: &dyn std::fmt::Display,
+) -> Result<PublicRecord> {
+    match found {
+        Found::Bytes(bytes) if Sha256Hex::of(&bytes) == record.sha256 => Ok(record),
+        Found::MayNotLook => Ok(record),
+        Found::Bytes(_) | Found::Other => Err(replaced(place, &record.fingerprint)),
+        Found::Nothing(back) => {
+            let error = Error::damaged(format!("{at} is gone from {place}, and its record is still there"));
+            Err(error.hint(match back {
+                Some(back) => format!("{back}; {STORES_ANEW}"),
+                None => STORES_ANEW.to_owned(),
+            }))
+        }
+    }
+}
+
+const STORES_ANEW: &str = "`strongroom key escrow --repair` stores the key anew.";
+
+/// The steps of a deposit that are the same everywhere: nothing is stored that nobody would accept, over nothing that is complete.
+///
+/// `write` stores it and answers `true`, or `false` when another run was first, whose deposit then has to be there, seen by `look`;
+/// `at` names it.
+pub(super) fn deposit(
+    (sealed, public, minisig): (&[u8], &PublicRecord, &[u8]),
+    trusted: &Trusted,
+    look: &dyn Fn() -> Result<Option<PublicRecord>>,
+    at: &str,
+    write: impl FnOnce(Vec<u8>) -> Result<bool>,
+) -> Result<Deposit> {
+    let json = check(sealed, public, minisig, trusted)?;
+    if look()?.is_some() {
+        return Ok(Deposit::Already);
+    }
+    if write(json)? {
+        return Ok(Deposit::Stored);
+    }
+    match look()? {
+        Some(_) => Ok(Deposit::Already),
+        None => Err(Error::unreachable(format!("{at} is taken, and what stands there cannot be seen yet"))
+            .hint("Another run may be making it: run this again.")),
+    }
+}
+
 /// The error for sealed bytes that are not the ones their signed record names.
 pub(super) fn replaced(place: &str, fingerprint: &Fingerprint) -> Error {
     Error::not_authentic(format!("{place} has other sealed bytes for key {} than its signed record names", fingerprint.short()))
@@ -271,92 +332,5 @@ pub(super) fn replaced(place: &str, fingerprint: &Fingerprint) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::conformance::{record, signer};
-    use super::*;
-    use crate::ground::Kind;
-
-    #[test]
-    fn a_record_keeps_the_keys_exact_bytes_and_all_it_says() {
-        let key = SealingKey::generate();
-        let mut made = record(1);
-        made.predecessor = Some(Fingerprint::from_bytes(&[9; 16]));
-        made.reason = Some("a \"leak\"\n".to_owned());
-        let read = open_record(&key, &seal_record(&made, key.recipient()).expect("sealed")).expect("opened");
-        assert_eq!(read.key, made.key);
-        assert_eq!((&read.scheme, &read.source, &read.app), (&made.scheme, &made.source, &made.app));
-        assert_eq!((&read.predecessor, &read.reason), (&made.predecessor, &made.reason));
-        assert_eq!((read.created, &read.fingerprint), (made.created, &made.fingerprint));
-        let sealed = seal_record(&made, key.recipient()).expect("sealed");
-        assert_eq!(open_record(&SealingKey::generate(), &sealed).err().expect("another's").kind(), Kind::Sealed);
-    }
-
-    #[test]
-    fn several_records_are_lines_and_written_in_one_allocation() {
-        let (one, two) = (record(1), record(2));
-        let lines = to_lines([&one, &two]).expect("lines");
-        assert!(lines.len() <= one.room() + two.room() + 2);
-        let read = from_lines(&lines, "a test").expect("read");
-        assert_eq!(read.len(), 2);
-        assert_eq!(read[1].fingerprint, two.fingerprint);
-        assert_eq!(std::str::from_utf8(&lines).expect("text").lines().count(), 2);
-    }
-
-    #[test]
-    fn the_bound_on_a_lines_length_holds_for_what_json_escapes() {
-        let mut worst = record(1);
-        worst.reason = Some("\u{1}".repeat(500));
-        worst.source = "\u{7f}\"\\".repeat(100);
-        assert!(to_lines([&worst]).expect("a line").len() <= worst.room() + 1);
-    }
-
-    #[test]
-    fn a_bad_record_is_damage_that_shows_no_value() {
-        let line = String::from_utf8(to_lines([&record(1)]).expect("a line").to_vec()).expect("text");
-        let key = STANDARD.encode(&*record(1).key);
-        for (from, to) in [
-            (key.as_str(), "not base64!"),
-            (key.as_str(), ""),
-            (r#""key_b64":"#, r#""key_b64":1,"x":"#),
-            (r#""scheme":"#, r#""scheme":5,"secretive":"#),
-            (r#""created":"20"#, r#""created":"9"#),
-            ("{", r#"{"app":"a","#),
-        ] {
-            let error = from_lines(line.replacen(from, to, 1).as_bytes(), "a test").err().expect("refused");
-            assert_eq!(error.kind(), Kind::Damaged);
-            assert!(!error.chain().contains(&key) && !error.chain().contains("package"), "{}", error.chain());
-        }
-    }
-
-    #[test]
-    fn keys_and_texts_have_bounds() {
-        let mut empty = record(1);
-        empty.key = Zeroizing::new(Vec::new());
-        let mut large = record(1);
-        large.key = Zeroizing::new(vec![0; KEY_LIMIT + 1]);
-        let mut wordy = record(1);
-        wordy.reason = Some("x".repeat(TEXT_LIMIT + 1));
-        for bad in [empty, large, wordy] {
-            assert_eq!(to_lines([&bad]).expect_err("refused").kind(), Kind::Refused);
-        }
-        let mut largest = record(1);
-        largest.key = Zeroizing::new(vec![0; KEY_LIMIT]);
-        let sealed = seal_record(&largest, SealingKey::generate().recipient()).expect("sealed");
-        assert!((sealed.len() as u64) < SEALED_LIMIT);
-    }
-
-    #[test]
-    fn the_trusted_comment_is_what_the_format_says() {
-        let (signer, trusted) = signer();
-        let key = SealingKey::generate();
-        let prepared = prepare(&record(1), key.recipient(), &signer).expect("prepared");
-        let comment = format!(
-            "strongroom escrow v1 app=package-broker fingerprint={} sealing={} sha256={}",
-            "01".repeat(16),
-            key.id(),
-            Sha256Hex::of(&prepared.sealed)
-        );
-        let message = prepared.public.to_bytes().expect("bytes");
-        trusted.verify(&message, &prepared.minisig, &comment, "a test").expect("it verifies");
-    }
-}
+#[path = "record_tests.rs"]
+mod tests;

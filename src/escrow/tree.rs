@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
-use super::record::{PUBLIC_LIMIT, SEALED_LIMIT, check, replaced};
+use super::record::{self, Found, PUBLIC_LIMIT, SEALED_LIMIT, check};
 use super::{Deposit, Destroyed, Escrow, PublicRecord};
-use crate::ground::names::{AppName, Fingerprint, ObjectName, SealingId, Sha256Hex};
+use crate::ground::names::{AppName, Fingerprint, ObjectName, SealingId};
 use crate::ground::{Error, Kind, Result, failpoint};
 use crate::signer::Trusted;
 
@@ -61,18 +61,11 @@ fn is_denied(error: &Error) -> bool {
     error.kind() == Kind::Denied
 }
 
-/// What reading something came to.
-enum Seen {
-    Bytes(Vec<u8>),
-    Nothing,
-    MayNotLook,
-}
-
-fn look<P: Place + ?Sized>(place: &P, name: &ObjectName, limit: u64) -> Result<Seen> {
+fn look<P: Place + ?Sized>(place: &P, name: &ObjectName, limit: u64) -> Result<Found> {
     match place.get(name, limit) {
-        Ok(bytes) => Ok(Seen::Bytes(bytes)),
-        Err(error) if error.kind() == Kind::NotFound => Ok(Seen::Nothing),
-        Err(error) if is_denied(&error) => Ok(Seen::MayNotLook),
+        Ok(bytes) => Ok(Found::Bytes(bytes)),
+        Err(error) if error.kind() == Kind::NotFound => Ok(Found::Nothing(None)),
+        Err(error) if is_denied(&error) => Ok(Found::MayNotLook),
         Err(error) => Err(error),
     }
 }
@@ -80,10 +73,10 @@ fn look<P: Place + ?Sized>(place: &P, name: &ObjectName, limit: u64) -> Result<S
 /// Puts our bytes in the place of unvouched ones; answers with those, where they could be read.
 fn take_over<P: Place + ?Sized>(place: &P, name: &ObjectName, bytes: &[u8]) -> Result<Option<Vec<u8>>> {
     let before = match look(place, name, SEALED_LIMIT) {
-        Ok(Seen::Bytes(before)) if before == bytes => return Ok(None),
-        Ok(Seen::Bytes(before)) => Some(before),
+        Ok(Found::Bytes(before)) if before == bytes => return Ok(None),
+        Ok(Found::Bytes(before)) => Some(before),
         // What is unreadable or too long was not put there by us.
-        Ok(Seen::Nothing | Seen::MayNotLook) | Err(_) => None,
+        Ok(Found::Other | Found::Nothing(_) | Found::MayNotLook) | Err(_) => None,
     };
     place.replace(name, bytes).map_err(|error| {
         if !is_denied(&error) {
@@ -102,9 +95,9 @@ fn take_over<P: Place + ?Sized>(place: &P, name: &ObjectName, bytes: &[u8]) -> R
 /// Makes sure that our bytes lie where they were put, as far as one may look.
 fn settle<P: Place + ?Sized>(place: &P, name: &ObjectName, bytes: &[u8]) -> Result<()> {
     match look(place, name, SEALED_LIMIT)? {
-        Seen::Bytes(there) if there == bytes => Ok(()),
-        Seen::MayNotLook => Ok(()),
-        Seen::Bytes(_) | Seen::Nothing => place.replace(name, bytes),
+        Found::Bytes(there) if there == bytes => Ok(()),
+        Found::MayNotLook => Ok(()),
+        Found::Bytes(_) | Found::Other | Found::Nothing(_) => place.replace(name, bytes),
     }
 }
 
@@ -133,64 +126,46 @@ impl<P: Place> Escrow for P {
             _ => error,
         })?;
         let record = PublicRecord::verify(&json, &minisig, (app, fingerprint, sealing), trusted, &what)?;
-        match look(self, &names.sealed, SEALED_LIMIT)? {
-            Seen::Bytes(sealed) if Sha256Hex::of(&sealed) != record.sha256 => {
-                Err(replaced(&Place::describe(self), fingerprint))
-            }
-            Seen::Nothing => Err(Error::damaged(format!(
-                "{} is gone from {}, and its record is still there",
-                names.sealed,
-                Place::describe(self)
-            ))
-            .hint("`strongroom key escrow --repair` stores the key anew.")),
-            Seen::Bytes(_) | Seen::MayNotLook => Ok(Some(record)),
-        }
+        let found = look(self, &names.sealed, SEALED_LIMIT)?;
+        record::whole(record, found, &Place::describe(self), &names.sealed).map(Some)
     }
 
     fn deposit(&self, sealed: &[u8], public: &PublicRecord, minisig: &[u8], trusted: &Trusted) -> Result<Deposit> {
-        let json = check(sealed, public, minisig, trusted)?;
         let names = Names::of(&public.app, &public.fingerprint, &public.sealing)?;
         let complete = || self.has(&public.app, &public.fingerprint, &public.sealing, trusted);
         let _held = self.hold(&names.lock)?;
-        if complete()?.is_some() {
-            return Ok(Deposit::Already);
-        }
-        let mut before = Vec::new();
-        let mut paused = false;
-        for (name, bytes) in [(&names.sealed, sealed), (&names.minisig, minisig)] {
-            if self.put_new(name, bytes)? {
-                continue;
+        let at = format!("{} in {}", names.json, Place::describe(self));
+        record::deposit((sealed, public, minisig), trusted, &complete, &at, |json| {
+            let mut before = Vec::new();
+            let mut paused = false;
+            for (name, bytes) in [(&names.sealed, sealed), (&names.minisig, minisig)] {
+                if self.put_new(name, bytes)? {
+                    continue;
+                }
+                if !paused {
+                    // Another run may be at work and not dead.
+                    std::thread::sleep(self.pause());
+                    paused = true;
+                    if complete()?.is_some() {
+                        return Ok(false);
+                    }
+                }
+                failpoint::pass("before an unfinished deposit is taken over");
+                before.push((name, take_over(self, name, bytes)?));
             }
-            if !paused {
-                // Another run may be at work and not dead.
-                std::thread::sleep(self.pause());
-                paused = true;
-                if complete()?.is_some() {
-                    return Ok(Deposit::Already);
+            if self.put_new(&names.json, &json)? {
+                settle(self, &names.sealed, sealed)?;
+                settle(self, &names.minisig, minisig)?;
+                return Ok(true);
+            }
+            // Another run was not dead after all, and its record stands: what it had written goes back under it.
+            for (name, bytes) in before {
+                if let Some(bytes) = bytes {
+                    self.replace(name, &bytes)?;
                 }
             }
-            failpoint::pass("before an unfinished deposit is taken over");
-            before.push((name, take_over(self, name, bytes)?));
-        }
-        if self.put_new(&names.json, &json)? {
-            settle(self, &names.sealed, sealed)?;
-            settle(self, &names.minisig, minisig)?;
-            return Ok(Deposit::Stored);
-        }
-        // Another run was not dead after all, and its record stands: what it had written goes back under it.
-        for (name, bytes) in before {
-            if let Some(bytes) = bytes {
-                self.replace(name, &bytes)?;
-            }
-        }
-        match complete()? {
-            Some(_) => Ok(Deposit::Already),
-            None => Err(Error::failed(format!(
-                "{} in {} came and went while it was written",
-                names.json,
-                Place::describe(self)
-            ))),
-        }
+            Ok(false)
+        })
     }
 
     fn repair(&self, sealed: &[u8], public: &PublicRecord, minisig: &[u8], trusted: &Trusted) -> Result<()> {

@@ -18,9 +18,9 @@ pub use access::{Access, Service};
 use fault::{Call, Fault};
 pub use secret::read as read_secret;
 
-use super::record::{check, replaced};
+use super::record::{self, Found, check, replaced};
 use super::{Deposit, Destroyed, Escrow, PublicRecord};
-use crate::ground::names::{AppName, Fingerprint, SealingId, Sha256Hex};
+use crate::ground::names::{AppName, Fingerprint, SealingId};
 use crate::ground::{Error, Kind, Result, failpoint, runtime};
 use crate::signer::Trusted;
 
@@ -147,31 +147,22 @@ impl Escrow for SecretsManager {
         trusted: &Trusted,
     ) -> Result<Option<PublicRecord>> {
         let Some(record) = self.has(app, fingerprint, sealing, trusted)? else { return Ok(None) };
-        match self.fetch(app, fingerprint, sealing) {
-            Ok(sealed) if Sha256Hex::of(&sealed) != record.sha256 => Err(replaced(&self.describe(), fingerprint)),
-            Err(error) if error.kind() != Kind::Denied => Err(error),
-            Ok(_) | Err(_) => Ok(Some(record)),
-        }
+        let found = match self.fetch(app, fingerprint, sealing) {
+            Ok(sealed) => Found::Bytes(sealed),
+            Err(error) if error.kind() == Kind::Denied => Found::MayNotLook,
+            Err(error) => return Err(error),
+        };
+        let name = self.name(app, fingerprint, sealing);
+        record::whole(record, found, &self.describe(), &name).map(Some)
     }
 
     fn deposit(&self, sealed: &[u8], public: &PublicRecord, minisig: &[u8], trusted: &Trusted) -> Result<Deposit> {
-        let json = check(sealed, public, minisig, trusted)?;
         let complete = || self.has(&public.app, &public.fingerprint, &public.sealing, trusted);
-        if complete()?.is_some() {
-            return Ok(Deposit::Already);
-        }
         let name = self.name(&public.app, &public.fingerprint, &public.sealing);
-        if self.create(&name, sealed, public, tags::write(&json, minisig)?)? {
-            return Ok(Deposit::Stored);
-        }
-        match complete()? {
-            Some(_) => Ok(Deposit::Already),
-            None => Err(Error::unreachable(format!(
-                "the secret {name} in {} is there and cannot be seen yet",
-                self.access()
-            ))
-            .hint("Another run may be creating it: run this again.")),
-        }
+        let at = format!("the secret {name} in {}", self.access());
+        record::deposit((sealed, public, minisig), trusted, &complete, &at, |json| {
+            self.create(&name, sealed, public, tags::write(&json, minisig)?)
+        })
     }
 
     fn repair(&self, sealed: &[u8], public: &PublicRecord, minisig: &[u8], trusted: &Trusted) -> Result<()> {

@@ -19,9 +19,9 @@ use zeroize::Zeroizing;
 use self::kv::Read;
 use self::secret::Field;
 pub use self::session::{Login, Secret, Vault};
-use super::record::{PUBLIC_LIMIT, SEALED_LIMIT, replaced};
+use super::record::{self, Found, PUBLIC_LIMIT, SEALED_LIMIT};
 use super::{Deposit, Destroyed, Escrow, PublicRecord};
-use crate::ground::names::{AppName, Fingerprint, SealingId, Sha256Hex};
+use crate::ground::names::{AppName, Fingerprint, SealingId};
 use crate::ground::{Error, Kind, Result, failpoint};
 use crate::signer::Trusted;
 
@@ -40,16 +40,6 @@ pub struct VaultEscrow {
 struct Paths {
     sealed: String,
     public: String,
-}
-
-/// What lies where sealed bytes belong.
-enum Sealed {
-    Bytes(Vec<u8>),
-    Nothing,
-    Deleted,
-    /// Something that is not ours.
-    Other,
-    MayNotLook,
 }
 
 impl VaultEscrow {
@@ -123,19 +113,19 @@ impl VaultEscrow {
         }
     }
 
-    fn sealed(&self, path: &str) -> Result<Sealed> {
+    fn sealed(&self, path: &str) -> Result<Found> {
         let mut fields = match self.vault.read(&self.mount, path) {
             Ok(Read::Fields(fields)) => fields,
-            Ok(Read::Nothing) => return Ok(Sealed::Nothing),
-            Ok(Read::Deleted) => return Ok(Sealed::Deleted),
-            Err(error) if error.kind() == Kind::Denied => return Ok(Sealed::MayNotLook),
+            Ok(Read::Nothing) => return Ok(Found::Nothing(None)),
+            Ok(Read::Deleted) => return Ok(Found::Nothing(Some("`vault kv undelete` may bring it back"))),
+            Err(error) if error.kind() == Kind::Denied => return Ok(Found::MayNotLook),
             Err(error) => return Err(error),
         };
         let bytes = match fields.remove("sealed") {
             Some(Field::Text(text)) => STANDARD.decode(text.as_bytes()).ok(),
             _ => None,
         };
-        Ok(bytes.filter(|bytes| bytes.len() as u64 <= SEALED_LIMIT).map_or(Sealed::Other, Sealed::Bytes))
+        Ok(bytes.filter(|bytes| bytes.len() as u64 <= SEALED_LIMIT).map_or(Found::Other, Found::Bytes))
     }
 
     fn taken(&self, path: &str) -> Error {
@@ -146,9 +136,9 @@ impl VaultEscrow {
     /// Puts our bytes in the place of unvouched ones; answers with those, where they could be read.
     fn take_over(&self, path: &str, sealed: &[u8]) -> Result<Option<Vec<u8>>> {
         let before = match self.sealed(path)? {
-            Sealed::Bytes(there) if there == sealed => return Ok(None),
-            Sealed::Bytes(there) => Some(there),
-            Sealed::Nothing | Sealed::Deleted | Sealed::Other | Sealed::MayNotLook => None,
+            Found::Bytes(there) if there == sealed => return Ok(None),
+            Found::Bytes(there) => Some(there),
+            Found::Nothing(_) | Found::Other | Found::MayNotLook => None,
         };
         failpoint::pass("before an unfinished deposit is taken over");
         self.overwrite_sealed(path, sealed).map_err(|error| match error.kind() {
@@ -160,21 +150,6 @@ impl VaultEscrow {
 
     fn overwrite_sealed(&self, path: &str, sealed: &[u8]) -> Result<()> {
         self.vault.overwrite(&self.mount, path, &[("sealed", &STANDARD.encode(sealed))])
-    }
-
-    /// Whether the sealed bytes are the ones that a record names, as far as one may look.
-    fn compare(&self, paths: &Paths, record: &PublicRecord) -> Result<()> {
-        match self.sealed(&paths.sealed)? {
-            Sealed::Bytes(bytes) if Sha256Hex::of(&bytes) == record.sha256 => Ok(()),
-            Sealed::MayNotLook => Ok(()),
-            Sealed::Bytes(_) | Sealed::Other => Err(replaced(&self.describe(), &record.fingerprint)),
-            Sealed::Nothing | Sealed::Deleted => {
-                Err(Error::damaged(format!("{} is gone, and its record is still there", self.shown(&paths.sealed)))
-                    .hint(
-                        "`vault kv undelete` may bring it back; `strongroom key escrow --repair` stores the key anew.",
-                    ))
-            }
-        }
     }
 }
 
@@ -215,49 +190,47 @@ impl Escrow for VaultEscrow {
         trusted: &Trusted,
     ) -> Result<Option<PublicRecord>> {
         let Some(record) = self.has(app, fingerprint, sealing, trusted)? else { return Ok(None) };
-        self.compare(&self.paths(app, fingerprint, sealing), &record)?;
-        Ok(Some(record))
+        let path = self.paths(app, fingerprint, sealing).sealed;
+        let at = format!("{}/{path}", self.mount);
+        record::whole(record, self.sealed(&path)?, &self.vault.describe(), &at).map(Some)
     }
 
     fn deposit(&self, sealed: &[u8], public: &PublicRecord, minisig: &[u8], trusted: &Trusted) -> Result<Deposit> {
-        let (json, minisig) = texts(sealed, public, minisig, trusted)?;
         let paths = self.paths(&public.app, &public.fingerprint, &public.sealing);
         let complete = || self.inspect(&public.app, &public.fingerprint, &public.sealing, trusted);
-        if complete()?.is_some() {
-            return Ok(Deposit::Already);
-        }
-        self.must_be_v2()?;
-        let mut before = None;
-        failpoint::pass("before a sealed key goes to a Vault");
-        if !self.vault.create(&self.mount, &paths.sealed, &[("sealed", &STANDARD.encode(sealed))])? {
-            // Another run may be at work and not dead.
-            std::thread::sleep(PAUSE);
-            if complete()?.is_some() {
-                return Ok(Deposit::Already);
+        record::deposit((sealed, public, minisig), trusted, &complete, &self.shown(&paths.public), |json| {
+            let (json, minisig) = (text(&json)?, text(minisig)?);
+            self.must_be_v2()?;
+            let mut before = None;
+            failpoint::pass("before a sealed key goes to a Vault");
+            if !self.vault.create(&self.mount, &paths.sealed, &[("sealed", &STANDARD.encode(sealed))])? {
+                // Another run may be at work and not dead.
+                std::thread::sleep(PAUSE);
+                if complete()?.is_some() {
+                    return Ok(false);
+                }
+                before = self.take_over(&paths.sealed, sealed)?;
             }
-            before = self.take_over(&paths.sealed, sealed)?;
-        }
-        failpoint::pass("before the record of a sealed key goes to a Vault");
-        if self.vault.create(&self.mount, &paths.public, &[("record", &json), ("minisig", &minisig)])? {
-            failpoint::pass("after the record of a sealed key went to a Vault");
-            return match self.sealed(&paths.sealed)? {
-                Sealed::Bytes(there) if there == sealed => Ok(Deposit::Stored),
-                Sealed::MayNotLook => Ok(Deposit::Stored),
-                _ => self.overwrite_sealed(&paths.sealed, sealed).map(|()| Deposit::Stored),
-            };
-        }
-        // Another run was not dead after all, and its record stands: what it had written goes back under it.
-        if let Some(bytes) = before {
-            self.overwrite_sealed(&paths.sealed, &bytes)?;
-        }
-        match complete()? {
-            Some(_) => Ok(Deposit::Already),
-            None => Err(Error::failed(format!("{} came and went while it was written", self.shown(&paths.public)))),
-        }
+            failpoint::pass("before the record of a sealed key goes to a Vault");
+            if self.vault.create(&self.mount, &paths.public, &[("record", &json), ("minisig", &minisig)])? {
+                failpoint::pass("after the record of a sealed key went to a Vault");
+                match self.sealed(&paths.sealed)? {
+                    Found::Bytes(there) if there == sealed => {}
+                    Found::MayNotLook => {}
+                    _ => self.overwrite_sealed(&paths.sealed, sealed)?,
+                }
+                return Ok(true);
+            }
+            // Another run was not dead after all, and its record stands: what it had written goes back under it.
+            if let Some(bytes) = before {
+                self.overwrite_sealed(&paths.sealed, &bytes)?;
+            }
+            Ok(false)
+        })
     }
 
     fn repair(&self, sealed: &[u8], public: &PublicRecord, minisig: &[u8], trusted: &Trusted) -> Result<()> {
-        let (json, minisig) = texts(sealed, public, minisig, trusted)?;
+        let (json, minisig) = (text(&record::check(sealed, public, minisig, trusted)?)?, text(minisig)?);
         self.must_be_v2()?;
         let paths = self.paths(&public.app, &public.fingerprint, &public.sealing);
         failpoint::pass("before a deposit in a Vault is replaced");
@@ -318,14 +291,9 @@ impl Escrow for VaultEscrow {
     }
 }
 
-/// The texts of a public record and its signature, if anybody would accept them afterwards.
-fn texts(sealed: &[u8], public: &PublicRecord, minisig: &[u8], trusted: &Trusted) -> Result<(String, String)> {
-    let json = super::record::check(sealed, public, minisig, trusted)?;
-    let text = |bytes: &[u8]| {
-        String::from_utf8(bytes.to_vec())
-            .map_err(|_| Error::failed("an escrow record that is no text cannot be stored"))
-    };
-    Ok((text(&json)?, text(minisig)?))
+/// A public record or a signature as a field.
+fn text(bytes: &[u8]) -> Result<String> {
+    String::from_utf8(bytes.to_vec()).map_err(|_| Error::failed("an escrow record that is no text cannot be stored"))
 }
 
 #[cfg(test)]
