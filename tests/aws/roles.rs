@@ -18,21 +18,6 @@ fn policy(role: &str) -> Value {
     serde_json::from_slice(&std::fs::read(path).expect("a policy")).expect("JSON")
 }
 
-/// Makes a user with the role's policy; its access key.
-fn user(moto: &Moto, role: &str) -> (String, String) {
-    let mut policy = policy(role);
-    for statement in policy["Statement"].as_array_mut().expect("statements") {
-        statement["Resource"] = "*".into();
-    }
-    let made = moto.admin(&format!(
-        "iam.create_user(UserName='{role}')\n\
-         iam.put_user_policy(UserName='{role}', PolicyName='p', PolicyDocument='''{policy}''')\n\
-         k = iam.create_access_key(UserName='{role}')['AccessKey']\nprint(k['AccessKeyId'], k['SecretAccessKey'])"
-    ));
-    let (id, secret) = made.split_once(' ').expect("a key");
-    (id.to_owned(), secret.to_owned())
-}
-
 /// Makes a user who may do everything with secrets.
 fn administrator(moto: &Moto) -> (String, String) {
     let made = moto.admin(
@@ -50,7 +35,7 @@ fn prepared() -> (Moto, World, String, impl Fn(&str) -> (String, String)) {
     let world = host(&moto.url());
     call(&world, "backup").ends(0);
     let name = secret_name(&moto);
-    let mut keys: Vec<_> = ROLES.iter().map(|role| (*role, user(&moto, role))).collect();
+    let mut keys: Vec<_> = ROLES.iter().map(|role| (*role, moto.user(role, policy(role)))).collect();
     keys.push(("administrator", administrator(&moto)));
     moto.enforce();
     let key = move |role: &str| keys.iter().find(|(r, _)| *r == role).expect("a role").1.clone();

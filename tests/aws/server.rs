@@ -68,21 +68,47 @@ impl Moto {
         serde_json::from_str(&answer.body_mut().read_to_string().expect("an answer")).expect("JSON")
     }
 
-    /// Runs lines of Python with `sm` and `iam`, clients of AWS's own library, as this user; what they print.
-    pub(crate) fn python(&self, (id, secret): (&str, &str), lines: &str) -> String {
-        let script = format!(
+    /// Makes a user with a role's policy, on all resources because the server knows none; its access key.
+    pub(crate) fn user(&self, role: &str, mut policy: serde_json::Value) -> (String, String) {
+        for statement in policy["Statement"].as_array_mut().expect("statements") {
+            statement["Resource"] = "*".into();
+        }
+        let made = self.admin(&format!(
+            "iam.create_user(UserName='{role}')\n\
+             iam.put_user_policy(UserName='{role}', PolicyName='p', PolicyDocument='''{policy}''')\n\
+             k = iam.create_access_key(UserName='{role}')['AccessKey']\nprint(k['AccessKeyId'], k['SecretAccessKey'])"
+        ));
+        let (id, secret) = made.split_once(' ').expect("a key");
+        (id.to_owned(), secret.to_owned())
+    }
+
+    /// What gives lines of Python `sm` and `iam`, clients of AWS's own library, as this user.
+    fn prelude(&self, (id, secret): (&str, &str)) -> String {
+        format!(
             "import boto3, json, sys, base64\nfrom botocore.config import Config\n\
              def client(name): return boto3.client(name, endpoint_url='{}', region_name='{REGION}', aws_access_key_id='{id}', aws_secret_access_key='{secret}', config=Config(retries={{'total_max_attempts': 1}}))\n\
              sm, iam = client('secretsmanager'), client('iam')\n\
              def refused(call, **args):\n\
              \x20   try: call(**args)\n\
              \x20   except Exception as e: return '403' in str(e) or 'AccessDenied' in str(e)\n\
-             \x20   return False\n{lines}\n",
+             \x20   return False\n",
             self.url()
-        );
+        )
+    }
+
+    /// Runs lines of Python with these clients; what they print.
+    pub(crate) fn python(&self, user: (&str, &str), lines: &str) -> String {
+        let script = format!("{}{lines}\n", self.prelude(user));
         let out = Command::new(tool("python")).arg("-c").arg(&script).env_clear().output().expect("python runs");
         assert!(out.status.success(), "{lines}\n{}", String::from_utf8_lossy(&out.stderr));
         String::from_utf8(out.stdout).expect("text").trim().to_owned()
+    }
+
+    /// A shell script that runs its argument so.
+    #[allow(dead_code, reason = "for the documents' commands")]
+    pub(crate) fn shell(&self, user: (&str, &str)) -> String {
+        let python = tool("python");
+        format!("exec env -i {} - \"$1\" <<'END'\n{}exec(sys.argv[1])\nEND", python.display(), self.prelude(user))
     }
 
     /// The same where everybody may do everything.

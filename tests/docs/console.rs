@@ -35,13 +35,17 @@ struct Step {
 
 /// Runs every command of a document in order; panics where one prints or ends other than it says.
 pub(crate) fn run(document: &str) {
+    run_on(&Stage::new(), document);
+}
+
+/// The same on a stage that has more than the usual.
+pub(crate) fn run_on(stage: &Stage, document: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(document);
     let text = std::fs::read_to_string(&path).expect("the document");
     let lines: Vec<&str> = text.lines().collect();
     let steps = steps(&lines);
     assert!(!steps.is_empty(), "{document} has no console block");
 
-    let stage = Stage::new();
     let bless = std::env::var_os("STRONGROOM_BLESS").is_some();
     let (mut bound, mut failures, mut corrected) = (Bound::default(), Vec::new(), Vec::new());
     for step in &steps {

@@ -4,6 +4,9 @@
 //! equal output in `normal.rs`. `STRONGROOM_BLESS=1` writes what commands really print, and what is generated, into the documents, to be
 //! read before it is committed.
 
+#[path = "../escrows/bao.rs"]
+#[allow(dead_code, clippy::print_stderr, reason = "shared with tests/escrows")]
+mod bao;
 mod by_hand;
 mod claims;
 mod configuration;
@@ -16,4 +19,7 @@ mod links;
 mod normal;
 mod recipes;
 mod reference;
+#[path = "../aws/server.rs"]
+#[allow(dead_code, reason = "shared with tests/aws")]
+mod server;
 mod stage;

@@ -1,7 +1,7 @@
 //! Where the commands of a document run: a temporary folder that stands for the whole machine, and the program on its `PATH`.
 //!
 //! Documents name real places; here each of [`PLACES`] stands under the temporary folder, in commands and, the other way round, in
-//! what they print. `localhost:3000`, where the guide's application answers, is a port of this test. Its `/health` says `ok` while
+//! what they print. `localhost:3000`, where the guide's application answers, is a port of this test, as are the addresses of servers. Its `/health` says `ok` while
 //! `/data/running` is there and `/data/broken` is not.
 
 use std::io::{Read as _, Write as _};
@@ -17,7 +17,8 @@ const PLACES: [&str; 7] = ["/data", "/backups", "/etc/strongroom", "/safe", "/sr
 
 pub(crate) struct Stage {
     folder: TempDir,
-    health: String,
+    /// Addresses of documents, and what they are here.
+    addresses: Vec<(&'static str, String)>,
 }
 
 impl Stage {
@@ -29,8 +30,26 @@ impl Stage {
         }
         symlink(env!("CARGO_BIN_EXE_strongroom"), root.join("usr/local/bin/strongroom")).expect("linked");
         std::fs::write(root.join("stage/cwd"), root.join("home").to_str().expect("text")).expect("written");
-        let health = health(root.to_owned());
-        Self { folder, health }
+        let addresses = vec![("localhost:3000", health(root.to_owned()))];
+        Self { folder, addresses }
+    }
+
+    /// From here on an address of the document is this one.
+    pub(crate) fn serve(&mut self, document: &'static str, actual: &str) {
+        self.addresses.push((document, actual.to_owned()));
+    }
+
+    /// Puts a program that is somewhere else on the `PATH`.
+    pub(crate) fn program(&self, name: &str, at: &Path) {
+        symlink(at, self.root().join("usr/local/bin").join(name)).expect("linked");
+    }
+
+    /// Puts a script on the `PATH`.
+    pub(crate) fn script(&self, name: &str, text: &str) {
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = self.root().join("usr/local/bin").join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).expect("written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("executable");
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -92,11 +111,12 @@ impl Stage {
             rest = &from[length..];
         }
         actual.push_str(rest);
-        actual.replace("localhost:3000", &self.health)
+        self.addresses.iter().fold(actual, |text, (document, actual)| text.replace(document, actual))
     }
 
     fn to_document(&self, text: &str) -> String {
-        text.replace(&self.root().display().to_string(), "").replace(&self.health, "localhost:3000")
+        let text = text.replace(&self.root().display().to_string(), "");
+        self.addresses.iter().fold(text, |text, (document, actual)| text.replace(actual, document))
     }
 }
 

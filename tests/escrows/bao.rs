@@ -40,8 +40,16 @@ fn port() -> u16 {
 }
 
 impl Bao {
-    /// A development server, unsealed, with KV v2 at `secret` and KV v1 at `old`; `None` where there is none and none is required.
+    /// A development server with KV v2 at `secret`, KV v1 at `old`, and `AppRole`; `None` where there is none and none is required.
     pub(crate) fn dev() -> Option<Self> {
+        let bao = Self::bare()?;
+        bao.ok("POST", "sys/mounts/old", &json!({ "type": "kv", "options": { "version": "1" } }));
+        bao.ok("POST", "sys/auth/approle", &json!({ "type": "approle" }));
+        Some(bao)
+    }
+
+    /// A development server, unsealed, with KV v2 at `secret` and nothing else.
+    pub(crate) fn bare() -> Option<Self> {
         let port = port();
         let arguments = [
             "server",
@@ -54,8 +62,6 @@ impl Bao {
         bao.until(|bao| bao.api("GET", "sys/health", "", &Value::Null).0 == 200);
         // The mount `secret` is upgraded to version 2 a moment after the server answers.
         bao.until(|bao| bao.api("GET", "secret/config", ROOT, &Value::Null).0 == 200);
-        bao.ok("POST", "sys/mounts/old", &json!({ "type": "kv", "options": { "version": "1" } }));
-        bao.ok("POST", "sys/auth/approle", &json!({ "type": "approle" }));
         Some(bao)
     }
 
@@ -83,6 +89,22 @@ impl Bao {
         Some(bao)
     }
 
+    /// A server without TLS on a storage that others share, which forwards nothing to them; not yet initialised.
+    pub(crate) fn sharing(storage: &str) -> Option<Self> {
+        let port = port();
+        let folder = tempfile::Builder::new().prefix("bao").tempdir().expect("a folder");
+        let config = format!(
+            "{storage}\nlistener \"tcp\" {{\n  address = \"127.0.0.1:{port}\"\n  tls_disable = true\n}}\n\
+             api_addr = \"http://127.0.0.1:{port}\"\ndisable_clustering = true\n"
+        );
+        let file = folder.path().join("server.hcl");
+        std::fs::write(&file, config).expect("written");
+        let file = file.display().to_string();
+        let bao = Self::start(&["server", "-config", &file], format!("http://127.0.0.1:{port}"), Some(folder))?;
+        bao.until(|bao| bao.api("GET", "sys/seal-status", "", &Value::Null).0 == 200);
+        Some(bao)
+    }
+
     fn start(arguments: &[&str], address: String, folder: Option<TempDir>) -> Option<Self> {
         let Some(program) = program() else {
             let required = std::env::var("STRONGROOM_TEST_TOOLS").is_ok_and(|v| v == "required");
@@ -101,6 +123,8 @@ impl Bao {
             .proxy(None)
             .timeout_global(Some(Duration::from_secs(10)))
             .max_idle_connections(0)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
             .tls_config(tls.build());
         let arguments = arguments.iter().map(|a| (*a).to_owned()).collect();
         let mut bao = Self { folder, address, program, arguments, child: None, agent: config.build().into() };

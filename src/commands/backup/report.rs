@@ -112,8 +112,14 @@ pub(super) fn outcome(facts: Facts<'_>) -> Outcome {
         ));
     }
     if let Some(fingerprint) = header.keys.first() {
-        let kept = if escrows.is_empty() { "the bundle only".to_owned() } else { escrows.join(", ") };
-        text.push(format!("  key {}: escrowed in {kept}", fingerprint.short()));
+        let kept = if !escrows.is_empty() {
+            format!("escrowed in {}", escrows.join(", "))
+        } else if header.has("key") {
+            "escrowed in the bundle only".to_owned()
+        } else {
+            "in no escrow, and not in the bundle".to_owned()
+        };
+        text.push(format!("  key {}: {kept}", fingerprint.short()));
     }
     let line = match verdict {
         Verdict::Proved | Verdict::Unproven if !problems.is_empty() => {
