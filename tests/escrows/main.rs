@@ -20,7 +20,11 @@ mod kills;
 #[path = "../it/kills_outside.rs"]
 mod kills_outside;
 mod roles;
+#[path = "../postgres/server.rs"]
+#[allow(dead_code, reason = "shared with tests/postgres")]
+mod server;
 mod sources;
+mod standby;
 #[path = "../it/world.rs"]
 #[allow(dead_code, reason = "the world is shared with tests/it")]
 mod world;
