@@ -8,6 +8,7 @@ mod cleanup;
 mod cron;
 mod custody;
 mod forge;
+mod frozen;
 mod gpg;
 mod guard;
 mod hands_off;
