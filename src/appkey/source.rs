@@ -47,7 +47,9 @@ impl FromStr for Reference {
         let known = format!("Known: {KINDS}");
         // Somebody may have put the key itself here: what was written is not repeated.
         let wrong = |why: &str| Error::usage(format!("the reference to the key {why}")).hint(known.clone());
-        let path = ["/", "./", "../", "~"].iter().any(|begin| text.starts_with(begin)) || text.ends_with(".env");
+        let path = ["/", "./", "../", "~"].iter().any(|begin| text.starts_with(begin))
+            || text.ends_with("/.env")
+            || text == ".env";
         match text.split_once(':') {
             Some(("env", name)) if !name.is_empty() && !name.contains('=') => Ok(Self::Env(name.to_owned())),
             Some(("file", path)) if !path.is_empty() => Ok(Self::File(path.into())),
