@@ -198,30 +198,6 @@ fn a_deposit_that_was_killed_is_whole_or_not_there() {
 }
 
 #[test]
-fn a_repair_that_was_killed_is_done_by_the_next_one() {
-    let moto = Moto::start();
-    let world = host(&moto.url());
-    run(&world, "backup", 0);
-    let name = secret_name(&moto);
-    for place in [
-        "before a secret's record is taken off",
-        "before a secret's bytes are replaced",
-        "before a secret's record comes back",
-    ] {
-        let spoil = format!("sm.put_secret_value(SecretId='{name}', SecretBinary=b'planted')");
-        moto.admin(&spoil);
-        // The traced run repairs too.
-        let trace = world.copy();
-        call(&trace, "key escrow --repair").env("STRONGROOM_KILL_TRACE", trace.path("trace")).ends(0);
-        moto.admin(&spoil);
-        kill_at(&world, "key escrow --repair", &number(&trace.path("trace"), place));
-        assert!(codes(&json(&world, "key escrow", 3)).contains(&"escrow-missed".to_owned()));
-        run(&world, "key escrow --repair", 0);
-        run(&world, &format!("key verify -i {IDENTITY}"), 0).says("AWS Secrets Manager");
-    }
-}
-
-#[test]
 fn verbs_that_need_no_escrow_ask_nobody() {
     let moto = Moto::start();
     let counter = Counter::before(&moto);
