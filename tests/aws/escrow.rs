@@ -142,9 +142,7 @@ fn a_bundle_is_made_when_aws_is_dead_and_the_next_run_makes_the_deposit() {
     // A port that nobody listens on.
     let nobody = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
     crate::app::secret_file(&path, &text.replace(&moto.url(), &format!("http://127.0.0.1:{nobody}")));
-    let begun = std::time::Instant::now();
     let found = json(&world, "backup", 3);
-    assert!(begun.elapsed() < std::time::Duration::from_secs(30));
     assert_eq!(found["verdict"], "proved");
     assert_eq!(codes(&found), ["escrow-missed", "escrow-too-few"]);
     assert!(problem(&found).contains("does not answer"), "{found}");

@@ -1,7 +1,6 @@
 //! What AWS answers where the server of the other tests answers otherwise: its recorded words, from a small server of our own.
 
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
 
 use crate::stage::{call, host, serve};
 
@@ -65,13 +64,11 @@ fn throttling_and_faults_of_the_service_are_waited_out() {
 }
 
 #[test]
-fn a_service_that_never_gets_well_is_given_up_within_bounds() {
+fn a_service_that_never_gets_well_is_given_up_after_four_questions() {
     for answer in [json(400, "ThrottlingException", "Rate exceeded"), http(503, "text/html", CANARY)] {
-        let begun = Instant::now();
         let (code, said, asked) = reading(vec![answer]);
         assert_eq!((code, asked), (20, 4), "{said}");
         assert!(said.contains("does not answer GetSecretValue on prod/broker"), "{said}");
-        assert!(begun.elapsed() < Duration::from_secs(20));
     }
 }
 
