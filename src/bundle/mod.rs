@@ -31,8 +31,11 @@ pub use opened::Opened;
 pub use proof_record::{ProofHead, ProofReader, ProofSummary, ProofWriter};
 pub use sums::Sums;
 
-use crate::ground::Result;
+use std::io::Read;
+
 use crate::ground::names::{AppName, BundleId, ObjectName, Uuid};
+use crate::ground::{Error, Kind, Result};
+use crate::sealing::{SealingKey, stream};
 
 /// The object that lists every other with its digest.
 pub const SUMS: &str = "SHA256SUMS";
@@ -43,6 +46,18 @@ pub const SIGNATURE: &str = "SHA256SUMS.minisig";
 /// The folder of a bundle.
 pub fn folder(app: &AppName, id: &BundleId) -> Result<ObjectName> {
     format!("bundles/{app}/{id}").parse()
+}
+
+/// Begins to open what a bundle holds or refers to, with the key that its header names.
+///
+/// What does not open with that key was damaged or exchanged ([`Kind::Damaged`]): no other identity would help.
+fn unseal<R: Read>(key: &SealingKey, input: R, what: &str) -> Result<stream::SealedReader<R>> {
+    stream::open(key, input, what).map_err(|error| match error.kind() {
+        Kind::Sealed => Error::damaged(format!("{what} is not what its bundle was sealed with"))
+            .because(error)
+            .hint("Take this object from another copy of the archive."),
+        _ => error,
+    })
 }
 
 /// What a bundle's signature says besides the digest list.

@@ -182,7 +182,7 @@ impl<'a> Opened<'a> {
                 key.id()
             )));
         }
-        stream::open(key, input, name.as_str())
+        super::unseal(key, input, name.as_str())
     }
 
     /// A small member's content, wiped when dropped; more than `limit` bytes are [`Kind::Damaged`].

@@ -12,10 +12,10 @@ use globset::GlobMatcher;
 use super::filelist::{FileLine, LINE_LIMIT, SegmentLine};
 use super::frames::FrameReader;
 use super::part::PartReader;
-use super::{Member, Opened};
+use super::{Member, Opened, unseal};
 use crate::ground::names::BundleId;
 use crate::ground::{Error, Kind, Result};
-use crate::sealing::{SealingKey, stream};
+use crate::sealing::SealingKey;
 use crate::storage::{EntryKind, Owner, Target};
 
 pub use deep::{DeepFiles, verify_deep};
@@ -121,7 +121,7 @@ pub fn for_each_line(
         let part = segment.name()?;
         let what = part.object(opened.app())?.to_string();
         let digested = opened.read_part(&part)?;
-        let mut lines = Lines::new(FrameReader::new(stream::open(key, digested, &what)?, what.clone())?, &what);
+        let mut lines = Lines::new(FrameReader::new(unseal(key, digested, &what)?, what.clone())?, &what);
         let (mut count, mut files, mut bytes) = (0, 0, 0_u64);
         let mut hash = blake3::Hasher::new();
         while let Some(text) = lines.next()? {

@@ -5,9 +5,10 @@ use std::io::{self, Read, Seek, SeekFrom};
 use crate::bundle::filelist::{FileLine, Place};
 use crate::bundle::frames::{FrameReader, Position};
 use crate::bundle::members::PartKind;
+use crate::bundle::unseal;
 use crate::ground::{Error, Kind, Result, interrupt};
 use crate::sealing::SealingKey;
-use crate::sealing::stream::{self, SealedReader};
+use crate::sealing::stream::SealedReader;
 
 use super::tar::read_member;
 
@@ -31,7 +32,7 @@ pub struct PartReader<R: Read> {
 impl<R: Read> PartReader<R> {
     /// Begins at the beginning of a part.
     pub fn begin(input: R, kind: PartKind, key: &SealingKey, what: &str) -> Result<Self> {
-        let sealed = stream::open(key, input, what)?;
+        let sealed = unseal(key, input, what)?;
         let inner = match kind {
             PartKind::Tar => Inner::Stored(sealed, 0),
             PartKind::TarZst => Inner::Compressed(FrameReader::new(sealed, what)?),
@@ -82,7 +83,10 @@ impl<R: Read> PartReader<R> {
             let mut buffer = std::mem::take(&mut self.buffer);
             let read = self.read(&mut buffer[..most]);
             self.buffer = buffer;
-            read.map_err(|e| self.damaged(e))?;
+            // The end of a part that is stored as it is shows here alone: its position does not say that nothing follows.
+            if read.map_err(|e| self.damaged(e))? == 0 {
+                return Err(wrong);
+            }
         }
     }
 
@@ -183,6 +187,7 @@ mod tests {
     use crate::bundle::part::tar::{padding, write_headers};
     use crate::ground::clock;
     use crate::ground::names::Ulid;
+    use crate::sealing::stream;
     use crate::storage::{Entry, EntryKind, FileTime};
 
     /// A part of members with these sizes, and the lines that name them.
@@ -226,6 +231,23 @@ mod tests {
             });
         }
         (out.finish().expect("finished").finish().expect("finished"), lines)
+    }
+
+    #[test]
+    fn a_place_beyond_the_end_is_damage_and_nothing_to_wait_for() {
+        let key = SealingKey::generate();
+        let tar = stream::seal_bytes(key.recipient(), &[0; 2048]).expect("sealed");
+        let (compressed, lines) = part(&key, &[700]);
+        for (bytes, kind) in [(tar, PartKind::Tar), (compressed, PartKind::TarZst)] {
+            for (frame, skip) in [(4096, 0), (1 << 50, 0), (0, 1 << 40)] {
+                let place = Place { frame, skip, ..lines[0].place.clone().expect("a place") };
+                let begin = || PartReader::begin(Cursor::new(bytes.as_slice()), kind, &key, "it").expect("begun");
+                for found in [begin().advance_to(&place), begin().enter(&place)] {
+                    let kind = found.err().map(|e| e.kind());
+                    assert!(kind == Some(Kind::Damaged) || (skip > 0 && kind.is_none()), "{frame} {skip}: {kind:?}");
+                }
+            }
+        }
     }
 
     #[test]
