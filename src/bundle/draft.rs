@@ -131,15 +131,13 @@ impl<'a> Draft<'a> {
         }
         let bytes = header.to_bytes()?;
         Header::parse(&bytes, "the new header")?;
-        let lacks = |what: &str| Err(Error::failed(format!("bundle {} cannot be closed without {what}", self.id)));
+        let refused = |why: String| Error::failed(format!("bundle {} cannot be closed: {why}", self.id));
         {
             let sums = &self.written().sums;
             if let Some(member) = [Member::Proof, Member::Files].iter().find(|member| !sums.has(member)) {
-                return lacks(&member.file_name());
+                return Err(refused(format!("it has no {}", member.file_name())));
             }
-            if header.has("database") && !sums.members().any(|(member, _)| member.is_database()) {
-                return lacks("the database that its header names");
-            }
+            header.agrees(sums).map_err(|why| refused(format!("its header {why}")))?;
         }
         self.put_raw(Member::Header, &bytes)?;
         let sums = self.written().sums.to_bytes();

@@ -6,6 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::members::Member;
+use super::sums::Sums;
 use crate::appkey::proof::Verdict;
 use crate::ground::names::{AppName, BundleId, Fingerprint, SealingId, Uuid};
 use crate::ground::{Error, Result, clock, json};
@@ -186,6 +188,26 @@ impl Header {
         if created > latest || id.time() > latest {
             return Err(Error::not_authentic(format!("bundle {id}, created {}, comes from the future", self.created))
                 .hint(format!("It is {} here: is the clock of this machine right?", clock::rfc3339(now))));
+        }
+        Ok(())
+    }
+
+    /// Whether a list has what the header promises, and no database that the header does not tell of; else why not.
+    ///
+    /// Who signs can leave out either: nothing would be proved then, or not what is restored, and all would look well.
+    pub(super) fn agrees(&self, list: &Sums) -> Result<(), &'static str> {
+        let listed = list.members().map(|(member, _)| member).find(Member::is_database);
+        let expected = match self.database.as_deref() {
+            Some("sqlite") => Some(Member::Database("database.sqlite".to_owned())),
+            Some("postgres") => Some(Member::Database("database.pgdump".to_owned())),
+            Some(_) | None => listed.clone(),
+        };
+        let named = self.database.is_some();
+        if self.has("database") != named || named != listed.is_some() || listed != expected {
+            return Err("tells of another database than is listed, or of none");
+        }
+        if self.has("key") && !list.has(&Member::Key) {
+            return Err("tells of a key that is not listed");
         }
         Ok(())
     }

@@ -77,6 +77,10 @@ impl<'a> Opened<'a> {
         let bytes = get_listed(archive, &header_name, list.member(&Member::Header), header::LIMIT)?;
         let header = Header::parse(&bytes, header_name.as_str())?;
         header.belongs(archive_id, app, id, &signer, clock::now())?;
+        header.agrees(&list).map_err(|why| {
+            Error::damaged(format!("the header of bundle {id} {why} in {list_name}"))
+                .hint("The host that signed it made it so: take another bundle, and find out who has that host's signing key.")
+        })?;
         Ok(Self { archive, app: app.clone(), folder, header, sums: list, digest })
     }
 

@@ -119,6 +119,47 @@ fn a_bundle_reads_back_as_it_was_written() {
 }
 
 #[test]
+fn a_list_without_what_the_header_promises_is_damage_and_so_is_a_database_that_it_keeps_quiet() {
+    type Change = fn(&mut Header);
+    let cases: [(&[&str], Change, bool); 8] = [
+        (&[], |_| {}, true),
+        (&["key.age"], |_| {}, true),
+        (&[], |h| h.contains.push("key".to_owned()), true),
+        (&["key.age"], |h| h.contains.push("key".to_owned()), false),
+        (&["database.sqlite.zst.age"], |_| {}, false),
+        (&[], |h| h.database = None, false),
+        (&[], |h| (h.database, h.contains) = (None, Vec::new()), false),
+        (&[], |h| h.database = Some("postgres".to_owned()), false),
+    ];
+    for (n, (left_out, change, good)) in cases.into_iter().enumerate() {
+        let world = world();
+        world.bundle();
+        let mut header = world.header();
+        change(&mut header);
+        let bytes = header.to_bytes().expect("bytes");
+        let mut objects = world.archive.objects();
+        let list = String::from_utf8(objects[&world.object(SUMS)].clone()).expect("text");
+        let mut lines: Vec<_> = list
+            .lines()
+            .map(|line| match line.split_once("  ").expect("a line").1 {
+                "bundle.json" => format!("{}  bundle.json\n", Sha256Hex::of(&bytes)),
+                _ => format!("{line}\n"),
+            })
+            .collect();
+        lines.retain(|line| !left_out.iter().any(|name| line.contains(name)));
+        let list = lines.concat().into_bytes();
+        let signature =
+            world.signer.sign(&list, &trusted_comment(&world.archive_id, &world.app, &world.id)).expect("signed");
+        for (name, bytes) in [("bundle.json", bytes), (SUMS, list), (SIGNATURE, signature)] {
+            objects.insert(world.object(name), bytes);
+        }
+        drop(objects);
+        let expected = if good { None } else { Some(Kind::Damaged) };
+        assert_eq!(kind(world.open(None).map(drop)), expected, "case {n}");
+    }
+}
+
+#[test]
 fn members_are_what_the_programs_open() {
     let world = world();
     world.bundle();
