@@ -88,9 +88,12 @@ impl Systems for Wiring {
         Ok(match place {
             EscrowPlace::Archive => Box::new(ArchiveEscrow::new(archive)),
             EscrowPlace::File(path) => Box::new(FileEscrow::new(path)),
-            EscrowPlace::SecretsManager(place) => {
-                Box::new(SecretsManager::new(self.secrets_manager(access(place)), &place.prefix, place.kms_key.clone()))
-            }
+            EscrowPlace::SecretsManager(place) => Box::new(SecretsManager::new(
+                self.secrets_manager(access(place)),
+                &place.prefix,
+                place.kms_key.clone(),
+                place.recovery_window_days,
+            )),
             EscrowPlace::Vault(place) => Box::new(VaultEscrow::new(self.vault(place)?, &place.mount, &place.prefix)),
         })
     }

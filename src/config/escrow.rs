@@ -120,6 +120,7 @@ impl EscrowPlace {
             ("endpoint", raw.endpoint.is_some()),
             ("profile", raw.profile.is_some()),
             ("kms_key", raw.kms_key.is_some()),
+            ("recovery_window_days", raw.recovery_window_days.is_some()),
         ];
         let known: &[&str] = match raw.kind.as_str() {
             "archive" => &[],

@@ -158,6 +158,7 @@ pub(super) struct Escrow {
     pub(super) endpoint: Option<String>,
     pub(super) profile: Option<String>,
     pub(super) kms_key: Option<String>,
+    pub(super) recovery_window_days: Option<u8>,
 }
 
 #[derive(Deserialize, Default)]

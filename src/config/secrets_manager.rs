@@ -5,7 +5,10 @@ use super::file::Escrow as Raw;
 use crate::ground::{Error, Result, endpoint};
 
 /// The fields that it may have.
-pub(super) const FIELDS: [&str; 5] = ["prefix", "region", "endpoint", "profile", "kms_key"];
+pub(super) const FIELDS: [&str; 6] = ["prefix", "region", "endpoint", "profile", "kms_key", "recovery_window_days"];
+
+/// Days of a recovery window that AWS takes.
+const WINDOW: std::ops::RangeInclusive<u8> = 7..=30;
 
 /// Secrets of one region of one account of AWS, below a prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,11 +23,13 @@ pub struct SecretsManagerPlace {
     pub profile: Option<String>,
     /// The KMS key for secrets that are created; otherwise the account's own for Secrets Manager.
     pub kms_key: Option<String>,
+    /// Days in which a destroyed secret can be brought back, 7 to 30; otherwise none.
+    pub recovery_window_days: Option<u8>,
 }
 
 impl SecretsManagerPlace {
     pub(super) fn parse(raw: Raw) -> Result<Self> {
-        let Raw { prefix, region, endpoint, profile, kms_key, .. } = raw;
+        let Raw { prefix, region, endpoint, profile, kms_key, recovery_window_days, .. } = raw;
         let prefix = folder("[[escrow]] prefix", prefix.as_deref().unwrap_or("strongroom"))?;
         if let Some(region) = region.as_deref().filter(|region| !is_region(region)) {
             return Err(Error::usage(format!("[[escrow]] region {region:?} is no region of AWS"))
@@ -33,7 +38,11 @@ impl SecretsManagerPlace {
         if let Some(url) = &endpoint {
             endpoint::private(url, "[[escrow]] endpoint")?;
         }
-        Ok(Self { prefix, region, endpoint, profile, kms_key })
+        if recovery_window_days.is_some_and(|days| !WINDOW.contains(&days)) {
+            return Err(Error::usage("[[escrow]] recovery_window_days is from 7 to 30, as AWS takes it")
+                .hint("Leave it out, and what `key destroy` deletes is gone at once."));
+        }
+        Ok(Self { prefix, region, endpoint, profile, kms_key, recovery_window_days })
     }
 }
 

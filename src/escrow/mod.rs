@@ -29,7 +29,7 @@ pub use secrets_manager::SecretsManager;
 pub use vault::{Login, Secret, Vault, VaultEscrow};
 
 use crate::ground::names::{AppName, Fingerprint, SealingId, Sha256Hex};
-use crate::ground::{Error, Result};
+use crate::ground::{Error, Kind, Result};
 use crate::signer::Trusted;
 
 /// What became of a deposit.
@@ -56,6 +56,21 @@ pub enum Destroyed {
 pub trait Escrow: Send + Sync {
     /// The place without secrets, for messages.
     fn describe(&self) -> String;
+
+    /// Whether anything is left, whole or not, of a deposit that was to be destroyed; what is on its way out is not.
+    fn remains(
+        &self,
+        app: &AppName,
+        fingerprint: &Fingerprint,
+        sealing: &SealingId,
+        trusted: &Trusted,
+    ) -> Result<bool> {
+        match self.has(app, fingerprint, sealing, trusted) {
+            Ok(record) => Ok(record.is_some()),
+            Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotAuthentic) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
 
     /// Gets ready for a run: logs in where that is needed, and answers what a person should know of how long that will last.
     ///

@@ -14,7 +14,7 @@ use crate::stage::{at, secret_name};
 use crate::world::{World, text};
 
 /// A host whose keys are in Secrets Manager only; its credentials lie where AWS's own programs look for them.
-fn host(moto: &Moto) -> World {
+pub(crate) fn host(moto: &Moto) -> World {
     let world = small();
     at(&world, &moto.url());
     world.configure("[rules]\nkey_in_bundle = false");

@@ -22,6 +22,8 @@ mod roles;
 mod server;
 mod sources;
 mod stage;
+#[cfg(feature = "failpoints")]
+mod window;
 #[expect(dead_code, reason = "shared with another test binary, which uses all of it")]
 #[path = "../it/world.rs"]
 mod world;

@@ -8,7 +8,7 @@ use crate::commands::shelf::Shelf;
 use crate::commands::{ATTENTION, Desk, Outcome, Problem, to_json};
 use crate::config::Config;
 use crate::ground::names::{Fingerprint, SealingId};
-use crate::ground::{Error, Kind, Result, clock};
+use crate::ground::{Error, Result, clock};
 use crate::ledger::{Event, KeyEvent, KeyFacts, KeyState, Ledger};
 
 /// The escrows that hold a key now, by asking each; what could not be asked is a problem.
@@ -43,11 +43,7 @@ fn remains(
     let mut places = Vec::new();
     for place in &shelf.escrows {
         let asked = desk.systems.escrow(place, shelf.archive.as_ref()).and_then(|escrow| {
-            let there = match escrow.has(&shelf.app, fingerprint, sealing, &shelf.trusted) {
-                Ok(record) => record.is_some(),
-                Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotAuthentic) => true,
-                Err(error) => return Err(error),
-            };
+            let there = escrow.remains(&shelf.app, fingerprint, sealing, &shelf.trusted)?;
             Ok(there.then(|| escrow.describe()))
         });
         match asked {

@@ -11,7 +11,7 @@ mod tags;
 use std::sync::Arc;
 
 use aws_sdk_secretsmanager::operation::describe_secret::DescribeSecretOutput;
-use aws_sdk_secretsmanager::primitives::Blob;
+use aws_sdk_secretsmanager::primitives::{Blob, DateTime};
 use aws_sdk_secretsmanager::types::{Filter, FilterNameStringType, Tag};
 
 pub use access::{Access, Service};
@@ -21,7 +21,7 @@ pub use secret::read as read_secret;
 use super::record::{self, Found, check, replaced};
 use super::{Deposit, Destroyed, Escrow, PublicRecord};
 use crate::ground::names::{AppName, Fingerprint, SealingId};
-use crate::ground::{Error, Kind, Result, failpoint, runtime};
+use crate::ground::{Error, Kind, Result, clock, failpoint, runtime};
 use crate::signer::Trusted;
 
 /// The version of a secret that is read.
@@ -32,12 +32,13 @@ pub struct SecretsManager {
     service: Arc<Service>,
     prefix: String,
     kms_key: Option<String>,
+    window: Option<u8>,
 }
 
 impl SecretsManager {
-    /// The escrow below a prefix.
-    pub fn new(service: Arc<Service>, prefix: &str, kms_key: Option<String>) -> Self {
-        Self { service, prefix: prefix.to_owned(), kms_key }
+    /// The escrow below a prefix; secrets that are created get the KMS key, and destroyed ones the days of the window.
+    pub fn new(service: Arc<Service>, prefix: &str, kms_key: Option<String>, window: Option<u8>) -> Self {
+        Self { service, prefix: prefix.to_owned(), kms_key, window }
     }
 
     fn access(&self) -> &Access {
@@ -101,6 +102,14 @@ impl SecretsManager {
         failpoint::pass("after a secret is created");
         created
     }
+}
+
+/// What was deleted with a recovery window, which ends at a time that AWS tells.
+fn recoverable(name: &str, until: Option<&DateTime>) -> Destroyed {
+    let until = until
+        .and_then(|until| jiff::Timestamp::from_second(until.secs()).ok())
+        .map_or_else(String::new, |until| format!(" until {}", clock::rfc3339(until)));
+    Destroyed::Recoverable(format!("`aws secretsmanager restore-secret --secret-id {name}` brings it back{until}"))
 }
 
 impl Escrow for SecretsManager {
@@ -204,21 +213,31 @@ impl Escrow for SecretsManager {
         Ok(())
     }
 
-    /// Without a recovery window: what is destroyed for good is not to be had for a month more.
+    fn remains(&self, app: &AppName, fingerprint: &Fingerprint, sealing: &SealingId, _: &Trusted) -> Result<bool> {
+        let found = self.look_anyhow(&self.name(app, fingerprint, sealing))?;
+        Ok(found.is_some_and(|found| self.window.is_none() || found.deleted_date().is_none()))
+    }
+
+    /// Gone at once, unless a recovery window is configured.
     fn destroy(&self, app: &AppName, fingerprint: &Fingerprint, sealing: &SealingId) -> Result<Destroyed> {
         let name = self.name(app, fingerprint, sealing);
-        if self.look_anyhow(&name)?.is_none() {
-            return Ok(Destroyed::Nothing);
+        let Some(found) = self.look_anyhow(&name)? else { return Ok(Destroyed::Nothing) };
+        if let Some(until) = found.deleted_date().filter(|_| self.window.is_some()) {
+            return Ok(recoverable(&name, Some(until)));
         }
         let call = self.call("DeleteSecret", &name);
         let client = self.service.client()?;
         failpoint::pass("before a secret is destroyed");
-        runtime::wait(async {
-            let sent = client.delete_secret().secret_id(&name).force_delete_without_recovery(true).send().await;
+        let deleted = runtime::wait(async {
+            let request = client.delete_secret().secret_id(&name);
+            let sent = match self.window {
+                Some(days) => request.recovery_window_in_days(days.into()).send().await,
+                None => request.force_delete_without_recovery(true).send().await,
+            };
             sent.map_err(|e| call.error(call.fault(&e)))
         })?;
         failpoint::pass("after a secret is destroyed");
-        Ok(Destroyed::Gone)
+        Ok(if self.window.is_some() { recoverable(&name, deleted.deletion_date()) } else { Destroyed::Gone })
     }
 
     fn fetch(&self, app: &AppName, fingerprint: &Fingerprint, sealing: &SealingId) -> Result<Vec<u8>> {

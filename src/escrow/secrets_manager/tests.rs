@@ -35,5 +35,5 @@ fn secrets_manager_keeps_its_promises() {
 fn inner() {
     let endpoint = std::env::var(ENDPOINT).expect("run by the test above");
     let access = Access { region: Some(server::REGION.to_owned()), endpoint: Some(endpoint), profile: None };
-    keeps_its_promises(&SecretsManager::new(Arc::new(Service::new(access)), "team/strongroom", None));
+    keeps_its_promises(&SecretsManager::new(Arc::new(Service::new(access)), "team/strongroom", None, None));
 }
