@@ -12,9 +12,7 @@ fn a_destroyed_key_can_be_brought_back_within_the_window_that_is_configured() {
     let path = world.path("strongroom.toml");
     let with = |days: &str| {
         let text = std::fs::read_to_string(&path).expect("read");
-        let text: String =
-            text.split_inclusive('
-').filter(|line| !line.starts_with("recovery_window")).collect();
+        let text: String = text.split_inclusive('\n').filter(|line| !line.starts_with("recovery_window")).collect();
         let window = format!("kind = \"aws-secrets-manager\"\nrecovery_window_days = {days}\n");
         crate::app::secret_file(&path, &text.replace("kind = \"aws-secrets-manager\"\n", &window));
     };

@@ -280,7 +280,7 @@ fn everything_that_is_no_database_has_its_own_answer() {
     let garbage: Vec<u8> = (0..4096_u32).map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
     let cases = [
         (world.folder.path().join("missing"), Kind::NotFound, "no database"),
-        (world.folder.path().to_owned(), Kind::Usage, "regular file"),
+        (world.folder.path().to_owned(), Kind::Usage, "is a folder, and no database"),
         (make("empty", b""), Kind::Damaged, "empty"),
         (make("text", b"hello, this is a text file\n"), Kind::Damaged, "not an SQLite"),
         (make("garbage", &garbage), Kind::Damaged, "not an SQLite"),
