@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use super::members::{PartKind, PartName};
 use crate::ground::names::{hex, unhex};
 use crate::ground::{Error, Result, json};
-use crate::storage::{EntryKind, FileTime};
+use crate::storage::{EntryKind, FileTime, is_own};
 
 /// A segment has at least so many lines before it is cut where a path says so.
 pub const SEGMENT_MIN: u64 = 10_000;
@@ -105,10 +105,11 @@ pub(super) fn from_pair(text: Option<String>, base64: Option<&str>) -> Option<Ve
     }
 }
 
-/// Whether these bytes are a path that stays below its root.
+/// Whether these bytes are a path that stays below its root, and out of the folder in which a restore keeps what it replaces.
 pub fn is_path(path: &[u8]) -> bool {
     !path.is_empty()
         && path.len() <= 8192
+        && !is_own(path)
         && !path.contains(&0)
         && path.split(|b| *b == b'/').all(|part| !part.is_empty() && part != b"." && part != b"..")
 }
@@ -325,6 +326,12 @@ mod tests {
         let good = String::from_utf8(file(b"a").to_line().expect("written")).expect("text");
         assert!(FileLine::parse(good.as_bytes()).is_ok());
         let path = |p: &str| good.replace("\"path\":\"a\"", &format!("\"path\":{p}"));
+        for right in ["\".strongrooms\"", "\"a/.strongroom/x\""] {
+            assert!(FileLine::parse(path(right).as_bytes()).is_ok(), "{right}");
+        }
+        for own in ["\".strongroom\"", "\".strongroom/x\""] {
+            assert!(FileLine::parse(path(own).as_bytes()).is_err(), "{own}");
+        }
         for wrong in ["\"/a\"", "\"../a\"", "\"a/..\"", "\"a//b\"", "\"a/\"", "\"./a\"", "\"\"", "\"a\\u0000b\""] {
             assert!(FileLine::parse(path(wrong).as_bytes()).is_err(), "{wrong}");
         }

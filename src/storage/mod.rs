@@ -14,6 +14,14 @@ use std::io::{Read, Write};
 use crate::ground::Result;
 use crate::ground::kept::Kept;
 
+/// The folder at the root that belongs to us; a walk leaves it out.
+pub const OWN_FOLDER: &[u8] = b".strongroom";
+
+/// Whether a path is the folder that belongs to us, or lies in it.
+pub fn is_own(path: &[u8]) -> bool {
+    path.strip_prefix(OWN_FOLDER).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+}
+
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]

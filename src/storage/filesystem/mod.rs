@@ -15,13 +15,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, Stat};
 
-use super::{Entry, EntryKind, FileTime, LeftOut, Opened, Storage};
+use super::{Entry, EntryKind, FileTime, LeftOut, OWN_FOLDER, Opened, Storage, is_own};
 use crate::ground::durable::TEMPORARY;
 use crate::ground::{Error, Kind, Result};
 pub use target::FilesystemTarget;
-
-/// The folder at the root that belongs to us; a walk leaves it out.
-pub const OWN_FOLDER: &[u8] = b".strongroom";
 
 /// A folder of files.
 #[derive(Debug, Clone)]
@@ -52,7 +49,7 @@ impl Storage for Filesystem {
     fn walk(&self, visit: &mut dyn FnMut(Entry) -> Result<()>) -> Result<Vec<LeftOut>> {
         let mut unfinished = Vec::new();
         let mut left_out = walk::walk(&self.open_root()?, &self.root, &mut |entry| {
-            if entry.path == OWN_FOLDER || entry.path.starts_with(b".strongroom/") {
+            if is_own(&entry.path) {
                 return Ok(());
             }
             if entry.path.ends_with(TEMPORARY.as_bytes()) {

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use super::path::{as_path, open_below, open_folder, split};
 use super::rollback::Rollback;
-use super::{OWN_FOLDER, kept, size_of, times_of, walk};
+use super::{OWN_FOLDER, is_own, kept, size_of, times_of, walk};
 use crate::ground::durable::TEMPORARY;
 use crate::ground::kept::Kept;
 use crate::ground::{Error, Kind, Result, failpoint};
@@ -341,9 +341,7 @@ impl Target for FilesystemTarget {
 
     fn walk(&self, visit: &mut dyn FnMut(&[u8], EntryKind) -> Result<()>) -> Result<()> {
         walk::walk(&self.root, &self.shown, &mut |entry| {
-            let own = entry.path == OWN_FOLDER
-                || entry.path.starts_with(b".strongroom/")
-                || entry.path.ends_with(TEMPORARY.as_bytes());
+            let own = is_own(&entry.path) || entry.path.ends_with(TEMPORARY.as_bytes());
             if own { Ok(()) } else { visit(&entry.path, entry.kind) }
         })
         .map(drop)
