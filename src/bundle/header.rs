@@ -197,13 +197,14 @@ impl Header {
     /// Who signs can leave out either: nothing would be proved then, or not what is restored, and all would look well.
     pub(super) fn agrees(&self, list: &Sums) -> Result<(), &'static str> {
         let listed = list.members().map(|(member, _)| member).find(Member::is_database);
-        let expected = match self.database.as_deref() {
-            Some("sqlite") => Some(Member::Database("database.sqlite".to_owned())),
-            Some("postgres") => Some(Member::Database("database.pgdump".to_owned())),
-            Some(_) | None => listed.clone(),
+        let right = match (&listed, self.database.as_deref()) {
+            (None, _) => !self.has("database"),
+            (Some(_), None) => false,
+            (Some(member), Some("sqlite")) => *member == Member::Database("database.sqlite".to_owned()),
+            (Some(member), Some("postgres")) => *member == Member::Database("database.pgdump".to_owned()),
+            (Some(_), Some(_)) => true,
         };
-        let named = self.database.is_some();
-        if self.has("database") != named || named != listed.is_some() || listed != expected {
+        if !right || listed.is_some() != self.has("database") {
             return Err("tells of another database than is listed, or of none");
         }
         if self.has("key") && !list.has(&Member::Key) {

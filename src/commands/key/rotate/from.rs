@@ -83,8 +83,6 @@ impl Rotation<'_> {
         self.escrow(&to, &Origin::default())?;
         // That this bundle is not proved is what is being mended.
         self.back_up("the bundle before")?;
-        let hooks = self.rows_hooks();
-        hooks.stop()?;
         let facts = Facts {
             from: from.fingerprint.clone(),
             to: to.fingerprint.clone(),
@@ -93,12 +91,16 @@ impl Rotation<'_> {
             after: place.ledger()?.newest().map_or(0, |(seq, _)| seq),
             values: prepared.going(VALUES),
         };
+        // Written before the application is stopped: a full disk must not leave it so.
         let mut mark = Mark::begin(&self.host.state_folder()?, facts)?;
+        let hooks = self.rows_hooks();
+        hooks.stop()?;
         match self.rewrite(&way, &prepared, &to, self.others()) {
             Ok(Swept::Done(moved)) => mark.facts.moved = moved.now,
             Ok(Swept::Unknown(error)) => return Err(unknown(error, "Run this again then")),
             Err(error) => {
-                mark.end()?;
+                // One that stays is taken away by the next run.
+                let _ = mark.end();
                 let error = error.hint("Nothing was changed.");
                 return Err(match hooks.start() {
                     Ok(()) => error,
