@@ -55,9 +55,10 @@ pub fn decrypt(
     };
     match opened {
         Outcome::Opened(bytes, by) => {
-            if let Some(OpenedBy { key, subkey }) = &by
-                && let Some(since) = by.as_ref().and_then(|by| by.expired(&environment))
+            if let Some(by) = &by
+                && let Some(since) = by.expired(&environment)
             {
+                let OpenedBy { key, subkey } = by;
                 warn(
                     &format!("{shown} is encrypted to the GnuPG key {key} (subkey {subkey}), which expired at {since}"),
                     "It still opens. Encrypt the file to another key, or give this one more time with `gpg --quick-set-expire`.",

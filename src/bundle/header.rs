@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::FOREIGN;
 use super::members::Member;
 use super::sums::Sums;
 use crate::appkey::proof::Verdict;
@@ -165,7 +166,7 @@ impl Header {
             Err(Error::not_authentic(format!(
                 "the header of bundle {id} has {field} {found}, and it stands where {expected} belongs"
             ))
-            .hint("Take the bundle from another copy of the archive, and find out who can write to this one."))
+            .hint(FOREIGN))
         };
         if self.archive != *archive {
             return not("archive", &self.archive, archive);
@@ -181,7 +182,7 @@ impl Header {
                 "the header of bundle {id} names signer {}, and {signer} signed it",
                 self.signer
             ))
-            .hint("Take the bundle from another copy of the archive, and find out who can write to this one."));
+            .hint(FOREIGN));
         }
         let latest = now.checked_add(AHEAD).unwrap_or(Timestamp::MAX);
         let created = clock::parse_rfc3339(&self.created).unwrap_or(Timestamp::MAX);

@@ -48,6 +48,10 @@ pub fn folder(app: &AppName, id: &BundleId) -> Result<ObjectName> {
     format!("bundles/{app}/{id}").parse()
 }
 
+/// What to do about a bundle that is not what it should be although it is signed.
+pub(crate) const FOREIGN: &str =
+    "Take the bundle from another copy of the archive, and find out who can write to this one.";
+
 /// Begins to open what a bundle holds or refers to, with the key that its header names.
 ///
 /// What does not open with that key was damaged or exchanged ([`Kind::Damaged`]): no other identity would help.

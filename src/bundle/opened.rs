@@ -10,7 +10,7 @@ use super::frames::FrameReader;
 use super::header::{self, Header};
 use super::members::{Form, Listed, Member, PartName};
 use super::sums::{self, Sums};
-use super::{SIGNATURE, SUMS, folder, trusted_comment};
+use super::{FOREIGN, SIGNATURE, SUMS, folder, trusted_comment};
 use crate::archive::{Archive, Object};
 use crate::ground::names::{AppName, BundleId, ObjectName, Sha256Hex, Uuid};
 use crate::ground::progress::Progress;
@@ -70,7 +70,7 @@ impl<'a> Opened<'a> {
             return Err(Error::not_authentic(format!(
                 "{list_name} is signed, and it is not the one in the ledger: its SHA-256 is {digest}, not {expected}"
             ))
-            .hint("Take the bundle from another copy of the archive, and find out who can write to this one."));
+            .hint(FOREIGN));
         }
         let list = Sums::parse(&bytes, app, list_name.as_str())?;
         let header_name = folder.join(&Member::Header.file_name())?;

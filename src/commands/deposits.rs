@@ -98,6 +98,7 @@ impl Depositor<'_> {
                             Deposit::Stored => new.public,
                             Deposit::Already => look()?.ok_or_else(|| {
                                 Error::unreachable(format!("the deposit in {} came and went", escrow.describe()))
+                                    .hint("Somebody else works on it: run this again.")
                             })?,
                         }
                     }

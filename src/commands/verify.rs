@@ -11,7 +11,7 @@ use super::{Desk, Outcome, Problem, proof};
 use crate::appkey::proof::{Counts, Proof, ProverOptions, Verdict, prove_with};
 use crate::appkey::schemes::{self, Scheme};
 use crate::appkey::{EffectiveKey, KeyText, canary};
-use crate::bundle::{Header, Member, Opened, ProofReader, ProofSummary, Scope, extract};
+use crate::bundle::{FOREIGN, Header, Member, Opened, ProofReader, ProofSummary, Scope, extract};
 use crate::config::Config;
 use crate::config::profile::Profile;
 use crate::database;
@@ -198,7 +198,7 @@ pub(super) fn candidate(
                 found.fingerprint.short(),
                 named.short()
             ))
-            .hint("Take the bundle from another copy of the archive, and find out who can write to this one."));
+            .hint(FOREIGN));
         }
         return Ok(found);
     }
@@ -279,8 +279,7 @@ fn proof_of(opened: &Opened<'_>, sealing: &SealingKey) -> Result<ProofReader<Box
     if here == there {
         return Ok(reader);
     }
-    Err(Error::not_authentic(format!("the proof in bundle {here} is of {there}"))
-        .hint("Take the bundle from another copy of the archive, and find out who can write to this one."))
+    Err(Error::not_authentic(format!("the proof in bundle {here} is of {there}")).hint(FOREIGN))
 }
 
 /// Tells at once when a key is not the one that the backup was made with: naming other keys and counting come later.

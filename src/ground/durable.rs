@@ -167,6 +167,19 @@ pub fn rename_new(from: &Path, to: &Path) -> Result<bool> {
     }
 }
 
+/// Removes a file for good; one that is gone already is no error.
+pub fn remove(path: &Path) -> Result<()> {
+    let shown = path.display().to_string();
+    failpoint::pass(&format!("before remove {shown}"));
+    match std::fs::remove_file(path) {
+        Ok(()) => {}
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(Error::io("remove", path, e)),
+    }
+    failpoint::pass(&format!("after remove {shown}"));
+    sync_folder_of(path)
+}
+
 /// Makes the names in the folder that holds `path` last.
 pub fn sync_folder_of(path: &Path) -> Result<()> {
     let parent = match path.parent() {

@@ -18,6 +18,7 @@ mod dumps;
 mod signed;
 mod stage;
 mod tally;
+mod tars;
 #[path = "../it/world.rs"]
 #[allow(dead_code, reason = "shared with tests/it, which uses all of it")]
 mod world;

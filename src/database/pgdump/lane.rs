@@ -2,6 +2,9 @@
 //!
 //! The first lane is the dump as it is, but for the rows that belong to another lane: those are left empty. Every other lane is
 //! a dump of its tables' rows and nothing else, because what is no row may be restored once only.
+//!
+//! Nothing that follows the last block is given out, and the end of that block only when the input has ended without an error: who
+//! reads a lane piece by piece and holds the last one back has then not read a whole dump of which a byte is wrong.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -75,6 +78,11 @@ impl Shares {
         dump.contents.put_number(i64::try_from(own.len()).unwrap_or(i64::MAX), &mut head);
         head.extend(own.into_iter().flatten());
         head
+    }
+
+    /// The whole dump as one lane.
+    pub(crate) fn one() -> Self {
+        Self { count: 1, lanes: BTreeMap::new(), given_up: AtomicBool::new(false) }
     }
 
     /// How many lanes there are.

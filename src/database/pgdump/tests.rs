@@ -192,3 +192,37 @@ fn a_lane_of_what_is_cut_or_given_up_is_an_error() {
     shares.give_up();
     assert_eq!(read(&dump, 0), Err(Kind::Failed));
 }
+
+/// Fails where others end.
+struct Wrong;
+
+impl Read for Wrong {
+    fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+        Err(Error::damaged("another digest").into_io())
+    }
+}
+
+#[test]
+fn the_end_of_a_lane_comes_after_the_end_of_its_input_and_what_follows_never() {
+    let dump = some_dump();
+    let (beginning, _) = Beginning::read(Box::new(std::io::Cursor::new(dump.clone())), "a test").expect("begun");
+    // More behind the dump than any buffer holds.
+    let garbage = vec![0; 3 << 20];
+    for shares in [Shares::one(), Shares::new(&beginning, &BTreeMap::new(), 4)] {
+        let mut all = Vec::new();
+        let input = dump.as_slice().chain(garbage.as_slice());
+        let mut lane = Lane::new(input, "a test", &beginning, &shares, 0).expect("a lane");
+        lane.read_to_end(&mut all).expect("read");
+        assert!(all == dump);
+        for size in [1000, 1 << 18, 1 << 22] {
+            let input = dump.as_slice().chain(garbage.as_slice()).chain(Wrong);
+            let mut lane = Lane::new(input, "a test", &beginning, &shares, 0).expect("a lane");
+            let (mut buffer, mut held, mut given) = (vec![0; size], 0, 0);
+            while let Ok(read @ 1..) = lane.read(&mut buffer) {
+                given += held;
+                held = read;
+            }
+            assert!(given < dump.len(), "{given} bytes in pieces of {size}");
+        }
+    }
+}

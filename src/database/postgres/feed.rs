@@ -22,7 +22,7 @@ pub(super) enum Input<'a> {
     Head(File),
     /// The same where only a pipe leads, and `pg_restore` wants a file.
     Beyond(File),
-    /// The whole dump as it comes out of the bundle.
+    /// A lane over the dump as it comes out of the bundle.
     Stream(Box<dyn Read + Send + 'a>),
 }
 
@@ -38,9 +38,6 @@ pub(super) fn data(
 ) -> Result<()> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let shares = Shares::new(dump, sizes, cores.min(MOST));
-    if shares.count() == 1 {
-        return run(link, &["--section=data"], Input::Stream(whole), progress);
-    }
     let mut streams: Vec<Box<dyn Read + Send>> = vec![whole];
     for _ in 1..shares.count() {
         streams.push(again()?);
@@ -89,7 +86,7 @@ pub(super) fn run(link: &Link, arguments: &[&str], input: Input<'_>, progress: &
     let mut child = command.spawn().map_err(|e| link.not_started("pg_restore", e))?;
     let said = Said::default();
     let listener = child.stderr.take().map(|stderr| said.listen(stderr));
-    let mut fed = Ok(());
+    let (mut fed, mut whole) = (Ok(()), stream.is_none());
     if let (Some(mut stream), Some(mut stdin)) = (stream, child.stdin.take()) {
         super::link::widen(&stdin);
         let (mut buffer, mut held) = (vec![0; 1 << 18], Vec::with_capacity(1 << 18));
@@ -103,7 +100,11 @@ pub(super) fn run(link: &Link, arguments: &[&str], input: Input<'_>, progress: &
                 }
             };
             // When it stops reading, its own words say why.
-            if stdin.write_all(&held).is_err() || read == 0 {
+            if stdin.write_all(&held).is_err() {
+                break;
+            }
+            if read == 0 {
+                whole = true;
                 break;
             }
             held.clear();
@@ -116,8 +117,48 @@ pub(super) fn run(link: &Link, arguments: &[&str], input: Input<'_>, progress: &
         let _ = listener.join();
     }
     fed?;
-    if status.success() {
+    if status.success() && whole {
         return Ok(());
     }
+    if status.success() {
+        // What it did not read was not compared with the digest either.
+        return Err(Error::failed(format!("{}: pg_restore ended before it had read the whole dump", link.url))
+            .hint("`strongroom check BUNDLE` says whether the dump is damaged; if it is not, please report this."));
+    }
     Err(fault::ended(&link.url.to_string(), "pg_restore", &said.text(), &status.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::super::link::PostgresOptions;
+    use super::*;
+    use crate::config::url::DatabaseUrl;
+    use crate::ground::progress::Silent;
+
+    /// Feeds 2 MiB to a `pg_restore` that is this script.
+    fn feed(script: &str) -> Result<()> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let program = folder.path().join("pg_restore");
+        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).expect("written");
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).expect("set");
+        let DatabaseUrl::Postgres(url) = DatabaseUrl::parse("postgres://app@/app", folder.path()).expect("a URL")
+        else {
+            panic!("another kind of database")
+        };
+        let options = PostgresOptions { programs: Some(folder.path().to_owned()), ..PostgresOptions::default() };
+        let dump = Box::new(Cursor::new(vec![7; 2 << 20]));
+        run(&Link { url, options }, &["--section=data"], Input::Stream(dump), &Silent)
+    }
+
+    #[test]
+    fn a_program_that_is_content_before_the_end_has_restored_nothing() {
+        feed("exec cat >/dev/null").expect("it read everything");
+        let error = feed("head -c 100000 >/dev/null").expect_err("it did not");
+        assert!(error.chain().contains("before it had read the whole dump"), "{}", error.chain());
+        let error = feed("echo 'pg_restore: error: no' >&2; exit 1").expect_err("it failed");
+        assert!(error.chain().contains("pg_restore: error: no"), "{}", error.chain());
+    }
 }

@@ -17,9 +17,11 @@ use super::replace::{PATIENCE, leave};
 use super::session::{Session, literal};
 use super::{Postgres, end_orphans};
 use crate::config::profile::Profile;
-use crate::database::{Change, Database as _, DatabasePlan, Facts, Replacement, Snapshot};
+use crate::database::{Change, Database as _, DatabasePlan, Facts, Replacement, Snapshot, pgdump};
 use crate::ground::progress::Silent;
 use crate::ground::{Error, Result, failpoint};
+
+const DUMP: &str = "database.pgdump";
 
 /// How often it is asked whether somebody stands in the way.
 const LOOK: Duration = Duration::from_millis(500);
@@ -74,7 +76,7 @@ impl InPlace {
         postgres: &Postgres,
         member: &mut dyn FnMut(&str) -> Result<Box<dyn Read + Send>>,
     ) -> Result<Self> {
-        Ok(Self { postgres: postgres.clone(), dump: Some(member("database.pgdump")?), committed: false })
+        Ok(Self { postgres: postgres.clone(), dump: Some(member(DUMP)?), committed: false })
     }
 }
 
@@ -110,7 +112,11 @@ impl Replacement for InPlace {
         let done = std::thread::scope(|scope| {
             let (end, ended) = bounded::<()>(0);
             scope.spawn(move || make_way(link, &ended));
-            let done = run(link, &arguments, Input::Stream(dump), &Silent);
+            let done = pgdump::Beginning::read(dump, DUMP).and_then(|(head, whole)| {
+                let one = pgdump::Shares::one();
+                let lane = pgdump::Lane::new(whole, DUMP, &head, &one, 0)?;
+                run(link, &arguments, Input::Stream(Box::new(lane)), &Silent)
+            });
             drop(end);
             done
         });

@@ -100,7 +100,7 @@ impl Halfway {
     fn put_back(&self, live: &Path) -> Result<()> {
         let Some(kept) = self.kept(live) else {
             remove_side(live)?;
-            remove(live)?;
+            durable::remove(live)?;
             return unmark(live);
         };
         if kept.exists() {
@@ -128,7 +128,7 @@ impl Halfway {
         }
         if let Some(kept) = self.kept(live) {
             if same(&kept, live) {
-                remove(&kept)?;
+                durable::remove(&kept)?;
             } else if kept.exists() && !live.exists() {
                 rename(&kept, live)?;
             }
@@ -142,7 +142,7 @@ impl Halfway {
             move_side(&kept, live)?;
         }
         remove_side(&new)?;
-        remove(&new)?;
+        durable::remove(&new)?;
         unmark(live)?;
         Ok(format!("an earlier restore of {shown} was killed before the swap; the database is the one from before it"))
     }
@@ -153,7 +153,7 @@ impl Halfway {
 }
 
 fn unmark(live: &Path) -> Result<()> {
-    remove(&marker_path(live))
+    durable::remove(&marker_path(live))
 }
 
 fn same(a: &Path, b: &Path) -> bool {
@@ -191,22 +191,9 @@ fn rename(from: &Path, to: &Path) -> Result<()> {
     durable::sync_folder_of(to)
 }
 
-/// Removes a file for good; one that is gone already is no error.
-pub(super) fn remove(path: &Path) -> Result<()> {
-    let shown = path.display().to_string();
-    failpoint::pass(&format!("before remove {shown}"));
-    match std::fs::remove_file(path) {
-        Ok(()) => {}
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(Error::io("remove", path, e)),
-    }
-    failpoint::pass(&format!("after remove {shown}"));
-    durable::sync_folder_of(path)
-}
-
 /// Moves what lies beside one database file beside another; a shared-memory file is made anew by whoever opens it.
 fn move_side(from: &Path, to: &Path) -> Result<()> {
-    remove(&beside(from, "-shm"))?;
+    durable::remove(&beside(from, "-shm"))?;
     for suffix in ["-wal", "-journal"] {
         if beside(from, suffix).exists() {
             rename(&beside(from, suffix), &beside(to, suffix))?;
@@ -217,5 +204,5 @@ fn move_side(from: &Path, to: &Path) -> Result<()> {
 
 /// Removes what lies beside a database file that goes away.
 pub(super) fn remove_side(of: &Path) -> Result<()> {
-    SIDE.iter().try_for_each(|suffix| remove(&beside(of, suffix)))
+    SIDE.iter().try_for_each(|suffix| durable::remove(&beside(of, suffix)))
 }

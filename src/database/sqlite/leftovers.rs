@@ -66,7 +66,7 @@ pub(super) fn remove(path: &Path, name: &str) -> Result<()> {
         return Err(Error::refused(format!("{name} was not made by a restore")));
     }
     halfway::remove_side(Path::new(name))?;
-    halfway::remove(Path::new(name))
+    crate::ground::durable::remove(Path::new(name))
 }
 
 #[cfg(test)]

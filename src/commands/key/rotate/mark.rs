@@ -11,7 +11,7 @@ use crate::config::profile::Profile;
 use crate::database::Database;
 use crate::ground::durable::{self, Existing};
 use crate::ground::names::{Fingerprint, Sha256Hex};
-use crate::ground::{Error, Kind, Result, failpoint, json};
+use crate::ground::{Kind, Result, failpoint, json};
 use crate::ledger::{Event, KeyEvent, Ledger};
 
 /// Its name in the state folder.
@@ -90,8 +90,7 @@ impl Mark {
     /// Removes it: nothing is left to be entered.
     pub(super) fn end(self) -> Result<()> {
         failpoint::pass("before the mark of a re-encryption is removed");
-        std::fs::remove_file(&self.path).map_err(|e| Error::io("remove", &self.path, e))?;
-        durable::sync_folder_of(&self.path)?;
+        durable::remove(&self.path)?;
         failpoint::pass("after the mark of a re-encryption was removed");
         Ok(())
     }

@@ -82,8 +82,7 @@ impl Pending {
     /// Removes the file: the application has the key now.
     pub(super) fn end(self) -> Result<()> {
         failpoint::pass("before the end of the rotation");
-        std::fs::remove_file(&self.path).map_err(|e| Error::io("remove", &self.path, e))?;
-        durable::sync_folder_of(&self.path)?;
+        durable::remove(&self.path)?;
         failpoint::pass("after the end of the rotation");
         Ok(())
     }
