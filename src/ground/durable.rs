@@ -4,56 +4,25 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::thread::JoinHandle;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
+use super::bulk::{self, Bulk};
 use super::{Error, Result, failpoint, names};
 
 /// How the names of unfinished files end; whoever lists a folder leaves them out, and old ones may be swept.
 pub const TEMPORARY: &str = ".strongroom-tmp";
 
-/// So many bytes of a file are made durable while more are written.
-const STRETCH: u64 = 32 << 20;
-
 /// A file that does not exist under its name until it is whole.
 ///
-/// What is written of a large one is made durable on the way, beside the writing: the disk works from the beginning, and
-/// [`NewFile::commit`] has little left to wait for. Dropped without [`NewFile::commit`], the temporary file is removed.
+/// A large one is written by a thread of its own (see [`bulk`]), so an error may be one of bytes given earlier. Dropped without
+/// [`NewFile::commit`], the temporary file is removed.
 pub struct NewFile {
     file: Option<File>,
     temporary: PathBuf,
     target: PathBuf,
-    /// Bytes written since durability was asked for.
-    fresh: u64,
-    settling: Option<Settling>,
-}
-
-/// A thread that makes what was written so far durable, each time it is asked.
-struct Settling {
-    ask: SyncSender<()>,
-    thread: JoinHandle<std::io::Result<()>>,
-}
-
-impl Settling {
-    /// Begins; `None` when the system gives no thread or handle for it, which costs time at the commit and nothing else.
-    fn begin(file: &File) -> Option<Self> {
-        let file = file.try_clone().ok()?;
-        let (ask, asked) = sync_channel(1);
-        let work = move || asked.iter().try_for_each(|()| file.sync_data());
-        let thread = std::thread::Builder::new().name("settle".to_owned()).spawn(work).ok()?;
-        Some(Self { ask, thread })
-    }
-
-    /// Waits for what was asked. The system tells of a failed write once for each open file, and this is the same one: an
-    /// error here would not come again.
-    fn end(self) -> std::io::Result<()> {
-        drop(self.ask);
-        self.thread
-            .join()
-            .unwrap_or_else(|_| Err(std::io::Error::other("the thread that makes it durable has panicked")))
-    }
+    written: u64,
+    bulk: Option<Bulk>,
 }
 
 /// What happens when the name is taken already.
@@ -83,12 +52,7 @@ impl NewFile {
         // The mode asked for, whatever the umask took away.
         file.set_permissions(std::fs::Permissions::from_mode(mode))
             .map_err(|e| Error::io("set the mode of", target, e))?;
-        Ok(Self { file: Some(file), temporary, target: target.to_owned(), fresh: 0, settling: None })
-    }
-
-    /// The open file.
-    pub fn file(&mut self) -> &mut File {
-        self.file.as_mut().expect("open until commit")
+        Ok(Self { file: Some(file), temporary, target: target.to_owned(), written: 0, bulk: None })
     }
 
     /// Makes it last and gives it its name; `false` when the name was taken and kept.
@@ -96,9 +60,9 @@ impl NewFile {
         let file = self.file.take().expect("open until commit");
         let shown = self.target.display().to_string();
         failpoint::pass(&format!("before fsync {shown}"));
-        self.settling
+        self.bulk
             .take()
-            .map_or(Ok(()), Settling::end)
+            .map_or(Ok(()), |bulk| bulk.end(&file))
             .and_then(|()| file.sync_all())
             .map_err(|e| Error::io("make durable", &self.target, e))?;
         drop(file);
@@ -129,21 +93,23 @@ impl Drop for NewFile {
 
 impl Write for NewFile {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let written = self.file().write(bytes)?;
-        self.fresh += written as u64;
-        if self.fresh >= STRETCH {
-            self.fresh = 0;
-            self.settling = self.settling.take().or_else(|| Settling::begin(self.file()));
-            if let Some(settling) = &self.settling {
-                // Full: the thread is at it, and will be asked again. Ended: the commit learns why.
-                let _ = settling.ask.try_send(());
-            }
+        let file = self.file.as_mut().expect("open until commit");
+        if self.written == bulk::HEAD {
+            self.bulk = Bulk::begin(file);
         }
+        let written = match &mut self.bulk {
+            Some(bulk) => bulk.write(file, bytes)?,
+            None => {
+                let head = usize::try_from(bulk::HEAD.saturating_sub(self.written)).unwrap_or(usize::MAX);
+                file.write(if head == 0 { bytes } else { &bytes[..bytes.len().min(head)] })?
+            }
+        };
+        self.written += written as u64;
         Ok(written)
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        self.file().flush()
+        Ok(())
     }
 }
 
@@ -227,7 +193,7 @@ pub fn create_folders(folder: &Path, mode: u32) -> Result<()> {
 /// Writes a whole small file; `false` when the name was taken and kept.
 pub fn write_file(path: &Path, bytes: &[u8], mode: u32, existing: Existing) -> Result<bool> {
     let mut new = NewFile::create(path, mode)?;
-    new.file().write_all(bytes).map_err(|e| Error::io("write", path, e))?;
+    new.write_all(bytes).map_err(|e| Error::io("write", path, e))?;
     new.commit(existing)
 }
 
@@ -355,21 +321,6 @@ mod tests {
         assert!(!target.exists());
         drop(new);
         assert_eq!(std::fs::read_dir(folder.path()).expect("listed").count(), 0);
-    }
-
-    #[test]
-    fn a_large_file_is_whole_after_its_stretches() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let target = folder.path().join("a");
-        let mut new = NewFile::create(&target, 0o600).expect("created");
-        let chunk = vec![7; 1 << 20];
-        let megabytes = 2 * (STRETCH >> 20) + 3;
-        for _ in 0..megabytes {
-            new.write_all(&chunk).expect("written");
-        }
-        assert!(new.settling.is_some());
-        assert!(new.commit(Existing::Keep).expect("committed"));
-        assert_eq!(std::fs::metadata(&target).expect("there").len(), megabytes << 20);
     }
 
     #[test]

@@ -1,0 +1,276 @@
+//! The middle of a large file, written beside the work that makes it.
+//!
+//! On file systems that can, it goes to the disk directly: a copy in the system's cache costs more processor time than sealing the
+//! bytes, and pushes out what applications want to keep there. Elsewhere it goes through the cache and is made durable on the way.
+//! In both cases the disk works from the beginning, and the last fsync has little left to wait for.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl, fstatfs};
+
+/// Where the middle begins: smaller files are left to the cache.
+pub(super) const HEAD: u64 = 4 << 20;
+
+/// Bytes written at once, and what their place in memory and in the file is a multiple of.
+const BLOCK: usize = 1 << 20;
+const ALIGNMENT: usize = 4096;
+
+/// So many blocks are being filled, waiting or being written.
+const BLOCKS: usize = 3;
+
+/// So many bytes that went through the cache are made durable while more are written.
+const STRETCH: u64 = 32 << 20;
+
+/// File systems that take direct writes as they are, by their numbers in `linux/magic.h`: ext4 and XFS.
+///
+/// Others answer each of them only when a server has (NFS), or keep a copy all the same.
+const DIRECT: [u64; 2] = [0xef53, 0x5846_5342];
+
+/// How the bytes after the first [`HEAD`] get into the file.
+pub(super) enum Bulk {
+    Direct(Direct),
+    Cached(Cached),
+}
+
+impl Bulk {
+    /// Goes on behind [`HEAD`] bytes; `None` when the system gives no thread or handle for it, which costs time and nothing else.
+    pub(super) fn begin(file: &File) -> Option<Self> {
+        Direct::begin(file).map(Self::Direct).or_else(|| Cached::begin(file).map(Self::Cached))
+    }
+
+    /// Writes some of `bytes`, and says how many.
+    pub(super) fn write(&mut self, file: &mut File, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Direct(direct) => direct.write(bytes),
+            Self::Cached(cached) => cached.write(file, bytes),
+        }
+    }
+
+    /// Waits for everything that was written.
+    pub(super) fn end(self, file: &File) -> io::Result<()> {
+        match self {
+            Self::Direct(direct) => direct.end(file),
+            Self::Cached(cached) => cached.helper.end(),
+        }
+    }
+}
+
+/// A thread, and what it is asked with.
+struct Helper<T> {
+    ask: SyncSender<T>,
+    thread: JoinHandle<io::Result<()>>,
+}
+
+impl<T: Send + 'static> Helper<T> {
+    fn begin(waiting: usize, work: impl FnOnce(Receiver<T>) -> io::Result<()> + Send + 'static) -> Option<Self> {
+        let (ask, asked) = sync_channel(waiting);
+        let thread = std::thread::Builder::new().name("write".to_owned()).spawn(move || work(asked)).ok()?;
+        Some(Self { ask, thread })
+    }
+
+    /// Waits for what was asked. The system tells of a failed write once for each open file, and this is the same one: an
+    /// error here would not come again.
+    fn end(self) -> io::Result<()> {
+        drop(self.ask);
+        self.thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread that writes it has panicked")))
+    }
+}
+
+/// Memory whose bytes begin at a multiple of [`ALIGNMENT`].
+struct Block {
+    memory: Vec<u8>,
+    from: usize,
+    filled: usize,
+}
+
+impl Block {
+    fn new() -> Option<Self> {
+        let memory = vec![0; BLOCK + ALIGNMENT];
+        let from = memory.as_ptr().align_offset(ALIGNMENT);
+        (from <= ALIGNMENT).then_some(Self { memory, from, filled: 0 })
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.memory[self.from..self.from + self.filled]
+    }
+
+    /// Takes as many bytes as it has room for.
+    fn fill(&mut self, bytes: &[u8]) -> usize {
+        let taken = bytes.len().min(BLOCK - self.filled);
+        let at = self.from + self.filled;
+        self.memory[at..at + taken].copy_from_slice(&bytes[..taken]);
+        self.filled += taken;
+        taken
+    }
+}
+
+/// Past the cache, block by block.
+pub(super) struct Direct {
+    block: Block,
+    spare: Receiver<Block>,
+    /// Bytes that stand before those of `block`.
+    at: u64,
+    helper: Option<Helper<Block>>,
+}
+
+impl Direct {
+    fn begin(file: &File) -> Option<Self> {
+        let system = fstatfs(file).ok()?.f_type;
+        if !DIRECT.contains(&u64::try_from(system).ok()?) {
+            return None;
+        }
+        let block = Block::new()?;
+        let (give, spare) = sync_channel(BLOCKS);
+        for _ in 1..BLOCKS {
+            give.send(Block::new()?).ok()?;
+        }
+        let own = file.try_clone().ok()?;
+        fcntl_setfl(file, fcntl_getfl(file).ok()? | OFlags::DIRECT).ok()?;
+        let work = move |asked: Receiver<Block>| {
+            let mut at = HEAD;
+            for mut block in asked {
+                match own.write_all_at(block.bytes(), at) {
+                    // A disk with larger sectors, or a file system that cannot after all.
+                    Err(e) if e.kind() == io::ErrorKind::InvalidInput => {
+                        cached_again(&own)?;
+                        own.write_all_at(block.bytes(), at)?;
+                    }
+                    other => other?,
+                }
+                at += block.filled as u64;
+                block.filled = 0;
+                // Nobody wants it at the end.
+                let _ = give.send(block);
+            }
+            Ok(())
+        };
+        let Some(helper) = Helper::begin(BLOCKS, work) else {
+            cached_again(file).ok()?;
+            return None;
+        };
+        Some(Self { block, spare, at: HEAD, helper: Some(helper) })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.block.filled == BLOCK {
+            // Without blocks the thread has ended, and says why.
+            let Ok(next) = self.spare.recv() else { return Err(self.failed()) };
+            let full = std::mem::replace(&mut self.block, next);
+            self.at += full.filled as u64;
+            if self.helper.as_ref().is_none_or(|helper| helper.ask.send(full).is_err()) {
+                return Err(self.failed());
+            }
+        }
+        Ok(self.block.fill(bytes))
+    }
+
+    /// Why the thread has ended.
+    fn failed(&mut self) -> io::Error {
+        let ended = self.helper.take().map_or(Ok(()), Helper::end);
+        ended.err().unwrap_or_else(|| io::Error::other("the thread that writes it has ended"))
+    }
+
+    fn end(mut self, file: &File) -> io::Result<()> {
+        match self.helper.take() {
+            Some(helper) => helper.end()?,
+            None => return Err(io::Error::other("an earlier write has failed")),
+        }
+        // What is left is no multiple of a sector.
+        cached_again(file)?;
+        file.write_all_at(self.block.bytes(), self.at)
+    }
+}
+
+fn cached_again(file: &File) -> io::Result<()> {
+    Ok(fcntl_setfl(file, fcntl_getfl(file)? - OFlags::DIRECT)?)
+}
+
+/// Through the cache, and made durable each time that enough was written.
+pub(super) struct Cached {
+    fresh: u64,
+    helper: Helper<()>,
+}
+
+impl Cached {
+    fn begin(file: &File) -> Option<Self> {
+        let own = file.try_clone().ok()?;
+        let helper = Helper::begin(1, move |asked| asked.iter().try_for_each(|()| own.sync_data()))?;
+        Some(Self { fresh: HEAD, helper })
+    }
+
+    fn write(&mut self, file: &mut File, bytes: &[u8]) -> io::Result<usize> {
+        let written = io::Write::write(file, bytes)?;
+        self.fresh += written as u64;
+        if self.fresh >= STRETCH {
+            self.fresh = 0;
+            // Full: the thread is at it, and will be asked again. Ended: the end learns why.
+            let _ = self.helper.ask.try_send(());
+        }
+        Ok(written)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Seek as _};
+    use std::path::Path;
+
+    use super::*;
+
+    /// Writes so many bytes in pieces behind a head, and reads everything again.
+    fn round(file: &mut File, begin: impl Fn(&File) -> Option<Bulk>, size: usize) {
+        let content: Vec<u8> = (0..size).map(|n| (n / 7) as u8).collect();
+        file.set_len(0).expect("emptied");
+        file.rewind().expect("at the front");
+        io::Write::write_all(file, &vec![1; HEAD as usize]).expect("the head");
+        let mut bulk = begin(file).expect("begun");
+        for mut piece in content.chunks(70_001) {
+            while !piece.is_empty() {
+                let written = bulk.write(file, piece).expect("written");
+                piece = &piece[written..];
+            }
+        }
+        bulk.end(file).expect("ended");
+        file.rewind().expect("at the front");
+        let mut read = Vec::new();
+        file.read_to_end(&mut read).expect("read");
+        assert!(read[..HEAD as usize].iter().all(|byte| *byte == 1));
+        assert!(read[HEAD as usize..] == content, "{size} bytes have changed");
+    }
+
+    #[test]
+    fn every_byte_arrives_in_its_place_directly_and_through_the_cache() {
+        for folder in [std::env::temp_dir().as_path(), Path::new("/dev/shm"), Path::new(env!("CARGO_MANIFEST_DIR"))] {
+            let Ok(mut file) = tempfile::tempfile_in(folder) else { continue };
+            for size in [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 9 * BLOCK, 9 * BLOCK + 4097] {
+                round(&mut file, Bulk::begin, size);
+                round(&mut file, |file| Cached::begin(file).map(Bulk::Cached), size);
+            }
+            round(&mut file, |file| Cached::begin(file).map(Bulk::Cached), 2 * STRETCH as usize + 5);
+        }
+    }
+
+    #[test]
+    fn a_write_that_failed_is_told_at_the_latest_at_the_end() {
+        let path = tempfile::NamedTempFile::new().expect("a file").into_temp_path();
+        let mut file = File::open(&path).expect("opened for reading");
+        let Some(mut bulk) = Direct::begin(&file).map(Bulk::Direct) else { return };
+        let told = (0..9 * BLOCKS).find_map(|_| {
+            let mut piece = &vec![7; BLOCK][..];
+            while !piece.is_empty() {
+                match bulk.write(&mut file, piece) {
+                    Ok(written) => piece = &piece[written..],
+                    Err(e) => return Some(e),
+                }
+            }
+            None
+        });
+        let told = told.expect("blocks do not come back");
+        assert_eq!(told.raw_os_error(), Some(rustix::io::Errno::BADF.raw_os_error()), "{told}");
+        assert!(bulk.end(&file).is_err());
+    }
+}
