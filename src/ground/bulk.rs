@@ -1,8 +1,8 @@
-//! The middle of a large file, written beside the work that makes it.
+//! Large files, written past the system's cache.
 //!
-//! On file systems that can, it goes to the disk directly: a copy in the system's cache costs more processor time than sealing the
-//! bytes, and pushes out what applications want to keep there. Elsewhere it goes through the cache and is made durable on the way.
-//! In both cases the disk works from the beginning, and the last fsync has little left to wait for.
+//! A copy in the cache costs more processor time than sealing or opening the bytes, and pushes out what applications want to keep
+//! there. Whole blocks go to the disk directly, on file systems that can. A file that is written piece by piece has a thread for it,
+//! so that the disk works from the beginning and the last fsync has little left to wait for.
 
 use std::fs::File;
 use std::io;
@@ -51,9 +51,9 @@ impl Bulk {
     }
 
     /// Waits for everything that was written.
-    pub(super) fn end(self, file: &File) -> io::Result<()> {
+    pub(super) fn end(self) -> io::Result<()> {
         match self {
-            Self::Direct(direct) => direct.end(file),
+            Self::Direct(direct) => direct.end(),
             Self::Cached(cached) => cached.helper.end(),
         }
     }
@@ -81,14 +81,15 @@ impl<T: Send + 'static> Helper<T> {
 }
 
 /// Memory whose bytes begin at a multiple of [`ALIGNMENT`].
-struct Block {
+pub(crate) struct Block {
     memory: Vec<u8>,
     from: usize,
     filled: usize,
 }
 
 impl Block {
-    fn new() -> Option<Self> {
+    /// An empty one; `None` where memory cannot be had so.
+    pub(crate) fn new() -> Option<Self> {
         let memory = vec![0; BLOCK + ALIGNMENT];
         let from = memory.as_ptr().align_offset(ALIGNMENT);
         (from <= ALIGNMENT).then_some(Self { memory, from, filled: 0 })
@@ -99,68 +100,92 @@ impl Block {
     }
 
     /// Takes as many bytes as it has room for.
-    fn fill(&mut self, bytes: &[u8]) -> usize {
+    pub(crate) fn fill(&mut self, bytes: &[u8]) -> usize {
         let taken = bytes.len().min(BLOCK - self.filled);
         let at = self.from + self.filled;
         self.memory[at..at + taken].copy_from_slice(&bytes[..taken]);
         self.filled += taken;
         taken
     }
+
+    /// Whether it has no room left.
+    pub(crate) fn is_full(&self) -> bool {
+        self.filled == BLOCK
+    }
+
+    /// Writes what it has to its place in a file that [`past_cache`] has prepared, and empties it.
+    ///
+    /// Only the last of a file may be less than full.
+    pub(crate) fn put(&mut self, file: &File, at: &mut u64) -> io::Result<()> {
+        let bytes = self.bytes();
+        let whole = bytes.len() / ALIGNMENT * ALIGNMENT;
+        match file.write_all_at(&bytes[..whole], *at) {
+            // A disk with larger sectors, or a file system that cannot after all.
+            Err(e) if e.kind() == io::ErrorKind::InvalidInput => {
+                cached_again(file)?;
+                file.write_all_at(&bytes[..whole], *at)?;
+            }
+            other => other?,
+        }
+        if whole < bytes.len() {
+            cached_again(file)?;
+            file.write_all_at(&bytes[whole..], *at + whole as u64)?;
+        }
+        *at += bytes.len() as u64;
+        self.filled = 0;
+        Ok(())
+    }
 }
 
-/// Past the cache, block by block.
+/// Lets what is written to a file from now on go past the cache; `false` where that cannot be.
+pub(crate) fn past_cache(file: &File) -> bool {
+    let known = fstatfs(file).is_ok_and(|fs| u64::try_from(fs.f_type).is_ok_and(|number| DIRECT.contains(&number)));
+    known && fcntl_getfl(file).and_then(|flags| fcntl_setfl(file, flags | OFlags::DIRECT)).is_ok()
+}
+
+fn cached_again(file: &File) -> io::Result<()> {
+    Ok(fcntl_setfl(file, fcntl_getfl(file)? - OFlags::DIRECT)?)
+}
+
+/// Past the cache, block by block, by a thread.
 pub(super) struct Direct {
     block: Block,
     spare: Receiver<Block>,
-    /// Bytes that stand before those of `block`.
-    at: u64,
     helper: Option<Helper<Block>>,
 }
 
 impl Direct {
     fn begin(file: &File) -> Option<Self> {
-        let system = fstatfs(file).ok()?.f_type;
-        if !DIRECT.contains(&u64::try_from(system).ok()?) {
-            return None;
-        }
         let block = Block::new()?;
         let (give, spare) = sync_channel(BLOCKS);
         for _ in 1..BLOCKS {
             give.send(Block::new()?).ok()?;
         }
         let own = file.try_clone().ok()?;
-        fcntl_setfl(file, fcntl_getfl(file).ok()? | OFlags::DIRECT).ok()?;
+        if !past_cache(file) {
+            return None;
+        }
         let work = move |asked: Receiver<Block>| {
             let mut at = HEAD;
-            for mut block in asked {
-                match own.write_all_at(block.bytes(), at) {
-                    // A disk with larger sectors, or a file system that cannot after all.
-                    Err(e) if e.kind() == io::ErrorKind::InvalidInput => {
-                        cached_again(&own)?;
-                        own.write_all_at(block.bytes(), at)?;
-                    }
-                    other => other?,
-                }
-                at += block.filled as u64;
-                block.filled = 0;
+            asked.iter().try_for_each(|mut block| {
+                block.put(&own, &mut at)?;
                 // Nobody wants it at the end.
                 let _ = give.send(block);
-            }
-            Ok(())
+                Ok(())
+            })
         };
         let Some(helper) = Helper::begin(BLOCKS, work) else {
             cached_again(file).ok()?;
             return None;
         };
-        Some(Self { block, spare, at: HEAD, helper: Some(helper) })
+        Some(Self { block, spare, helper: Some(helper) })
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.block.filled == BLOCK {
+        if self.block.is_full() {
             // Without blocks the thread has ended, and says why.
             let Ok(next) = self.spare.recv() else { return Err(self.failed()) };
             let full = std::mem::replace(&mut self.block, next);
-            self.at += full.filled as u64;
             if self.helper.as_ref().is_none_or(|helper| helper.ask.send(full).is_err()) {
                 return Err(self.failed());
             }
@@ -174,19 +199,12 @@ impl Direct {
         ended.err().unwrap_or_else(|| io::Error::other("the thread that writes it has ended"))
     }
 
-    fn end(mut self, file: &File) -> io::Result<()> {
-        match self.helper.take() {
-            Some(helper) => helper.end()?,
-            None => return Err(io::Error::other("an earlier write has failed")),
-        }
-        // What is left is no multiple of a sector.
-        cached_again(file)?;
-        file.write_all_at(self.block.bytes(), self.at)
+    fn end(self) -> io::Result<()> {
+        let Some(helper) = self.helper else { return Err(io::Error::other("an earlier write has failed")) };
+        // When nobody takes it, the thread says why.
+        let _ = helper.ask.send(self.block);
+        helper.end()
     }
-}
-
-fn cached_again(file: &File) -> io::Result<()> {
-    Ok(fcntl_setfl(file, fcntl_getfl(file)? - OFlags::DIRECT)?)
 }
 
 /// Through the cache, and made durable each time that enough was written.
@@ -223,10 +241,11 @@ mod tests {
 
     /// Writes so many bytes in pieces behind a head, and reads everything again.
     fn round(file: &mut File, begin: impl Fn(&File) -> Option<Bulk>, size: usize) {
-        let content: Vec<u8> = (0..size).map(|n| (n / 7) as u8).collect();
+        let head = usize::try_from(HEAD).expect("small");
+        let content: Vec<u8> = (0..size).map(|n| u8::try_from(n / 7 % 256).expect("a byte")).collect();
         file.set_len(0).expect("emptied");
         file.rewind().expect("at the front");
-        io::Write::write_all(file, &vec![1; HEAD as usize]).expect("the head");
+        io::Write::write_all(file, &vec![1; head]).expect("the head");
         let mut bulk = begin(file).expect("begun");
         for mut piece in content.chunks(70_001) {
             while !piece.is_empty() {
@@ -234,12 +253,13 @@ mod tests {
                 piece = &piece[written..];
             }
         }
-        bulk.end(file).expect("ended");
+        bulk.end().expect("ended");
+        cached_again(file).expect("readable at any place");
         file.rewind().expect("at the front");
         let mut read = Vec::new();
         file.read_to_end(&mut read).expect("read");
-        assert!(read[..HEAD as usize].iter().all(|byte| *byte == 1));
-        assert!(read[HEAD as usize..] == content, "{size} bytes have changed");
+        assert!(read[..head].iter().all(|byte| *byte == 1));
+        assert!(read[head..] == content, "{size} bytes have changed");
     }
 
     #[test]
@@ -250,7 +270,7 @@ mod tests {
                 round(&mut file, Bulk::begin, size);
                 round(&mut file, |file| Cached::begin(file).map(Bulk::Cached), size);
             }
-            round(&mut file, |file| Cached::begin(file).map(Bulk::Cached), 2 * STRETCH as usize + 5);
+            round(&mut file, |file| Cached::begin(file).map(Bulk::Cached), 65 << 20);
         }
     }
 
@@ -271,6 +291,6 @@ mod tests {
         });
         let told = told.expect("blocks do not come back");
         assert_eq!(told.raw_os_error(), Some(rustix::io::Errno::BADF.raw_os_error()), "{told}");
-        assert!(bulk.end(&file).is_err());
+        assert!(bulk.end().is_err());
     }
 }

@@ -62,7 +62,7 @@ impl NewFile {
         failpoint::pass(&format!("before fsync {shown}"));
         self.bulk
             .take()
-            .map_or(Ok(()), |bulk| bulk.end(&file))
+            .map_or(Ok(()), Bulk::end)
             .and_then(|()| file.sync_all())
             .map_err(|e| Error::io("make durable", &self.target, e))?;
         drop(file);
@@ -94,15 +94,16 @@ impl Drop for NewFile {
 impl Write for NewFile {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let file = self.file.as_mut().expect("open until commit");
-        if self.written == bulk::HEAD {
+        if self.written == bulk::HEAD && self.bulk.is_none() {
             self.bulk = Bulk::begin(file);
         }
-        let written = match &mut self.bulk {
-            Some(bulk) => bulk.write(file, bytes)?,
-            None => {
-                let head = usize::try_from(bulk::HEAD.saturating_sub(self.written)).unwrap_or(usize::MAX);
-                file.write(if head == 0 { bytes } else { &bytes[..bytes.len().min(head)] })?
-            }
+        let head = usize::try_from(bulk::HEAD.saturating_sub(self.written)).unwrap_or(usize::MAX);
+        let written = if let Some(bulk) = &mut self.bulk {
+            bulk.write(file, bytes)?
+        } else if head > 0 {
+            file.write(&bytes[..bytes.len().min(head)])?
+        } else {
+            file.write(bytes)?
         };
         self.written += written as u64;
         Ok(written)

@@ -83,7 +83,7 @@ pub fn run(
     Ok(report)
 }
 
-/// Writes every file, one worker a core, each reading one part from its beginning to its end.
+/// Writes every file, two workers a core because some wait for the disk, each reading one part from its beginning to its end.
 fn write_parts(
     opened: &Opened<'_>,
     key: &SealingKey,
@@ -124,7 +124,7 @@ fn write_parts(
     };
     std::thread::scope(|scope| {
         let settling = scope.spawn(|| asked.iter().try_for_each(|()| target.sync()));
-        let result = each_part(&parts, |part| one(part, &ask));
+        let result = each_part(&parts, 2, |part| one(part, &ask));
         drop(ask);
         let settled = settling.join().unwrap_or_else(|_| Err(Error::failed("a thread that syncs has panicked")));
         result.and(settled)
@@ -132,9 +132,14 @@ fn write_parts(
     Ok(ExtractReport { written: written.into_inner(), bytes: bytes.into_inner() })
 }
 
-/// Does something for each part, one worker a core; the first error ends all.
-pub(super) fn each_part(parts: &[PartName], work: impl Fn(&PartName) -> Result<()> + Sync) -> Result<()> {
-    let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(parts.len());
+/// Does something for each part, so many workers a core; the first error ends all.
+pub(super) fn each_part(
+    parts: &[PartName],
+    a_core: usize,
+    work: impl Fn(&PartName) -> Result<()> + Sync,
+) -> Result<()> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let workers = (cores * a_core).min(parts.len());
     let next = AtomicUsize::new(0);
     let failed: Mutex<Option<Error>> = Mutex::new(None);
     let fail = |error: Error| {

@@ -2,6 +2,7 @@
 
 mod kept;
 mod path;
+mod restored;
 mod rollback;
 mod target;
 #[cfg(test)]

@@ -1,23 +1,25 @@
 //! Restoring into a folder: temporary names first, then everything takes its place.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, mkdirat, openat, readlinkat, renameat,
-    statat, symlinkat, unlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid, mkdirat, openat, readlinkat, renameat, statat, symlinkat,
+    unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
 use super::path::{as_path, open_below, open_folder, split};
+use super::restored::{Blocks, Restored, dress, mode_of, owner_of, times};
 use super::rollback::Rollback;
 use super::{OWN_FOLDER, is_own, kept, size_of, times_of, walk};
 use crate::ground::durable::TEMPORARY;
 use crate::ground::kept::Kept;
 use crate::ground::{Error, Kind, Result, failpoint};
-use crate::storage::{EntryKind, FileTime, Look, NewFile, Owner, Standing, Target};
+use crate::storage::{EntryKind, Look, NewFile, Owner, Standing, Target};
 
 /// A folder to restore into.
 pub struct FilesystemTarget {
@@ -25,6 +27,7 @@ pub struct FilesystemTarget {
     pub(super) shown: PathBuf,
     /// The owner of the root, whom restored files go to unless something else is asked for.
     owner: (u32, u32),
+    blocks: Arc<Blocks>,
 }
 
 /// The temporary name of a path's last component; the same in every run, so that none is left behind twice.
@@ -38,7 +41,7 @@ impl FilesystemTarget {
     pub fn new(root: &Path) -> Result<Self> {
         let fd = open_folder(root)?;
         let stat = rustix::fs::fstat(&fd).map_err(|e| Error::io("look at", root, e.into()))?;
-        Ok(Self { root: fd, shown: root.to_owned(), owner: (stat.st_uid, stat.st_gid) })
+        Ok(Self { root: fd, shown: root.to_owned(), owner: (stat.st_uid, stat.st_gid), blocks: Arc::default() })
     }
 
     pub(super) fn error(&self, verb: &str, path: &[u8], e: Errno) -> Error {
@@ -95,15 +98,6 @@ impl FilesystemTarget {
         }
     }
 
-    /// The owner that something gets; `None` where it has it by being made.
-    fn owner_of(&self, look: &Look, owner: Owner) -> (u32, u32) {
-        match owner {
-            Owner::Target => self.owner,
-            Owner::Keep => (look.uid, look.gid),
-            Owner::Ids(uid, gid) => (uid, gid),
-        }
-    }
-
     /// Removes the temporary files that a run that was killed left behind.
     pub(super) fn sweep(&self) -> Result<()> {
         let mut left = Vec::new();
@@ -119,60 +113,6 @@ impl FilesystemTarget {
             removed.map_err(|e| self.error("remove", &path, e))?;
         }
         Ok(())
-    }
-}
-
-/// Set-user and set-group bits go only to the owner that they were recorded with.
-fn mode_of(look: &Look, owner: Owner) -> Mode {
-    Mode::from_raw_mode(if owner == Owner::Keep { look.mode & 0o7777 } else { look.mode & 0o1777 })
-}
-
-fn times(mtime: FileTime) -> Timestamps {
-    let time = Timespec { tv_sec: mtime.seconds, tv_nsec: i64::from(mtime.nanoseconds) };
-    Timestamps { last_access: time, last_modification: time }
-}
-
-/// Gives an open file or folder its look.
-fn dress(fd: &OwnedFd, wanted: (u32, u32), look: &Look, owner: Owner) -> std::result::Result<(), Errno> {
-    let stat = rustix::fs::fstat(fd)?;
-    if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_nlink > 1 {
-        return Err(Errno::MLINK);
-    }
-    if (stat.st_uid, stat.st_gid) != wanted {
-        let changed = rustix::fs::fchown(fd, Some(Uid::from_raw(wanted.0)), Some(Gid::from_raw(wanted.1)));
-        // Without the right to give files away, ours stay ours: that is what the target's owner is for most.
-        if owner != Owner::Target {
-            changed?;
-        }
-    }
-    rustix::fs::fchmod(fd, mode_of(look, owner))?;
-    rustix::fs::futimens(fd, &times(look.mtime))
-}
-
-/// Whom a file shall belong to.
-type OwnerOf = Box<dyn Fn(&Look, Owner) -> (u32, u32) + Send>;
-
-struct Restored {
-    file: File,
-    shown: PathBuf,
-    owner_of: OwnerOf,
-}
-
-impl Write for Restored {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.file.write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl NewFile for Restored {
-    fn close(self: Box<Self>, look: &Look, owner: Owner) -> Result<()> {
-        let wanted = (self.owner_of)(look, owner);
-        dress(&self.file.into(), wanted, look, owner)
-            .map_err(|e| Error::io("set owner, mode or time of", &self.shown, e.into()))
     }
 }
 
@@ -218,7 +158,7 @@ impl Target for FilesystemTarget {
         self.make_dir(path)
     }
 
-    fn create(&self, path: &[u8], _size: u64) -> Result<Box<dyn NewFile>> {
+    fn create(&self, path: &[u8], size: u64) -> Result<Box<dyn NewFile>> {
         let parent = self.parent(path)?;
         let name = temporary(split(path).1);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -228,17 +168,8 @@ impl Target for FilesystemTarget {
             other => other,
         }
         .map_err(|e| self.error("create", path, e))?;
-        let target_owner = self.owner;
-        let owner_of = move |look: &Look, owner: Owner| match owner {
-            Owner::Target => target_owner,
-            Owner::Keep => (look.uid, look.gid),
-            Owner::Ids(uid, gid) => (uid, gid),
-        };
-        Ok(Box::new(Restored {
-            file: File::from(fd),
-            shown: self.shown.join(as_path(path)),
-            owner_of: Box::new(owner_of),
-        }))
+        let (owner, blocks) = (self.owner, self.blocks.clone());
+        Ok(Box::new(Restored::new(File::from(fd), size, self.shown.join(as_path(path)), owner, blocks)))
     }
 
     fn link(&self, path: &[u8], look: &Look, owner: Owner) -> Result<()> {
@@ -251,7 +182,7 @@ impl Target for FilesystemTarget {
             other => other,
         }
         .map_err(|e| self.error("create the link", path, e))?;
-        let (uid, gid) = self.owner_of(look, owner);
+        let (uid, gid) = owner_of(self.owner, look, owner);
         let given = rustix::fs::chownat(
             &parent,
             as_path(&name),
@@ -303,7 +234,7 @@ impl Target for FilesystemTarget {
 
     fn dress(&self, path: &[u8], look: &Look, owner: Owner) -> Result<()> {
         let Some(stat) = self.stat(path)? else { return Ok(()) };
-        let wanted = self.owner_of(look, owner);
+        let wanted = owner_of(self.owner, look, owner);
         let right = times_of(&stat).0 == look.mtime
             && Mode::from_raw_mode(stat.st_mode & 0o7777) == mode_of(look, owner)
             && (owner == Owner::Target || (stat.st_uid, stat.st_gid) == wanted);
