@@ -37,8 +37,7 @@ def row(step, ran):
 def host(folder, options, name):
     """A host of its own for the application in a folder; with a storage where the folder has one."""
     tool = Strongroom(folder, options)
-    tool.repo = folder / f"repo-{name}"
-    tool.config = tool.repo / "strongroom.toml"
+    tool.place(folder / f"repo-{name}")
     tool.repo.mkdir()
     storage = f"{name}/storage" if (folder / name / "storage").is_dir() else None
     tool.begin(f"{name}/database.sqlite", storage)

@@ -14,15 +14,20 @@ def median(results, step, tool, what="wall"):
     return statistics.median(getattr(r, what) for r in runs) if runs else None
 
 
-def ratio(results, step, others, what="wall"):
-    """The median over rounds of strongroom's time by the best other of the same round."""
+def ratios(results, step, others, what="wall"):
+    """strongroom's time by the best other of the same round, for each round."""
     runs = [results.get(step, {}).get(name) for name in others]
     runs = [r for r in runs if r]
     ours = results.get(step, {}).get("strongroom")
     if not runs or not ours:
-        return None
+        return []
     best = [min(getattr(r[i], what) for r in runs) for i in range(len(ours))]
-    return statistics.median(getattr(a, what) / b for a, b in zip(ours, best))
+    return [getattr(a, what) / b for a, b in zip(ours, best)]
+
+
+def spread(values):
+    """The median, with the lowest and the highest."""
+    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
 def report(results, sizes, many, options):
@@ -44,15 +49,16 @@ def report(results, sizes, many, options):
     lines = []
 
     def target(what, value, limit, least=False, cpu=None):
-        if value is None:
-            lines.append((what, "not measured", "–", f"{limit}", "–"))
-            return
         reached = value >= limit if least else value <= limit
         second = "–" if cpu is None else f"{cpu:.3g}"
         lines.append((what, f"{value:.3g}", second, f"{'≥' if least else '≤'} {limit}", "yes" if reached else "no"))
 
     def against(what, step, others, limit):
-        target(what, ratio(results, step, others), limit, cpu=ratio(results, step, others, "cpu"))
+        wall, cpu = ratios(results, step, others), ratios(results, step, others, "cpu")
+        if not wall:
+            return lines.append((what, "not measured", "–", f"{limit}", "–"))
+        reached = "yes" if statistics.median(wall) <= limit else "no"
+        lines.append((what, spread(wall), spread(cpu), f"≤ {limit}", reached))
 
     best = f"best of {', '.join(repos) or 'none'}"
     against("first backup / (tar, zstd, age)", "first", ["tar"], 0.65)
@@ -73,8 +79,8 @@ def report(results, sizes, many, options):
     for line in lines:
         print("| " + " | ".join(line) + " |")
     if "copy" in sizes:
-        floor = ratio(results, "first", ["copy"])
-        print(f"\nfirst backup / one copy of the same bytes, made durable: {floor:.3g}")
+        floor = spread(ratios(results, "first", ["copy"]))
+        print(f"\nfirst backup / one copy of the same bytes, made durable: {floor}")
     print(f"\nfingerprint alone: {median(results, 'fingerprint', 'strongroom'):.2f} s", end="")
     print(f"; {options.many} credentials: {many['wall']:.1f} s" if many else "")
 

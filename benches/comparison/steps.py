@@ -13,13 +13,21 @@ import time
 from .data import ITERATIONS, KEY, apart, make_database, many_files, write_zip
 from .tools import Run, Strongroom, run
 
-# Seconds for the disk after something large was deleted: with `discard` it goes on working for a while.
-SETTLE = 5
+def read(path):
+    """Brings what lies in a folder into the system's cache."""
+    subprocess.run(["bash", "-c", 'find "$0" -type f -print0 | xargs -0 -r cat > /dev/null', path], check=True)
 
 
-def settle():
-    os.sync()
-    time.sleep(SETTLE)
+def fill(folder):
+    """Fills free memory with the cache of a file, as it is full on a machine that has run for a while.
+
+    A virtual machine may have given free memory back to its host, and pays for each page of it anew.
+    """
+    free = next(int(line.split()[1]) for line in open("/proc/meminfo") if line.startswith("MemFree"))
+    with open(folder / "filler", "wb") as sparse:
+        sparse.truncate(free << 10)
+    subprocess.run(["cat", folder / "filler"], stdout=subprocess.DEVNULL, check=True)
+    read(folder / "app")
 
 
 def change(folder, share, number):
@@ -52,12 +60,14 @@ def compare(folder, tools, options):
             file=sys.stderr,
         )
 
+    fill(folder)
     for number in range(options.rounds):
         print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
         order = tools[number % len(tools) :] + tools[: number % len(tools)]
+        # Nothing is deleted until the end: the disk would go on discarding it, ext4 passes over the inodes of deleted
+        # files for minutes, and memory would be free again.
         for tool in order:
-            tool.reset()
-        settle()
+            tool.reset(folder / f"repo-{tool.name}-{number}")
         for tool in order:
             note("first", tool, tool.backup())
             sizes.setdefault(tool.name, tool.size())
@@ -74,13 +84,12 @@ def compare(folder, tools, options):
                 # Untimed: what the restore is compared with is the data as it is now.
                 tool.backup()
         for tool in (t for t in order if t.restores):
-            target = folder / "restored"
-            shutil.rmtree(target, ignore_errors=True)
+            target = folder / f"restored-{tool.name}-{number}"
+            # Not everybody leaves what was written in the cache.
+            read(tool.repo)
             note("restore", tool, tool.restore(target))
             if number == 0:
                 same(folder / "app/storage", restored_storage(target))
-            shutil.rmtree(target)
-            settle()
         for tool in order:
             if tool.name == "strongroom":
                 known = tool.wrong_key()
@@ -119,9 +128,7 @@ def prove_many(folder, options):
 def wrong_key_many(folder, options):
     """The same question of a bundle that holds many credentials."""
     tool = Strongroom(folder, options)
-    tool.repo = folder / "repo-many"
-    tool.config = tool.repo / "strongroom.toml"
-    shutil.rmtree(tool.repo, ignore_errors=True)
+    tool.place(folder / "repo-many")
     tool.repo.mkdir()
     tool.begin("many.sqlite", None)
     backup = tool.backup()
@@ -141,9 +148,7 @@ def scale(folder, options):
             apart(write_zip, app / "storage/large.zip", 3 << 30)
         apart(make_database, app / "database.sqlite", options.credentials)
         tool = Strongroom(folder, options)
-        tool.repo = folder / "repo-scale"
-        tool.config = tool.repo / "strongroom.toml"
-        shutil.rmtree(tool.repo, ignore_errors=True)
+        tool.place(folder / "repo-scale")
         tool.repo.mkdir()
         tool.begin("scale/database.sqlite", "scale/storage")
         target = folder / "restored"

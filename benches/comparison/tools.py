@@ -73,11 +73,15 @@ class Tool:
 
     def __init__(self, folder, options):
         self.folder, self.options = folder, options
-        self.repo = folder / f"repo-{self.name}"
+        self.place(folder / f"repo-{self.name}")
 
-    def reset(self):
-        shutil.rmtree(self.repo, ignore_errors=True)
-        self.repo.mkdir()
+    def place(self, repo):
+        self.repo = repo
+
+    def reset(self, repo):
+        """Begins anew in a folder that is not there yet."""
+        self.place(repo)
+        repo.mkdir()
         self.begin()
 
     def begin(self):
@@ -102,7 +106,9 @@ class Strongroom(Tool):
     def __init__(self, folder, options):
         super().__init__(folder, options)
         self.program = shlex.quote(str(options.strongroom))
-        self.config = self.repo / "strongroom.toml"
+
+    def place(self, repo):
+        self.repo, self.config = repo, repo / "strongroom.toml"
 
     def begin(self, database="app/database.sqlite", storage="app/storage"):
         recipient = (self.folder / "identity.txt").read_text().split("public key: ")[1].split()[0]
