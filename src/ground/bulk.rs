@@ -1,6 +1,6 @@
 //! Large files, written past the system's cache.
 //!
-//! A copy in the cache costs more processor time than sealing or opening the bytes, and pushes out what applications want to keep
+//! A copy in the cache costs processor time, as much as sealing the bytes or more, and pushes out what applications want to keep
 //! there. Whole blocks go to the disk directly, on file systems that can. A file that is written piece by piece has a thread for it,
 //! so that the disk works from the beginning and the last fsync has little left to wait for.
 
