@@ -183,6 +183,18 @@ fn paths_are_relative_to_the_configuration_and_it_works_from_anywhere() {
 }
 
 #[test]
+fn a_configuration_goes_into_a_folder_that_is_not_there_yet() {
+    let world = World::new();
+    let line = format!("{INIT} --config new/deep/strongroom.toml").replace(":app/", ":../../app/");
+    world.run(&line.replace("database.sqlite", "none.sqlite"), 10).says("none.sqlite");
+    assert!(!world.path("new").exists(), "the folders of a run that failed are gone");
+    world.run(&line, 0);
+    let config = world.path("new/deep/strongroom.toml");
+    assert!(config.exists() && world.path("new/deep/archive/strongroom.json").exists());
+    world.call("backup").arg("--config").arg(&config).ends(0);
+}
+
+#[test]
 fn a_key_that_cron_would_not_have_is_found_by_the_rehearsal() {
     let world = World::new();
     let line = INIT.replace("dotenv:app/.env#ENCRYPTION_KEY", "env:ENCRYPTION_KEY");

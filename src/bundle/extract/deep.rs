@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::Serialize;
 
 use super::for_each_line;
-use super::run::each_part;
+use super::run::{cores, each_part};
 use super::todo::{Action, Todo};
 use crate::bundle::Opened;
 use crate::bundle::part::PartReader;
@@ -36,7 +36,7 @@ pub fn verify_deep(opened: &Opened<'_>, key: &SealingKey, progress: &dyn Progres
     todo.seal()?;
     progress.stage("verify files", Some(total), Unit::Bytes);
     let (files, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
-    each_part(&todo.parts()?, 1, |part| {
+    each_part(&todo.parts()?, cores(), |part| {
         let what = part.object(opened.app())?.to_string();
         let mut reader = PartReader::begin(opened.read_part(part)?, part.kind, key, &what)?;
         todo.of_part(part, &mut |line| {

@@ -19,6 +19,9 @@ use crate::storage::{Look, Target};
 /// So many bytes are made to last while more are written, so that the disk works from the beginning.
 const STRETCH: u64 = 64 << 20;
 
+/// More workers than this would only wait for the disk, each with memory of its own.
+const MOST: usize = 16;
+
 /// What was restored.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct ExtractReport {
@@ -124,7 +127,7 @@ fn write_parts(
     };
     std::thread::scope(|scope| {
         let settling = scope.spawn(|| asked.iter().try_for_each(|()| target.sync()));
-        let result = each_part(&parts, 2, |part| one(part, &ask));
+        let result = each_part(&parts, (2 * cores()).min(MOST), |part| one(part, &ask));
         drop(ask);
         let settled = settling.join().unwrap_or_else(|_| Err(Error::failed("a thread that syncs has panicked")));
         result.and(settled)
@@ -132,14 +135,16 @@ fn write_parts(
     Ok(ExtractReport { written: written.into_inner(), bytes: bytes.into_inner() })
 }
 
-/// Does something for each part, so many workers a core; the first error ends all.
+pub(super) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Does something for each part, with at most so many workers; the first error ends all.
 pub(super) fn each_part(
     parts: &[PartName],
-    a_core: usize,
+    workers: usize,
     work: impl Fn(&PartName) -> Result<()> + Sync,
 ) -> Result<()> {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let workers = (cores * a_core).min(parts.len());
     let next = AtomicUsize::new(0);
     let failed: Mutex<Option<Error>> = Mutex::new(None);
     let fail = |error: Error| {
@@ -147,7 +152,7 @@ pub(super) fn each_part(
         next.store(usize::MAX / 2, Ordering::Relaxed);
     };
     std::thread::scope(|scope| {
-        for _ in 0..workers {
+        for _ in 0..workers.min(parts.len()) {
             scope.spawn(|| {
                 while let Some(part) = parts.get(next.fetch_add(1, Ordering::Relaxed)) {
                     if let Err(error) = work(part) {

@@ -89,6 +89,9 @@ fn set_up(desk: &Desk<'_>, request: &Request, made: &mut Made) -> Result<SetUp> 
     }
     let here = std::env::current_dir().map_err(|e| Error::failed("there is no current folder").because(e))?;
     let base = here.join(path).parent().map(Path::to_owned).unwrap_or(here);
+    // First of all: `../` leads out of a folder only where there is one.
+    made.folder(&base)?;
+    durable::create_folders(&base, 0o755)?;
     let settled = settle(desk, request, &base)?;
     let custodians = request.custodians.iter().map(|text| custodian(text)).collect::<Result<Vec<_>>>()?;
     if !custodians.is_empty() {
@@ -100,8 +103,6 @@ fn set_up(desk: &Desk<'_>, request: &Request, made: &mut Made) -> Result<SetUp> 
     let (secret, public) = (base.join("strongroom-signing.key"), base.join("strongroom-signing.pub"));
     apart(&settled, &base, path, &secret)?;
 
-    made.folder(&base)?;
-    durable::create_folders(&base, 0o755)?;
     let PlaceUrl::File(folder) = &settled.place;
     made.folder(folder)?;
     let archive = desk.systems.archive(&settled.place, true)?;

@@ -148,10 +148,7 @@ pub(super) fn open(path: &Path, scratch: &Scratch) -> Result<Box<dyn Snapshot>> 
     if meta.is_dir() && path.join("toc.dat").is_file() {
         return Ok(Box::new(DumpSnapshot::new(Place::Directory(path.to_owned()), &what)));
     }
-    if !meta.is_file() {
-        let is = if meta.is_dir() { "a folder" } else { "not a regular file" };
-        return Err(Error::usage(format!("{what} is {is}, and no database")).hint("Name the database's own file."));
-    }
+    open::regular(&meta, &what)?;
     let source = Source::of(Arc::new(file), &what)?;
     match recognise(&source.first_bytes()?, &what)? {
         Content::Sql => Ok(Box::new(snapshot::SqlSnapshot::new(source, scratch.clone()))),

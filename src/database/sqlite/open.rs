@@ -48,10 +48,7 @@ pub(super) fn peek(path: &Path, held: impl FnOnce((u64, u64)) -> Option<Arc<File
         std::io::ErrorKind::PermissionDenied => denied(path),
         _ => Error::io("look at", path, e),
     })?;
-    if !meta.is_file() {
-        let is = if meta.is_dir() { "a folder" } else { "not a regular file" };
-        return Err(Error::usage(format!("{shown} is {is}, and no database")).hint("Name the database's own file."));
-    }
+    regular(&meta, &shown.to_string())?;
     let file = match held((meta.dev(), meta.ino())) {
         Some(file) => file,
         None => Arc::new(File::open(path).map_err(|e| match e.kind() {
@@ -63,6 +60,15 @@ pub(super) fn peek(path: &Path, held: impl FnOnce((u64, u64)) -> Option<Arc<File
     let length = read_up_to(&file, &mut header).map_err(|e| Error::io("read", path, e))?;
     check_header(&header[..length], &shown.to_string())?;
     Ok(Peeked { file, wal: header[19] == 2 })
+}
+
+/// Refuses what is no regular file in a database's place ([`crate::ground::Kind::Usage`]).
+pub(crate) fn regular(meta: &std::fs::Metadata, shown: &str) -> Result<()> {
+    if meta.is_file() {
+        return Ok(());
+    }
+    let is = if meta.is_dir() { "a folder" } else { "not a regular file" };
+    Err(Error::usage(format!("{shown} is {is}, and no database")).hint("Name the database's own file."))
 }
 
 /// Whether these first bytes of a file are a database's header; `shown` names the file in the error.
