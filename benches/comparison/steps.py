@@ -13,6 +13,10 @@ import time
 from .data import ITERATIONS, KEY, apart, make_database, many_files, write_zip
 from .tools import Run, Strongroom, run
 
+# Seconds that the disk rests before what writes much: a virtual one may owe what it took before.
+REST = 5
+
+
 def read(path):
     """Brings what lies in a folder into the system's cache."""
     subprocess.run(["bash", "-c", 'find "$0" -type f -print0 | xargs -0 -r cat > /dev/null', path], check=True)
@@ -69,6 +73,7 @@ def compare(folder, tools, options):
         for tool in order:
             tool.reset(folder / f"repo-{tool.name}-{number}")
         for tool in order:
+            time.sleep(REST)
             note("first", tool, tool.backup())
             sizes.setdefault(tool.name, tool.size())
         for tool in order:
@@ -87,6 +92,7 @@ def compare(folder, tools, options):
             target = folder / f"restored-{tool.name}-{number}"
             # Not everybody leaves what was written in the cache.
             read(tool.repo)
+            time.sleep(REST)
             note("restore", tool, tool.restore(target))
             if number == 0:
                 same(folder / "app/storage", restored_storage(target))
