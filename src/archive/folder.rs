@@ -105,6 +105,8 @@ impl Folder {
                     .because(source)
                     .hint("Is the machine there from which it is mounted? Mount it again, and try again.")
             }
+            Some(Errno::IO) if verb == "read" => Error::io(verb, &path, source)
+                .hint("If it stays so, take this object from another copy of the archive."),
             _ => Error::io(verb, &path, source),
         }
     }
@@ -149,7 +151,7 @@ impl Archive for Folder {
 
     fn open(&self, name: &ObjectName) -> Result<Box<dyn Object>> {
         let (file, length) = walk::open_file(&self.root, name).map_err(|e| self.failed("read", name.as_str(), e))?;
-        Ok(Box::new(FolderObject { file, length }))
+        Ok(Box::new(FolderObject { file, length, folder: self.clone(), name: name.clone() }))
     }
 
     fn create(&self, name: &ObjectName) -> Result<Box<dyn NewObject>> {
@@ -198,7 +200,7 @@ impl Archive for Folder {
 
     fn replace(&self, name: &ObjectName, bytes: &[u8]) -> Result<()> {
         let mut new = self.begin(name)?;
-        new.write_all(bytes).map_err(|e| self.failed("write", name.as_str(), e))?;
+        new.write_all(bytes).map_err(|e| Error::from_io(Kind::Failed, format!("cannot write {name}"), e))?;
         new.commit(Existing::Replace).map(drop)
     }
 
@@ -261,6 +263,8 @@ impl Archive for Folder {
 struct FolderObject {
     file: File,
     length: u64,
+    folder: Folder,
+    name: ObjectName,
 }
 
 impl Object for FolderObject {
@@ -271,7 +275,10 @@ impl Object for FolderObject {
 
 impl Read for FolderObject {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        self.file.read(buffer)
+        self.file.read(buffer).map_err(|e| match e.kind() {
+            std::io::ErrorKind::Interrupted => e,
+            _ => self.folder.failed("read", self.name.as_str(), e).into_io(),
+        })
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::ground::names::{AppName, BundleId, Sha256Hex, Uuid};
-use crate::ground::{Error, Result, durable, failpoint};
+use crate::ground::{Error, Result, durable, failpoint, sqlite};
 
 /// The layout of the tables; another one is begun anew.
 const LAYOUT: i64 = 2;
@@ -59,11 +59,17 @@ pub struct State {
 }
 
 impl State {
-    /// Opens the state, or begins it; what belongs to another archive or cannot be read is begun anew.
+    /// Opens the state, or begins it; what belongs to another archive or is no state is begun anew.
+    ///
+    /// A disk that is full or fails, or a lock, is an error: what is remembered would be lost for nothing.
     pub fn open(path: &Path, archive: &Uuid, app: &AppName) -> Result<Self> {
         let owner = format!("{archive}/{app}");
         let existed = path.exists();
-        let (connection, unusable) = if let Ok(Some(connection)) = Self::try_open(path, &owner) {
+        let opened = match Self::try_open(path, &owner) {
+            Err(e) if existed && !sqlite::is_spoilt(&e) => return Err(failed(path, &e)),
+            opened => opened,
+        };
+        let (connection, unusable) = if let Ok(Some(connection)) = opened {
             (connection, false)
         } else {
             // Beside it lies what SQLite keeps of a transaction that was killed; it goes with the file.
@@ -170,14 +176,17 @@ impl State {
     }
 
     /// Number and digest of the newest ledger entry that this host has seen.
-    pub fn newest_entry(&self) -> Option<(u64, Sha256Hex)> {
+    pub fn newest_entry(&self) -> Result<Option<(u64, Sha256Hex)>> {
         let text: Option<String> = self
             .connection
             .query_row("SELECT value FROM facts WHERE name = 'newest'", [], |row| row.get(0))
             .optional()
-            .unwrap_or_default();
-        let (seq, digest) = text.as_deref()?.split_once(' ')?;
-        Some((seq.parse().ok()?, digest.parse().ok()?))
+            .map_err(|e| self.failed(&e))?;
+        let read = |text: &str| {
+            let (seq, digest) = text.split_once(' ')?;
+            Some((seq.parse().ok()?, digest.parse().ok()?))
+        };
+        Ok(text.as_deref().and_then(read))
     }
 
     /// Remembers the end of the ledger, lasting at once: an archive that loses it is noticed by the next run.
@@ -217,9 +226,8 @@ impl State {
 }
 
 fn failed(path: &Path, error: &rusqlite::Error) -> Error {
-    Error::failed(format!("cannot use the state in {}", path.display()))
-        .because(error.to_string())
-        .hint("It can be removed: the next backup then stores every file again.")
+    let removing = "It can be removed: the next backup then stores every file again.";
+    sqlite::failed("the state", path, error, removing)
 }
 
 #[cfg(test)]

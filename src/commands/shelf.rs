@@ -196,7 +196,7 @@ impl Shelf {
 
 /// Whether a copy of the sealing key may be spoilt, so that others are worth trying.
 fn spoilt(error: &Error) -> bool {
-    matches!(error.kind(), Kind::NotFound | Kind::Damaged | Kind::Sealed | Kind::NotAuthentic)
+    matches!(error.kind(), Kind::NotFound | Kind::Damaged | Kind::Sealed | Kind::NotAuthentic) || error.is_fault()
 }
 
 /// Reads a recovery card.

@@ -99,12 +99,13 @@ impl Write for NewFile {
         }
         let head = usize::try_from(bulk::HEAD.saturating_sub(self.written)).unwrap_or(usize::MAX);
         let written = if let Some(bulk) = &mut self.bulk {
-            bulk.write(file, bytes)?
+            bulk.write(file, bytes)
         } else if head > 0 {
-            file.write(&bytes[..bytes.len().min(head)])?
+            file.write(&bytes[..bytes.len().min(head)])
         } else {
-            file.write(bytes)?
-        };
+            file.write(bytes)
+        }
+        .map_err(|e| Error::on_its_way("write", &self.target, e))?;
         self.written += written as u64;
         Ok(written)
     }
@@ -158,14 +159,16 @@ pub fn sync_folder_of(path: &Path) -> Result<()> {
 
 /// Makes the names in a folder last.
 pub fn sync_folder(folder: &Path) -> Result<()> {
+    // `.` says nothing in a message.
+    let failed = |e| Error::io("make durable", &std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned()), e);
     let done = match File::open(folder) {
-        Ok(open) => open.sync_all().map_err(|e| Error::io("make durable", folder, e)),
+        Ok(open) => open.sync_all().map_err(failed),
         // A folder that one may write and not read cannot be opened; everything is made durable instead.
         Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
             rustix::fs::sync();
             Ok(())
         }
-        Err(e) => Err(Error::io("make durable", folder, e)),
+        Err(e) => Err(failed(e)),
     };
     failpoint::pass(&format!("after fsync of the folder {}", folder.display()));
     done

@@ -6,6 +6,15 @@ use std::path::Path;
 /// The result of anything that can fail here.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// What helps when a device is full.
+pub const FULL: &str = "Free some space on the device it goes to, then run this again.";
+/// What helps when a device fails.
+pub const FAULT: &str =
+    "The device reports a fault: see the system's log (`dmesg`), and run this again when it is mended.";
+
+/// SQLite tells no more of a write that failed.
+pub const QUOTA: &str = "A quota of this user's that is used up looks the same from here.";
+
 /// What sort of failure it was; scripts see it as the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -141,25 +150,36 @@ impl Error {
 
     /// An input or output error on a path: `cannot read /a/b: permission denied`.
     ///
-    /// `NotFound` becomes [`Kind::NotFound`], a missing right [`Kind::Denied`]; everything else is [`Kind::Failed`], a full disk
-    /// with its own hint.
+    /// `NotFound` becomes [`Kind::NotFound`], a missing right [`Kind::Denied`]; everything else is [`Kind::Failed`], a disk that
+    /// is full or fails with its own hint.
     pub fn io(verb: &str, path: &Path, source: std::io::Error) -> Self {
         let kind = match source.kind() {
             std::io::ErrorKind::NotFound => Kind::NotFound,
             std::io::ErrorKind::PermissionDenied => Kind::Denied,
             _ => Kind::Failed,
         };
-        Self::new(kind, format!("cannot {verb} {}", path.display())).room_for(&source).because(source)
+        Self::new(kind, format!("cannot {verb} {}", path.display())).help_with(&source).because(source)
     }
 
-    /// What helps when a device is full.
-    fn room_for(self, source: &std::io::Error) -> Self {
+    /// What helps when a device is full, and when it fails.
+    fn help_with(self, source: &std::io::Error) -> Self {
         match source.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                self.hint("Free some space on the device it goes to, then run this again.")
-            }
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => self.hint(FULL),
+            _ if is_fault(source) => self.hint(FAULT),
             _ => self,
         }
+    }
+
+    /// Whether a device did not do what it was asked, somewhere below: what it holds may be whole all the same.
+    pub fn is_fault(&self) -> bool {
+        let mut next = std::error::Error::source(self);
+        while let Some(cause) = next {
+            if cause.downcast_ref::<std::io::Error>().is_some_and(is_fault) {
+                return true;
+            }
+            next = cause.source();
+        }
+        false
     }
 
     /// The same error with its cause.
@@ -239,6 +259,12 @@ impl Error {
         std::io::Error::other(self)
     }
 
+    /// What [`Write`](std::io::Write) and [`Read`](std::io::Read) answer of a file that has a name: their callers do not know it.
+    pub fn on_its_way(verb: &str, path: &Path, source: std::io::Error) -> std::io::Error {
+        // Whoever asks again when a signal came in between must see that.
+        if source.kind() == std::io::ErrorKind::Interrupted { source } else { Self::io(verb, path, source).into_io() }
+    }
+
     /// Whether an I/O error carries an [`Error`].
     pub fn travels_in(error: &std::io::Error) -> bool {
         error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Self>)
@@ -248,9 +274,13 @@ impl Error {
     pub fn from_io(kind: Kind, message: impl Into<String>, error: std::io::Error) -> Self {
         match error.downcast::<Self>() {
             Ok(own) => own,
-            Err(error) => Self::new(kind, message).room_for(&error).because(error),
+            Err(error) => Self::new(kind, message).help_with(&error).because(error),
         }
     }
+}
+
+fn is_fault(error: &std::io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
 
 /// Says what was being done when something failed.

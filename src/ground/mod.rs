@@ -16,5 +16,6 @@ pub mod names;
 pub mod progress;
 pub mod runtime;
 pub mod scratch;
+pub mod sqlite;
 
 pub use error::{Context, Error, Kind, Result};

@@ -67,13 +67,18 @@ impl Scratch {
                 "{} has {free} bytes free and {bytes} are needed",
                 self.folder.display()
             ))
-            .hint(if self.temporary.is_some() {
-                "Free some space there, or set TMPDIR to a folder that has it."
-            } else {
-                "Free some space there, or name another folder as [scratch] folder."
-            }));
+            .hint(self.elsewhere()));
         }
         Ok(())
+    }
+
+    /// What helps when there is no room here.
+    pub fn elsewhere(&self) -> &'static str {
+        if self.temporary.is_some() {
+            "Free some space there, or set TMPDIR to a folder that has it."
+        } else {
+            "Free some space there, or name another folder as [scratch] folder."
+        }
     }
 
     /// A name for a file that something else opens by path; whoever opened it calls [`Name::unlink`] at once.

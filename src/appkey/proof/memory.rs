@@ -1,6 +1,6 @@
 //! What was proved before, so that a nightly run decrypts only what is new.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use sha2::{Digest as _, Sha256};
 
 use crate::ground::names::Fingerprint;
-use crate::ground::{Error, Result, durable, failpoint};
+use crate::ground::{Error, Result, durable, failpoint, sqlite};
 
 /// How long what is remembered is believed before everything is proved again, in seconds.
 const WEEK: i64 = 7 * 24 * 3600;
@@ -18,20 +18,29 @@ const WEEK: i64 = 7 * 24 * 3600;
 /// It says nothing about plaintext or key, and losing it costs one full proof. What is remembered becomes lasting with
 /// [`Memory::commit`] only, after the bundle that it belongs to.
 pub struct Memory {
+    path: PathBuf,
     connection: Mutex<Connection>,
 }
 
 impl Memory {
-    /// Opens the file, or makes it; one that is damaged is begun anew.
+    /// Opens the file, or makes it; one that is damaged is begun anew, and a disk that is full or fails is an error.
     pub fn open(path: &Path) -> Result<Self> {
         if !path.exists() {
             durable::write_file(path, b"", 0o600, durable::Existing::Keep)?;
         }
-        let opened = Self::prepare(path).or_else(|_| {
-            durable::write_file(path, b"", 0o600, durable::Existing::Replace)?;
-            Self::prepare(path).map_err(|e| failed(&e))
-        })?;
-        Ok(Self { connection: Mutex::new(opened) })
+        let opened = match Self::prepare(path) {
+            Err(e) if sqlite::is_spoilt(&e) => {
+                durable::write_file(path, b"", 0o600, durable::Existing::Replace)?;
+                Self::prepare(path)
+            }
+            opened => opened,
+        };
+        let opened = opened.map_err(|e| failed(path, &e))?;
+        Ok(Self { path: path.to_owned(), connection: Mutex::new(opened) })
+    }
+
+    fn failed(&self, error: &rusqlite::Error) -> Error {
+        failed(&self.path, error)
     }
 
     fn prepare(path: &Path) -> rusqlite::Result<Connection> {
@@ -59,7 +68,7 @@ impl Memory {
             .connection()
             .prepare_cached("UPDATE proved SET seen = 1 WHERE digest = ?1")
             .and_then(|mut s| s.execute(params![digest(fingerprint, ciphertext)]))
-            .map_err(|e| failed(&e))?;
+            .map_err(|e| self.failed(&e))?;
         Ok(changed == 1)
     }
 
@@ -69,7 +78,7 @@ impl Memory {
             .prepare_cached("INSERT OR REPLACE INTO proved (digest, seen) VALUES (?1, 1)")
             .and_then(|mut s| s.execute(params![digest(fingerprint, ciphertext)]))
             .map(drop)
-            .map_err(|e| failed(&e))
+            .map_err(|e| self.failed(&e))
     }
 
     /// Whether it is time to prove everything again.
@@ -78,7 +87,7 @@ impl Memory {
             .connection()
             .query_row("SELECT value FROM facts WHERE name = 'last full proof'", [], |row| row.get(0))
             .optional()
-            .map_err(|e| failed(&e))?;
+            .map_err(|e| self.failed(&e))?;
         // A time in the future is a clock that jumped: better once too often.
         Ok(last.is_none_or(|last| !(0..WEEK).contains(&(now.as_second() - last))))
     }
@@ -98,7 +107,7 @@ impl Memory {
             }
             connection.execute_batch("COMMIT; BEGIN IMMEDIATE")
         };
-        write().map_err(|e| failed(&e))?;
+        write().map_err(|e| self.failed(&e))?;
         failpoint::pass("after the commit of what was proved");
         Ok(())
     }
@@ -111,8 +120,9 @@ fn digest(fingerprint: &Fingerprint, ciphertext: &[u8]) -> [u8; 32] {
     hash.finalize().into()
 }
 
-fn failed(error: &rusqlite::Error) -> Error {
-    Error::failed("cannot use the memory of earlier proofs").because(error.to_string())
+fn failed(path: &Path, error: &rusqlite::Error) -> Error {
+    let removing = "It can be removed: the next backup then proves every credential again.";
+    sqlite::failed("the memory of earlier proofs", path, error, removing)
 }
 
 #[cfg(test)]

@@ -75,25 +75,26 @@ pub(super) fn run(store: &mut Store<'_>) -> Result<()> {
     };
     let mut take = |done: Done| books.take(done);
     let walked = std::thread::scope(|scope| {
-        let mut threads = Vec::new();
+        let stop = &stop;
+        let tell_of_parts = tell.clone();
+        // The first: when it ends early, the lanes notice and know no cause.
+        let mut threads = vec![scope.spawn(move || {
+            let result = closing.iter().try_for_each(|part| {
+                let finished = part.commit()?;
+                tell_of_parts.send(Done::Part(finished)).map_err(|_| Error::failed("nobody waits for parts"))
+            });
+            stop.fetch_or(result.is_err(), Ordering::Relaxed);
+            result
+        })];
         for lane in lanes {
-            let (work, tell, stop) = (work.clone(), tell.clone(), &stop);
+            let (work, tell) = (work.clone(), tell.clone());
             threads.push(scope.spawn(move || {
                 let result = serve(lane, &work, &tell, owners, racy_from, &|by| progress.advance(by));
                 stop.fetch_or(result.is_err(), Ordering::Relaxed);
                 result
             }));
         }
-        drop(work);
-        let stop = &stop;
-        threads.push(scope.spawn(move || {
-            let result = closing.iter().try_for_each(|part| {
-                let finished = part.commit()?;
-                tell.send(Done::Part(finished)).map_err(|_| Error::failed("nobody waits for parts"))
-            });
-            stop.fetch_or(result.is_err(), Ordering::Relaxed);
-            result
-        }));
+        drop((work, tell));
         let walked = walk(store.options.storage, state, first, racy_from, &jobs, &done, &mut take, stop);
         drop(jobs);
         let mut result = Ok(());

@@ -22,6 +22,9 @@ use crate::ground::{Error, Kind, Result, clock, failpoint};
 use crate::ledger::{BundleEvent, Event, Ledger};
 use crate::signer::Signer;
 
+/// How many bundles are searched for a signed copy of the sealing key, newest first.
+const OLDER: usize = 20;
+
 /// What is backed up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Only {
@@ -90,7 +93,7 @@ pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Ou
 
     let KeyState { key, mut problems } = read_key(desk, host, only);
     problems.extend(host.pending_rotation().filter(|_| !request.rotating));
-    problems.extend(lost_entries(&state, &ledger));
+    problems.extend(lost_entries(&state, &ledger)?);
     let depositor = Depositor { desk, host, shelf: &shelf, signer: &signer };
     if key.is_some() && only.key() {
         problems.extend(depositor.begin());
@@ -190,13 +193,17 @@ pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Ou
     let seq = commit(&mut ledger, &signer, &header, sums)?;
     let newest = ledger.newest();
     // Killed here, the next run sees the bundle in the ledger and takes what is pending over.
-    if stored.is_some() {
-        state.commit(&id)?;
-    }
-    if let Some((seq, digest)) = &newest {
-        state.remember_entry(*seq, digest)?;
-    }
-    memory.commit(proved.full.then(clock::now))?;
+    let mut remember = || {
+        if stored.is_some() {
+            state.commit(&id)?;
+        }
+        if let Some((seq, digest)) = &newest {
+            state.remember_entry(*seq, digest)?;
+        }
+        memory.commit(proved.full.then(clock::now))
+    };
+    // The bundle is made, whatever becomes of this.
+    problems.extend(remember().err().map(|e| not_remembered(&e)));
     failpoint::pass("after the state commit");
 
     Ok(report::outcome(report::Facts {
@@ -212,6 +219,15 @@ pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Ou
         proof_failures: proved.failure_lines,
         tried_live: only != Only::Storage,
     }))
+}
+
+/// What this host could not write down of a bundle that is whole without it.
+fn not_remembered(error: &Error) -> Problem {
+    Problem::new(
+        "not-remembered",
+        format!("the bundle is made, and this host could not write down what it remembers of it: {}", error.chain()),
+        error.hints().first().map_or("The next backup settles it.", String::as_str),
+    )
 }
 
 /// Makes the bundle exist: its ledger entry; answers the entry's number.
@@ -241,31 +257,51 @@ fn wrapped_identity(
     sealing: &SealingId,
 ) -> Result<(Option<Vec<u8>>, Option<Problem>)> {
     let found = custody::wrapped(shelf.archive.as_ref(), sealing);
-    let newest = ledger.bundles().rev().find(|bundle| bundle.sealing == *sealing);
-    let signed = newest
-        .and_then(|bundle| shelf.bundle_by_id(&bundle.bundle, &bundle.sums).ok())
-        .and_then(|opened| opened.wrapped_identity().ok().flatten());
-    let Some(signed) = signed else { return Ok((found?, None)) };
-    if matches!(&found, Ok(Some(found)) if *found == signed) {
-        return Ok((Some(signed), None));
+    let (mut signed, mut unread) = (None, None);
+    for bundle in ledger.bundles().rev().filter(|bundle| bundle.sealing == *sealing).take(OLDER) {
+        match shelf.bundle_by_id(&bundle.bundle, &bundle.sums).and_then(|opened| opened.wrapped_identity()) {
+            Ok(Some(bytes)) => {
+                signed = Some(bytes);
+                break;
+            }
+            Ok(None) => {}
+            Err(error) => unread = unread.or(Some(error)),
+        }
     }
-    let problem = Problem::new(
-        "custody-changed",
-        format!("custody/{sealing}/identity.age is not the one that the last bundle holds, or is gone"),
-        "The bundle got the copy from the last one. Find out who can write to the archive, and put that copy back into custody.",
-    );
-    Ok((Some(signed), Some(problem)))
+    let problem = match (&signed, &found, unread) {
+        (Some(signed), Ok(Some(found)), _) if found == signed => None,
+        (Some(_), Err(error), _) if error.is_fault() => Some(Problem::from_error(error)),
+        (Some(_), ..) => Some(Problem::new(
+            "custody-changed",
+            format!("custody/{sealing}/identity.age is not the one that the last bundle holds, or is gone"),
+            "The bundle got the copy from the last one. Find out who can write to the archive, and put that copy back into custody.",
+        )),
+        (None, _, Some(error)) => Some(Problem::new(
+            "custody-unsigned",
+            format!(
+                "no bundle gives its copy of the sealing key, so the one in custody was taken, which nobody signed: {}",
+                error.chain()
+            ),
+            "Compare custody/ with another copy of the archive, and take the bundles' objects from there.",
+        )),
+        (None, _, None) => None,
+    };
+    let wrapped = match signed {
+        Some(signed) => Some(signed),
+        None => found?,
+    };
+    Ok((wrapped, problem))
 }
 
 /// What somebody took from the end of the ledger since this host last looked; a backup is made all the same.
-fn lost_entries(state: &State, ledger: &Ledger<'_>) -> Option<Problem> {
-    let (seq, digest) = state.newest_entry()?;
-    let error = ledger.remembered(seq, &digest).err()?;
-    Some(Problem::new(
+fn lost_entries(state: &State, ledger: &Ledger<'_>) -> Result<Option<Problem>> {
+    let Some((seq, digest)) = state.newest_entry()? else { return Ok(None) };
+    let Err(error) = ledger.remembered(seq, &digest) else { return Ok(None) };
+    Ok(Some(Problem::new(
         "ledger-cut",
         error.chain(),
         "Bundles may be gone that nothing in the archive tells of any more: find out who could write to it, and look for another copy.",
-    ))
+    )))
 }
 
 fn contains(only: Only, host: &Host, storage: bool, key: bool) -> Vec<String> {

@@ -24,6 +24,9 @@ pub(super) struct Facts<'a> {
     pub(super) tried_live: bool,
 }
 
+/// How the system words it when a device fails.
+const FAULT: &str = "(os error 5)";
+
 /// What a person should look at in the storage.
 pub(super) fn storage_problems(report: &StoreReport) -> Vec<Problem> {
     const SHOWN: usize = 20;
@@ -58,7 +61,11 @@ pub(super) fn storage_problems(report: &StoreReport) -> Vec<Problem> {
         problems.push(Problem::new(
             "left-out",
             format!("{} is not in the bundle: {}", left.path, left.reason),
-            "Give this user the right to read it, or move it out of the storage.",
+            if left.reason.contains(FAULT) {
+                "The device does not give it back: see the system's log (`dmesg`); older bundles may have it."
+            } else {
+                "Give this user the right to read it, or move it out of the storage."
+            },
         ));
     }
     if report.left_out.len() > SHOWN {

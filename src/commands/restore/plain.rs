@@ -96,7 +96,8 @@ pub(super) fn run(
             if read == 0 {
                 break;
             }
-            file.write_all(&buffer[..read]).map_err(|e| Error::io("write", &path, e))?;
+            file.write_all(&buffer[..read])
+                .map_err(|e| Error::from_io(Kind::Failed, format!("cannot write {}", path.display()), e))?;
             desk.progress.advance(read as u64);
         }
         file.commit(Existing::Replace)?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::backup::{Backup, StepResult};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, ffi};
 
 use super::SqliteOptions;
 use super::open::{self, VERSION_AT, fault, locked};
@@ -66,18 +66,28 @@ pub(super) fn copy(
     target
         .execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA locking_mode = EXCLUSIVE;")
         .map_err(|e| fault(&shown, e))?;
-    let longest_lock = Copying { source, wal, path, options, progress, longest: Duration::ZERO }.run(&mut target)?;
-    target.close().map_err(|(_, e)| fault(&shown, e))?;
+    let into = |e| fault(&shown, e).hint(scratch.elsewhere());
+    let longest_lock =
+        Copying { source, wal, path, into: &into, options, progress, longest: Duration::ZERO }.run(&mut target)?;
+    target.close().map_err(|(_, e)| into(e))?;
     // The pages were copied with the source's marks; this file has no log beside it and must not ask for one.
     file.write_all_at(&[1, 1], VERSION_AT).map_err(|e| Error::io("write", &shown, e))?;
     open::read_begins(&connection, path)?;
     Ok(Copied { connection, file: Arc::new(file), longest_lock })
 }
 
+/// Whether an error comes from writing, which is done to the copy alone.
+fn writes(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error().map_or(0, |e| e.extended_code);
+    matches!(code, ffi::SQLITE_FULL | ffi::SQLITE_IOERR_WRITE | ffi::SQLITE_IOERR_TRUNCATE)
+}
+
 struct Copying<'a> {
     source: &'a Connection,
     wal: bool,
     path: &'a Path,
+    /// An error of the copy, not of the source.
+    into: &'a dyn Fn(rusqlite::Error) -> Error,
     options: &'a SqliteOptions,
     progress: &'a dyn Progress,
     longest: Duration,
@@ -103,7 +113,7 @@ impl Copying<'_> {
         loop {
             interrupt::check()?;
             let begun = Instant::now();
-            let result = backup.step(step).map_err(|e| self.fault(e))?;
+            let result = backup.step(step).map_err(|e| if writes(&e) { (self.into)(e) } else { self.fault(e) })?;
             let took = begun.elapsed();
             match result {
                 StepResult::Busy | StepResult::Locked => {

@@ -11,6 +11,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, OpenFlags, ffi};
 
+use crate::ground::error::{FAULT, FULL, QUOTA};
 use crate::ground::{Error, Kind, Result};
 
 /// The length of a database file's header (<https://www.sqlite.org/fileformat2.html#the_database_header>).
@@ -278,7 +279,13 @@ pub(crate) fn fault(path: &Path, error: rusqlite::Error) -> Error {
         ffi::SQLITE_NOMEM => Error::damaged(format!("{shown} takes more than {} MiB of memory to be read", HEAP >> 20))
             .hint("Its schema is larger than any application's.")
             .because(error),
-        ffi::SQLITE_FULL => Error::failed(format!("no space left for {shown}")).because(error),
+        ffi::SQLITE_FULL => Error::failed(format!("no space left for {shown}")).because(error).hint(FULL),
+        ffi::SQLITE_IOERR => {
+            let writes = matches!(code, ffi::SQLITE_IOERR_WRITE | ffi::SQLITE_IOERR_FSYNC);
+            let verb = if writes { "write" } else { "read" };
+            let failed = Error::failed(format!("cannot {verb} {shown}")).because(error).hint(FAULT);
+            if writes { failed.hint(QUOTA) } else { failed }
+        }
         ffi::SQLITE_PERM | ffi::SQLITE_AUTH => Error::new(Kind::Denied, format!("may not read {shown}")).because(error),
         ffi::SQLITE_READONLY | ffi::SQLITE_CANTOPEN => Error::failed(format!("cannot open {shown}"))
             .hint("The file or its folder is read-only, and SQLite needs to write a file beside it.")

@@ -89,9 +89,10 @@ impl Restored {
 
 impl Write for Restored {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let Some(block) = &mut self.block else { return self.file.write(bytes) };
+        let failed = |e| Error::on_its_way("write", &self.shown, e);
+        let Some(block) = &mut self.block else { return self.file.write(bytes).map_err(failed) };
         if block.is_full() {
-            block.put(&self.file, &mut self.at)?;
+            block.put(&self.file, &mut self.at).map_err(failed)?;
         }
         Ok(block.fill(bytes))
     }

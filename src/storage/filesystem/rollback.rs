@@ -39,7 +39,7 @@ impl<'a> Rollback<'a> {
     }
 
     fn failed(&self, e: Errno) -> Error {
-        self.target.error("keep replaced files in", OWN_FOLDER, e)
+        self.target.error("keep replaced files in", &self.folder(), e)
     }
 
     fn make_own_folder(&self) -> Result<()> {
