@@ -150,9 +150,15 @@ impl Ledger<'_> {
             _ => entry.time,
         };
         if entry.time.max(begun).as_second() > now.as_second() + AHEAD {
-            return Err(self
-                .refuse(&name, &format!("its time, {}, is in the future", clock::rfc3339(entry.time.max(begun))))
-                .hint("Compare this machine's clock with another one."));
+            return Err(Error::not_authentic(format!(
+                "{what} cannot be accepted: its time, {}, is in the future",
+                clock::rfc3339(entry.time.max(begun))
+            ))
+            .hint(format!("It is {} here: is the clock of this machine right?", clock::rfc3339(now)))
+            .hint(format!(
+                "If it is, the clock of the host that signed it was not. Move this entry, those after it and their signatures out of ledger/{}: what was entered before is there again, and the next backup is whole.",
+                self.app
+            )));
         }
         Ok(entry)
     }

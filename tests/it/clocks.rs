@@ -1,0 +1,114 @@
+//! Clocks that jump: the order is the ledger's, and what a wrong clock wrote is said and not lost.
+#![cfg(feature = "failpoints")]
+
+use crate::app::zip;
+use crate::world::{Call, IDENTITY, World, codes, text};
+
+/// A call at a time, so many seconds from now.
+fn at(world: &World, line: &str, seconds: i64) -> Call {
+    let time = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second() + seconds).expect("a time");
+    world.call(line).env("STRONGROOM_TEST_CLOCK", time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+}
+
+const DAY: i64 = 24 * 3600;
+
+/// Bundles as `list` has them, the newest last.
+fn listed(world: &World) -> Vec<String> {
+    let list = world.json("list", 0);
+    list.as_array().expect("bundles").iter().map(|b| text(&b["bundle"])).collect()
+}
+
+fn bundle(call: Call) -> String {
+    text(&call.ends(0).json()["bundle"])
+}
+
+/// The package that each backup here finds changed, as the newest bundle has it.
+fn newest_has(world: &World, content: &[u8]) {
+    let _ = std::fs::remove_dir_all(world.path("out"));
+    world.run(&format!("restore latest --target out -i {IDENTITY}"), 0);
+    let found = std::fs::read(world.path("out/storage/private/new.zip")).expect("restored");
+    assert!(found == content, "another one is the latest");
+}
+
+#[test]
+fn the_order_of_bundles_is_the_ledgers_whatever_their_clocks_said() {
+    let world = World::ready();
+    let mut ids = Vec::new();
+    // Each earlier than the one before, by its own clock.
+    for (n, seconds) in [300, 0, -300, -DAY, -365 * DAY].into_iter().enumerate() {
+        let content = zip(&n.to_string(), 20);
+        world.app.store("private/new.zip", &content);
+        // A clock that is behind by more than ten minutes takes what is there for the future.
+        if seconds < -300 {
+            at(&world, "backup", seconds).ends(14).says("is the clock of this machine right?");
+            continue;
+        }
+        ids.push(bundle(at(&world, "backup --json", seconds)));
+        newest_has(&world, &content);
+    }
+    let (mut by_name, order) = (ids.clone(), listed(&world));
+    by_name.sort();
+    assert_eq!(order, ids);
+    assert_ne!(by_name, ids, "the names are in another order");
+    // The clock is right again, and nothing has to be done.
+    world.run("backup", 0);
+    world.run("check --all", 0);
+    world.run("guard -- /bin/true", 0);
+    for id in ids {
+        world.run(&format!("verify {id} --deep -i {IDENTITY}"), 0);
+    }
+}
+
+#[test]
+fn a_clock_that_was_behind_and_is_right_again_leaves_nothing_to_do() {
+    let world = World::new();
+    world.call(crate::world::INIT).env("STRONGROOM_TEST_CLOCK", "2020-01-01T00:00:00Z").ends(0);
+    std::fs::rename(world.path("recovery-identity.txt"), world.path(IDENTITY)).expect("moved away");
+    let old = bundle(world.call("backup --json").env("STRONGROOM_TEST_CLOCK", "2020-01-01T00:00:00Z"));
+    assert!(old.starts_with("20200101T000000Z-"), "{old}");
+    world.app.store("private/new.zip", b"new");
+    let new = world.backup(0);
+    assert_eq!(listed(&world), [old.clone(), new]);
+    newest_has(&world, b"new");
+    // A week is over since everything was proved: nothing of it is taken from memory, and nothing is lost.
+    world.run("check --all", 0);
+    world.run(&format!("verify {old} --deep -i {IDENTITY}"), 0);
+}
+
+#[test]
+fn a_clock_that_was_a_year_ahead_is_named_and_costs_what_it_wrote_and_no_more() {
+    let (world, first) = World::backed_up();
+    let right = world.files("archive/ledger/package-broker");
+    world.app.store("private/new.zip", b"of a wrong year");
+    let ahead = bundle(at(&world, "backup --json", 365 * DAY));
+    // Right again: what came from the future is refused by everything that reads the ledger, and says what to do.
+    for line in ["backup", "list", "check --all", "key status"] {
+        world.run(line, 14).says("is in the future").says("is the clock").says("Move this entry");
+    }
+    for line in [format!("verify -i {IDENTITY}"), format!("restore --target out -i {IDENTITY}")] {
+        world.run(&line, 14).says("is in the future");
+    }
+    assert!(!world.path("out").exists());
+    // The application itself is not kept from starting.
+    world.run("guard -- /bin/true", 0);
+    // By its own clock it was a good one.
+    at(&world, &format!("verify {ahead} --deep -i {IDENTITY}"), 365 * DAY).ends(0);
+
+    let away = world.path("away");
+    std::fs::create_dir(&away).expect("made");
+    for name in world.files("archive/ledger/package-broker") {
+        if !right.contains(&name) {
+            std::fs::rename(world.path("archive/ledger/package-broker").join(&name), away.join(&name)).expect("moved");
+        }
+    }
+    // The bundle, and its verification.
+    assert_eq!(std::fs::read_dir(&away).expect("listed").count(), 4);
+    assert_eq!(listed(&world), [first.clone()]);
+    let json = world.json("backup", 3);
+    assert_eq!(codes(&json), ["ledger-cut", "state-lost"], "said once");
+    assert_eq!(json["verdict"], "proved");
+    newest_has(&world, b"of a wrong year");
+    assert_eq!(codes(&world.json("backup", 0)), Vec::<String>::new());
+    world.run("check --all", 0);
+    world.run(&format!("verify {first} --deep -i {IDENTITY}"), 0);
+}
