@@ -34,7 +34,8 @@ fn names(world: &World, message: &str, file: &Path) -> bool {
     if is_pipe(file) {
         return message.contains("standard output");
     }
-    let root = world.path("");
+    // Without the slash that joining leaves at its end.
+    let root: PathBuf = world.path("").components().collect();
     let nameless = file.display().to_string().contains("deleted");
     let file = known(file);
     let file = if nameless { file.parent().unwrap_or(&file).to_owned() } else { file };

@@ -103,7 +103,7 @@ fn a_clock_that_was_a_year_ahead_is_named_and_costs_what_it_wrote_and_no_more() 
     }
     // The bundle, and its verification.
     assert_eq!(std::fs::read_dir(&away).expect("listed").count(), 4);
-    assert_eq!(listed(&world), [first.clone()]);
+    assert_eq!(listed(&world), std::slice::from_ref(&first));
     let json = world.json("backup", 3);
     assert_eq!(codes(&json), ["ledger-cut", "state-lost"], "said once");
     assert_eq!(json["verdict"], "proved");
