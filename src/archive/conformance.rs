@@ -83,6 +83,7 @@ fn read_whole_and_anywhere(archive: &dyn Archive) {
     open.read_to_end(&mut tail).expect("read");
     assert_eq!(tail, &bytes[299_995..]);
     let mut all = Vec::new();
+    open.again().expect("opened").seek(SeekFrom::Start(3)).expect("sought");
     open.seek(SeekFrom::Start(0)).expect("sought");
     open.read_to_end(&mut all).expect("read");
     assert!(all == bytes);

@@ -8,8 +8,9 @@ mod walk;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::{Archive, Listed, NewObject, Object};
@@ -151,7 +152,7 @@ impl Archive for Folder {
 
     fn open(&self, name: &ObjectName) -> Result<Box<dyn Object>> {
         let (file, length) = walk::open_file(&self.root, name).map_err(|e| self.failed("read", name.as_str(), e))?;
-        Ok(Box::new(FolderObject { file, length, folder: self.clone(), name: name.clone() }))
+        Ok(Box::new(FolderObject { file: Arc::new(file), length, at: 0, folder: self.clone(), name: name.clone() }))
     }
 
     fn create(&self, name: &ObjectName) -> Result<Box<dyn NewObject>> {
@@ -261,8 +262,9 @@ impl Archive for Folder {
 }
 
 struct FolderObject {
-    file: File,
+    file: Arc<File>,
     length: u64,
+    at: u64,
     folder: Folder,
     name: ObjectName,
 }
@@ -271,20 +273,38 @@ impl Object for FolderObject {
     fn length(&self) -> u64 {
         self.length
     }
+
+    fn again(&self) -> Result<Box<dyn Object>> {
+        Ok(Box::new(Self {
+            file: Arc::clone(&self.file),
+            length: self.length,
+            at: 0,
+            folder: self.folder.clone(),
+            name: self.name.clone(),
+        }))
+    }
 }
 
 impl Read for FolderObject {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        self.file.read(buffer).map_err(|e| match e.kind() {
+        let read = self.file.read_at(buffer, self.at).map_err(|e| match e.kind() {
             std::io::ErrorKind::Interrupted => e,
             _ => self.folder.failed("read", self.name.as_str(), e).into_io(),
-        })
+        })?;
+        self.at += read as u64;
+        Ok(read)
     }
 }
 
 impl Seek for FolderObject {
     fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
-        self.file.seek(to)
+        let place = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::End(by) => self.file.metadata()?.len().checked_add_signed(by),
+            SeekFrom::Current(by) => self.at.checked_add_signed(by),
+        };
+        self.at = place.ok_or(std::io::ErrorKind::InvalidInput)?;
+        Ok(self.at)
     }
 }
 

@@ -81,6 +81,10 @@ impl Object for Open {
     fn length(&self) -> u64 {
         self.0.get_ref().len() as u64
     }
+
+    fn again(&self) -> Result<Box<dyn Object>> {
+        Ok(Box::new(Self(Cursor::new(self.0.get_ref().clone()))))
+    }
 }
 
 impl Read for Open {

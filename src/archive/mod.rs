@@ -29,6 +29,9 @@ pub const MARKER: &str = "strongroom.json";
 pub trait Object: Read + Seek + Send {
     /// Its length in bytes.
     fn length(&self) -> u64;
+
+    /// Another reader of the very same object, with a place of its own.
+    fn again(&self) -> Result<Box<dyn Object>>;
 }
 
 /// An object that is being written; it does not exist until [`NewObject::commit`].

@@ -68,6 +68,11 @@ impl<R: Read> DigestReader<R> {
         Self { inner, context: Some(Context::new(&SHA256)), expected, what: what.into(), wrong: false }
     }
 
+    /// What is read from.
+    pub fn get_ref(&self) -> &R {
+        &self.inner
+    }
+
     /// Whether the end was reached and the digest is the expected one.
     pub fn matched(&self) -> bool {
         self.context.is_none() && !self.wrong

@@ -8,6 +8,7 @@
 //! * nothing is believed before `SHA256SUMS` is signed by a trusted signer, and nothing that it does not list is part of it.
 
 mod check;
+mod content;
 pub mod digest;
 pub mod draft;
 pub mod extract;

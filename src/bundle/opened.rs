@@ -5,6 +5,7 @@ use std::io::Read;
 use zeroize::Zeroizing;
 
 use super::check::{self, Scope, missing};
+use super::content::MemberContent;
 use super::digest::DigestReader;
 use super::frames::FrameReader;
 use super::header::{self, Header};
@@ -12,6 +13,7 @@ use super::members::{Form, Listed, Member, PartName};
 use super::sums::{self, Sums};
 use super::{FOREIGN, SIGNATURE, SUMS, folder, trusted_comment};
 use crate::archive::{Archive, Object};
+use crate::database::Content;
 use crate::ground::names::{AppName, BundleId, ObjectName, Sha256Hex, Uuid};
 use crate::ground::progress::Progress;
 use crate::ground::{Error, Kind, Result, clock};
@@ -175,6 +177,16 @@ impl<'a> Opened<'a> {
             Form::Sealed => Ok(Box::new(self.unseal(key, object, &name)?)),
             Form::Compressed => Ok(Box::new(FrameReader::new(self.unseal(key, object, &name)?, name)?)),
         }
+    }
+
+    /// A compressed member that is read at several places at once.
+    pub fn content(&self, member: &Member, key: &SealingKey) -> Result<Box<dyn Content>> {
+        let name = self.name(member)?;
+        if member.form() != Form::Compressed {
+            return Err(Error::failed(format!("{name} is not compressed")));
+        }
+        let object = self.open_object(name.clone(), self.listed(member)?)?;
+        Ok(Box::new(MemberContent::new(self.unseal(key, object, &name)?, name.as_str())?))
     }
 
     fn unseal<R: Read>(&self, key: &SealingKey, input: R, name: &ObjectName) -> Result<stream::SealedReader<R>> {

@@ -20,8 +20,9 @@ pub use dump::{open_again, open_stream};
 pub use rewrite::{Change, Others, Put, Rewritten};
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use crate::appkey::credential::Credential;
 use crate::config::profile::Profile;
@@ -141,6 +142,25 @@ pub trait Replacement: Send {
     fn keep(self: Box<Self>) -> Result<Option<PathBuf>>;
 }
 
+/// A file of a dump, as it stands in a bundle.
+pub trait Content: Read + Send {
+    /// Another reader of the same bytes, which goes to any place from their beginning that it is told.
+    ///
+    /// What it gives is authenticated as a part of what this one reads; that this is what the bundle lists is known when
+    /// [`Content::settle`] has answered.
+    fn beside(&self) -> Result<Box<dyn Places>>;
+
+    /// Compares the digest of the whole file, to its end; nothing that was read may count before that.
+    ///
+    /// `false` when it was told to stop before it knew.
+    fn settle(self: Box<Self>, stop: &AtomicBool) -> Result<bool>;
+}
+
+/// Bytes that can be read anywhere.
+pub trait Places: Read + Seek + Send {}
+
+impl<T: Read + Seek + Send> Places for T {}
+
 /// A database of an application.
 pub trait Database: Send + Sync {
     /// Its URL without secrets, for messages.
@@ -167,7 +187,7 @@ pub trait Database: Send + Sync {
         &self,
         plan: &DatabasePlan,
         facts: &Facts,
-        member: &mut dyn FnMut(&str) -> Result<Box<dyn Read + Send>>,
+        member: &mut dyn FnMut(&str) -> Result<Box<dyn Content>>,
         progress: &dyn Progress,
     ) -> Result<Box<dyn Replacement>>;
 

@@ -329,7 +329,7 @@ fn replace<'a>(
         desk.progress.stage("build the database beside", Some(proved.summary.facts.bytes), Unit::Bytes);
         let mut member = |base: &str| {
             let member = source.opened.member_named(base)?;
-            source.opened.read(&member, &source.sealing)
+            source.opened.content(&member, &source.sealing)
         };
         let mut replacement = database.build(planned, &proved.summary.facts, &mut member, desk.progress.as_ref())?;
         if planned.reversible {

@@ -19,7 +19,6 @@ pub(crate) mod snapshot;
 pub(crate) mod tests;
 
 use std::fs::File;
-use std::io::Read;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,7 +26,7 @@ use std::time::Duration;
 
 use self::open::{Access, Peeked};
 use self::snapshot::SqliteSnapshot;
-use super::{Change, Database, DatabasePlan, Facts, Others, Replacement, Rewritten, Snapshot};
+use super::{Change, Content, Database, DatabasePlan, Facts, Others, Replacement, Rewritten, Snapshot};
 use crate::config::profile::Profile;
 use crate::ground::Result;
 use crate::ground::kept::Kept;
@@ -147,7 +146,7 @@ impl Database for Sqlite {
         &self,
         plan: &DatabasePlan,
         facts: &Facts,
-        member: &mut dyn FnMut(&str) -> Result<Box<dyn Read + Send>>,
+        member: &mut dyn FnMut(&str) -> Result<Box<dyn Content>>,
         progress: &dyn Progress,
     ) -> Result<Box<dyn Replacement>> {
         *self.peeked.lock().unwrap_or_else(PoisonError::into_inner) = None;

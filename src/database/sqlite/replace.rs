@@ -15,7 +15,7 @@ use super::open::{self, HEADER, Mode, VERSION_AT};
 use super::snapshot::SqliteSnapshot;
 use super::{MEMBER, facts, holders, place, rewrite};
 use crate::config::profile::Profile;
-use crate::database::{Change, DatabasePlan, Facts, Replacement, Rewritten, Snapshot};
+use crate::database::{Change, Content, DatabasePlan, Facts, Replacement, Rewritten, Snapshot};
 use crate::ground::progress::{Progress, Unit};
 use crate::ground::{Error, Kind, Result, durable, failpoint, names};
 
@@ -45,7 +45,7 @@ pub(super) fn build(
     path: &Path,
     plan: &DatabasePlan,
     facts: &Facts,
-    member: &mut dyn FnMut(&str) -> Result<Box<dyn Read + Send>>,
+    member: &mut dyn FnMut(&str) -> Result<Box<dyn Content>>,
     progress: &dyn Progress,
 ) -> Result<Restored> {
     let live = place::resolve(path)?;

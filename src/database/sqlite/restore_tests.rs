@@ -1,16 +1,17 @@
 //! Restores over real files: swap, undo, kills in the middle, places where it cannot be done.
 
-use std::io::Read;
+use std::io::{Cursor, Read as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::AtomicBool;
 
 use rusqlite::Connection;
 
 use super::halfway::{self, Action, Halfway, SIDE};
 use super::open::beside;
 use super::tests::{World, collect, kind_of, listing, sqlite, world};
-use crate::database::{Database as _, DatabasePlan, Facts, Replacement};
+use crate::database::{Content, Database as _, DatabasePlan, Facts, Places, Replacement};
 use crate::ground::progress::Silent;
 use crate::ground::{Kind, Result};
 
@@ -24,11 +25,21 @@ fn bundle(journal: &str, rows: u32) -> (Facts, Vec<u8>) {
     (facts, bytes)
 }
 
+impl Content for Cursor<Vec<u8>> {
+    fn beside(&self) -> Result<Box<dyn Places>> {
+        Ok(Box::new(Self::new(self.get_ref().clone())))
+    }
+
+    fn settle(self: Box<Self>, _: &AtomicBool) -> Result<bool> {
+        Ok(true)
+    }
+}
+
 fn build(path: &Path, plan: &DatabasePlan, facts: &Facts, bytes: &[u8]) -> Result<Box<dyn Replacement>> {
     let bytes = bytes.to_vec();
-    let mut member = |name: &str| -> Result<Box<dyn Read + Send>> {
+    let mut member = |name: &str| -> Result<Box<dyn Content>> {
         assert_eq!(name, "database.sqlite");
-        Ok(Box::new(std::io::Cursor::new(bytes.clone())))
+        Ok(Box::new(Cursor::new(bytes.clone())))
     };
     sqlite(path).build(plan, facts, &mut member, &Silent)
 }

@@ -19,6 +19,7 @@ const BATCH: usize = 4;
 pub(super) const NONCE: usize = 16;
 
 /// The key of one payload. `ring` keeps it expanded and does not wipe it; it opens this one file only.
+#[derive(Clone)]
 pub(super) struct PayloadKey(LessSafeKey);
 
 impl PayloadKey {
@@ -124,6 +125,19 @@ impl<R: Read> SealedReader<R> {
     pub(super) fn new(key: PayloadKey, input: R, start: u64, what: String) -> Self {
         let buffer = Zeroizing::new(vec![0; BATCH * SEALED + 1]);
         Self { key, input, what, start, counter: 0, buffer, sealed: 0..0, drained: false, ready: 0..0, ended: false }
+    }
+
+    /// Reads another open copy of the same file under the key of this one: the header is not read again, so whoever exchanges
+    /// the file meanwhile exchanges nothing here.
+    pub fn beside<T: Read + Seek>(&self, input: T) -> io::Result<SealedReader<T>> {
+        let mut other = SealedReader::new(self.key.clone(), input, self.start, self.what.clone());
+        other.seek(SeekFrom::Start(0))?;
+        Ok(other)
+    }
+
+    /// What is read from.
+    pub fn get_ref(&self) -> &R {
+        &self.input
     }
 
     /// Gives back what was read from; all of it was read once [`Read::read`] has answered 0.

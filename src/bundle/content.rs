@@ -1,0 +1,193 @@
+//! A compressed member, read from its beginning, and beside that from anywhere.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::digest::DigestReader;
+use super::frames::{FrameReader, Position};
+use crate::archive::Object;
+use crate::database::{Content, Places};
+use crate::ground::{Error, Kind, Result};
+use crate::sealing::stream::SealedReader;
+
+/// How much is read before it is looked whether that is still wanted.
+const STEP: u64 = 16 << 20;
+
+/// Where frames begin in the compressed stream, by how much content stands before them; as far as anybody has read.
+#[derive(Clone, Default)]
+struct Known(Arc<Mutex<BTreeMap<u64, u64>>>);
+
+impl Known {
+    fn all(&self) -> MutexGuard<'_, BTreeMap<u64, u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Content that says where its frames are.
+struct Told<R> {
+    frames: FrameReader<R>,
+    what: String,
+    known: Known,
+    /// How much content stands before the next byte.
+    at: u64,
+    /// The frame that was told last.
+    frame: Option<u64>,
+}
+
+impl<R: Read> Told<R> {
+    fn new(input: R, what: &str, known: Known) -> Result<Self> {
+        Ok(Self { frames: FrameReader::new(input, what)?, what: what.to_owned(), known, at: 0, frame: None })
+    }
+}
+
+impl<R: Read> Read for Told<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let read = self.frames.read(out)?;
+        self.at += read as u64;
+        if read > 0 {
+            let last = self.frames.last();
+            if self.frame != Some(last.frame) {
+                self.frame = Some(last.frame);
+                self.known.all().insert(self.at - last.skip - 1, last.frame);
+            }
+        }
+        Ok(read)
+    }
+}
+
+impl<R: Read + Seek> Seek for Told<R> {
+    /// Goes to a place, by way of the nearest frame before it that is known; nobody knows how far it is from the end.
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let to = match to {
+            SeekFrom::Start(to) => Some(to),
+            SeekFrom::Current(by) => self.at.checked_add_signed(by),
+            SeekFrom::End(_) => None,
+        };
+        let to = to.ok_or(io::ErrorKind::Unsupported)?;
+        let nearest = self.known.all().range(..=to).next_back().map_or((0, 0), |(at, frame)| (*at, *frame));
+        if to < self.at || nearest.0 > self.at {
+            self.frames.enter(Position { frame: nearest.1, skip: 0 })?;
+            (self.at, self.frame) = (nearest.0, None);
+        }
+        let left = to - self.at;
+        io::copy(&mut self.by_ref().take(left), &mut io::sink())?;
+        if self.at == to {
+            return Ok(to);
+        }
+        Err(Error::damaged(format!("{} is shorter than it should be", self.what)).into_io())
+    }
+}
+
+/// A member from its beginning; its digest is compared at the end.
+pub(super) struct MemberContent(Told<SealedReader<DigestReader<Box<dyn Object>>>>);
+
+impl MemberContent {
+    pub(super) fn new(sealed: SealedReader<DigestReader<Box<dyn Object>>>, what: &str) -> Result<Self> {
+        Ok(Self(Told::new(sealed, what, Known::default())?))
+    }
+}
+
+impl Read for MemberContent {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        self.0.read(out)
+    }
+}
+
+impl Content for MemberContent {
+    /// One key opens this reader and those beside it: with the digest of this one, header included, all of them are the listed file.
+    fn beside(&self) -> Result<Box<dyn Places>> {
+        let sealed = self.0.frames.get_ref();
+        let object = sealed.get_ref().get_ref().again()?;
+        let failed = |e| Error::from_io(Kind::Failed, format!("cannot read {}", self.0.what), e);
+        let sealed = sealed.beside(object).map_err(failed)?;
+        Ok(Box::new(Told::new(sealed, &self.0.what, self.0.known.clone())?))
+    }
+
+    fn settle(self: Box<Self>, stop: &AtomicBool) -> Result<bool> {
+        let what = self.0.what;
+        let mut sealed = self.0.frames.into_inner();
+        let failed = |e| Error::from_io(Kind::Failed, format!("cannot read {what}"), e);
+        // Tags and digest are all that is of interest: nothing is decompressed for it.
+        while io::copy(&mut sealed.by_ref().take(STEP), &mut io::sink()).map_err(failed)? > 0 {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(false);
+            }
+        }
+        sealed.into_inner().finish().map(|()| true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+    use crate::archive::Archive as _;
+    use crate::archive::memory::Memory;
+    use crate::bundle::frames::FrameWriter;
+    use crate::ground::names::{ObjectName, Sha256Hex};
+    use crate::sealing::{SealingKey, stream};
+
+    const SIZE: usize = 11 << 20;
+
+    /// Two frames and a part of one, and what they become.
+    fn stored(key: &SealingKey) -> (Vec<u8>, Vec<u8>) {
+        let plain: Vec<u8> = (0..SIZE).map(|n| (n / 7 % 251) as u8 ^ (n >> 16) as u8).collect();
+        let mut out = FrameWriter::new(stream::seal(key.recipient(), Vec::new()).expect("begun")).expect("begun");
+        out.write_all(&plain).expect("written");
+        (plain, out.finish().expect("finished").finish().expect("finished"))
+    }
+
+    fn content(key: &SealingKey, bytes: &[u8], digest: Sha256Hex) -> MemberContent {
+        let (archive, name) = (Memory::default(), "bundles/a/b".parse::<ObjectName>().expect("a name"));
+        archive.put_new(&name, bytes).expect("written");
+        let object = archive.open(&name).expect("opened");
+        let sealed = stream::open(key, DigestReader::new(object, digest, "it"), "it").expect("begun");
+        MemberContent::new(sealed, "it").expect("begun")
+    }
+
+    #[test]
+    fn readers_beside_go_anywhere_and_learn_from_each_other() {
+        let key = SealingKey::generate();
+        let (plain, bytes) = stored(&key);
+        let whole = content(&key, &bytes, Sha256Hex::of(&bytes));
+        let mut readers = [0, 1].map(|_| whole.beside().expect("a reader"));
+        let frame = 4 << 20;
+        for (turn, at) in [5_000_000, 3, frame, frame - 1, SIZE - 1, 2 * frame + 9, 0, SIZE].into_iter().enumerate() {
+            let reader = &mut readers[turn % 2];
+            assert_eq!(reader.seek(SeekFrom::Start(at as u64)).expect("there"), at as u64);
+            let mut some = Vec::new();
+            reader.take(70_000).read_to_end(&mut some).expect("read");
+            assert!(some == plain[at..SIZE.min(at + 70_000)], "{at}");
+            assert_eq!(reader.stream_position().expect("known"), (at + some.len()) as u64);
+        }
+        assert_eq!(whole.0.known.all().len(), 3);
+        assert!(readers[0].seek(SeekFrom::Start(SIZE as u64 + 1)).is_err());
+        assert!(Box::new(whole).settle(&AtomicBool::new(false)).expect("whole"));
+    }
+
+    #[test]
+    fn what_is_not_the_listed_file_is_never_settled() {
+        let key = SealingKey::generate();
+        let (_, bytes) = stored(&key);
+        let settle = |bytes: &[u8], digest, stop| {
+            let settled = Box::new(content(&key, bytes, digest)).settle(&AtomicBool::new(stop));
+            settled.map_err(|error| error.kind())
+        };
+        let right = || Sha256Hex::of(&bytes);
+        assert_eq!(settle(&bytes, right(), false), Ok(true));
+        assert_eq!(settle(&bytes, right(), true), Ok(false), "stopped, nothing is known");
+        // Somebody who knows the recipient can make a whole file, and it is another one.
+        assert_eq!(settle(&bytes, Sha256Hex::of(b"another"), false), Err(Kind::Damaged));
+        for cut in [bytes.len() - 1, bytes.len() / 2] {
+            assert_eq!(settle(&bytes[..cut], right(), false), Err(Kind::Damaged));
+        }
+        for at in [bytes.len() - 1, bytes.len() / 2] {
+            let mut wrong = bytes.clone();
+            wrong[at] ^= 1;
+            assert_eq!(settle(&wrong, right(), false), Err(Kind::Damaged));
+        }
+    }
+}
