@@ -7,6 +7,7 @@ mod in_place;
 mod json;
 mod live;
 mod network;
+mod pipes;
 mod restore;
 mod rotate;
 mod server;

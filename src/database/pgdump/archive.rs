@@ -4,7 +4,7 @@
 //! with their lengths; with compression the chunks together are one stream.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Read};
+use std::io::{BufRead as _, BufReader, Read, Seek};
 use std::ops::Range;
 
 use super::unpack::{Packing, unpack};
@@ -40,6 +40,9 @@ pub(crate) struct Entry {
     pub(super) file: String,
     /// Where it stands in the dump, in bytes.
     pub(super) at: Range<usize>,
+    /// What it depends on, and where that stands in the dump.
+    pub(super) needs: Vec<i64>,
+    pub(super) needs_at: Range<usize>,
 }
 
 /// What stands before the data.
@@ -54,9 +57,16 @@ pub(crate) struct Head {
     /// How many bytes a number has, and where that of the entries stands in the dump.
     pub(super) integer: u8,
     pub(super) count_at: Range<usize>,
+    /// Where it says how the data is compressed.
+    pub(super) packing_at: Range<usize>,
 }
 
 impl Head {
+    /// How many bytes a number takes, with its sign.
+    pub(super) fn number_length(&self) -> usize {
+        1 + usize::from(self.integer)
+    }
+
     /// Writes a number as this dump has them.
     pub(super) fn put_number(&self, number: i64, to: &mut Vec<u8>) {
         to.push(u8::from(number < 0));
@@ -114,22 +124,33 @@ impl<R: Read> Archive<R> {
                 .map(|_| None)
                 .map_err(|e| unreadable(&self.input.what, e));
         }
-        let Some(kind) = self.input.byte_or_end()? else {
+        let Some(block) = self.begin_block()? else {
             let missing = self.head.entries.iter().zip(&self.seen).find(|(entry, seen)| entry.data && !**seen);
-            let tag = missing.map_or("?", |(entry, _)| &entry.tag).escape_debug().to_string();
-            return Err(self.input.damaged(&format!("it is cut off: the data of {tag} is missing")));
+            return Err(self.without_data(missing.map_or("?", |(entry, _)| &entry.tag)));
         };
-        let id = self.input.integer()?;
-        let place = *self.places.get(&id).ok_or_else(|| self.input.damaged("a block belongs to no entry"))?;
+        let (Block::Table(place) | Block::Objects(place)) = block;
         if std::mem::replace(&mut self.seen[place], true) {
             return Err(self.input.damaged("an entry has data twice"));
         }
         self.left -= u64::from(self.head.entries[place].data);
+        Ok(Some(block))
+    }
+
+    /// The block that begins here, whatever was read before; `None` at the end.
+    pub(super) fn begin_block(&mut self) -> Result<Option<Block>> {
+        let Some(kind) = self.input.byte_or_end()? else { return Ok(None) };
+        let id = self.input.integer()?;
+        let place = *self.places.get(&id).ok_or_else(|| self.input.damaged("a block belongs to no entry"))?;
         match kind {
             1 => Ok(Some(Block::Table(place))),
             3 => Ok(Some(Block::Objects(place))),
             _ => Err(self.input.damaged("a block is of no known kind")),
         }
+    }
+
+    /// The error for an entry whose data is not there.
+    pub(super) fn without_data(&self, tag: &str) -> Error {
+        self.input.damaged(&format!("it is cut off: the data of {} is missing", tag.escape_debug()))
     }
 
     /// How much of the input was taken and not used yet.
@@ -172,6 +193,20 @@ impl<R: Read> Archive<R> {
     pub(crate) fn skip_chunks(&mut self) -> Result<()> {
         let mut chunks = Chunks { input: &mut self.input, left: 0, ended: false };
         std::io::copy(&mut chunks, &mut std::io::sink()).map(drop).map_err(|e| unreadable("the dump", e))
+    }
+}
+
+impl<R: Read + Seek> Archive<R> {
+    /// How many bytes stand before what is read next.
+    pub(super) fn place(&mut self) -> Result<u64> {
+        self.input.input.stream_position().map_err(|e| unreadable(&self.input.what, e))
+    }
+
+    /// Goes to the beginning of a block; near ones are in memory already.
+    pub(super) fn enter(&mut self, at: u64) -> Result<()> {
+        let here = self.place()?;
+        let by = i64::try_from(i128::from(at) - i128::from(here)).unwrap_or(i64::MAX);
+        self.input.input.seek_relative(by).map_err(|e| unreadable(&self.input.what, e))
     }
 }
 
@@ -308,6 +343,7 @@ impl<R: Read> Primitive<R> {
             3 | 5 => true,
             _ => return Err(self.damaged("it is of no kind that pg_dump writes")),
         };
+        let before = self.taken;
         let packing = if version >= 115 {
             match self.byte()? {
                 0 => Packing::Plain,
@@ -321,6 +357,7 @@ impl<R: Read> Primitive<R> {
         } else {
             Packing::Zlib
         };
+        let packing_at = before..self.taken;
         for _ in 0..7 {
             self.integer()?;
         }
@@ -336,7 +373,7 @@ impl<R: Read> Primitive<R> {
         for _ in 0..count {
             entries.push(self.entry(version, directory)?);
         }
-        Ok(Head { packing, server, tool, entries, integer: self.integer, count_at })
+        Ok(Head { packing, server, tool, entries, integer: self.integer, count_at, packing_at })
     }
 
     fn entry(&mut self, version: u32, directory: bool) -> Result<Entry> {
@@ -363,13 +400,15 @@ impl<R: Read> Primitive<R> {
         }
         entry.owner = self.some_text()?;
         self.text()?;
-        let mut dependencies = 0_u64;
-        while self.text()?.is_some() {
-            dependencies += 1;
-            if dependencies > MAX_ENTRIES {
+        let needs_at = self.taken;
+        while let Some(number) = self.text()? {
+            self.texts += size_of::<i64>() as u64;
+            entry.needs.push(number.parse().map_err(|_| self.damaged("an entry depends on what is no number"))?);
+            if entry.needs.len() as u64 > MAX_ENTRIES {
                 return Err(self.damaged("an entry depends on more than there is"));
             }
         }
+        entry.needs_at = needs_at..self.taken;
         if directory {
             entry.file = self.some_text()?;
         } else {

@@ -16,7 +16,7 @@ use super::tables::Name;
 use crate::ground::{Error, Result};
 
 /// The kind of entries that are shared out.
-const ROWS: &str = "TABLE DATA";
+pub(super) const ROWS: &str = "TABLE DATA";
 
 /// Kinds of entries that say how the others are to be read.
 const SETTINGS: [&str; 3] = ["ENCODING", "STDSTRINGS", "SEARCHPATH"];

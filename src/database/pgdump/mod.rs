@@ -3,6 +3,7 @@
 mod archive;
 mod beginning;
 pub(crate) mod copy;
+mod directory;
 mod lane;
 pub(crate) mod listen;
 mod script;
@@ -10,7 +11,7 @@ mod snapshot;
 mod tables;
 mod tar;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod unpack;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use crate::ground::{Error, Kind, Result, durable};
 
 pub(crate) use self::archive::MAGIC;
 pub(crate) use self::beginning::Beginning;
+pub(crate) use self::directory::{Data, Directory, Known, Reader};
 pub(crate) use self::lane::{Lane, Shares};
 pub(crate) use self::snapshot::DumpSnapshot;
 

@@ -226,3 +226,96 @@ fn the_end_of_a_lane_comes_after_the_end_of_its_input_and_what_follows_never() {
         }
     }
 }
+
+/// The dump without large objects, with what its entries need.
+pub(crate) fn tables_only() -> Vec<u8> {
+    let mut writer = Writer::head(&[(9, "TABLE DATA", "a"), (2, "TABLE DATA", "b"), (5, "TABLE DATA", "c")]);
+    for (id, tag) in [(9, "a"), (2, "b"), (5, "c")] {
+        writer.0.push(1);
+        writer.number(id);
+        writer.chunks(&[&tag.repeat(3), &tag.repeat(1_300_000), tag]);
+    }
+    writer.0
+}
+
+fn beginning(dump: &[u8]) -> Beginning {
+    Beginning::read(Box::new(std::io::Cursor::new(dump.to_vec())), "a test").expect("begun").0
+}
+
+fn sizes(of: &[(&str, u64)]) -> BTreeMap<Name, u64> {
+    of.iter().map(|(table, size)| (("public".to_owned(), (*table).to_owned()), *size)).collect()
+}
+
+#[test]
+fn a_directory_has_the_entries_of_the_dump_and_the_largest_tables_first() {
+    let dump = beginning(&tables_only());
+    let directory = Directory::of(&dump, &sizes(&[("c", 7 << 20), ("b", 9 << 20)])).expect("tables alone");
+    // The numbers are the same ones, dealt out again.
+    let read = archive::contents(directory.contents.as_slice(), "a test").expect("read");
+    let entry = |entry: &Entry| (entry.tag.clone(), entry.id, entry.file.clone());
+    let entries: Vec<_> = read.entries.iter().map(entry).collect();
+    let expected = [("a", 9, "9.dat"), ("b", 2, "2.dat"), ("c", 5, "5.dat")];
+    assert_eq!(entries, expected.map(|(tag, id, file)| (tag.to_owned(), id, file.to_owned())));
+    let files = |directory: &Directory| directory.data.iter().map(|d| (d.file.clone(), d.place)).collect::<Vec<_>>();
+    assert_eq!(files(&directory), [("2.dat".to_owned(), 1), ("5.dat".to_owned(), 2), ("9.dat".to_owned(), 0)]);
+    let other = Directory::of(&dump, &sizes(&[("a", 7 << 20)])).expect("tables alone");
+    assert_eq!(files(&other), [("2.dat".to_owned(), 0), ("5.dat".to_owned(), 1), ("9.dat".to_owned(), 2)]);
+    assert!(
+        Directory::of(&beginning(&some_dump()), &BTreeMap::new()).is_none(),
+        "large objects are in no file of ours"
+    );
+}
+
+#[test]
+fn what_depends_on_rows_depends_on_them_under_their_new_number() {
+    let mut writer = Writer::head(&[(7, "TABLE DATA", "a"), (3, "TABLE DATA", "b")]);
+    // As the last entry stands in the dump, but that it needs others.
+    let head = writer.0.len() - 9 - 5;
+    writer.0.truncate(head);
+    for needed in ["7", "3", "1"] {
+        writer.text(needed);
+    }
+    writer.number(-1);
+    writer.0.extend([2, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let dump = beginning(&writer.0);
+    let needs = |contents: &[u8]| archive::contents(contents, "a test").expect("read").entries[1].needs.clone();
+    let directory = Directory::of(&dump, &sizes(&[("a", 9)])).expect("tables alone");
+    assert_eq!(needs(&directory.contents), [3, 7, 1]);
+    assert_eq!(needs(&Directory::of(&dump, &sizes(&[("b", 9)])).expect("tables alone").contents), [7, 3, 1]);
+}
+
+/// What a reader gives of an entry; its length stands for it where it is right.
+fn given(reader: &mut Reader<'_>, directory: &Directory, place: usize) -> std::result::Result<usize, Kind> {
+    let data = directory.data.iter().find(|data| data.place == place).expect("there");
+    let mut bytes = Vec::new();
+    let gather = &mut |piece: &[u8]| {
+        bytes.extend_from_slice(piece);
+        Ok(())
+    };
+    reader.give(data, gather).map_err(|e| e.kind())?;
+    assert!(bytes.iter().all(|byte| *byte == b"abc"[place]));
+    Ok(bytes.len())
+}
+
+#[test]
+fn readers_find_data_in_any_order_and_what_is_cut_is_damage_where_it_is_cut() {
+    let dump = tables_only();
+    let directory = Directory::of(&beginning(&dump), &BTreeMap::new()).expect("tables alone");
+    let open = |bytes: &[u8]| Box::new(std::io::Cursor::new(bytes.to_vec()));
+    for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2], [2, 0, 1], [0, 2, 1], [1, 2, 0]] {
+        let known = Known::default();
+        let mut readers = [0, 1].map(|_| Reader::new(open(&dump), "a test", &known).expect("a reader"));
+        for (turn, place) in order.into_iter().enumerate() {
+            assert_eq!(given(&mut readers[turn % 2], &directory, place), Ok(1_300_004), "{order:?}");
+        }
+    }
+    let head = beginning(&dump).head.len();
+    for (lost, cut) in [(0, head), (0, head + 1), (0, head + 900_000), (1, head + 1_300_100), (2, dump.len() - 1)] {
+        let known = Known::default();
+        for place in [2, 1, 0, 1] {
+            let mut reader = Reader::new(open(&dump[..cut]), "a test", &known).expect("a reader");
+            let expected = if place < lost { Ok(1_300_004) } else { Err(Kind::Damaged) };
+            assert_eq!(given(&mut reader, &directory, place), expected, "{place} of what is cut at {cut}");
+        }
+    }
+}

@@ -1,18 +1,23 @@
 //! The new database beside the live one: created as the old one was, filled by `pg_restore`, never through `psql`.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Seek as _, Write as _};
+use std::io::{Seek as _, Write as _};
 use std::thread::JoinHandle;
 
 use super::feed::{self, Input, run};
 use super::link::Link;
 use super::preflight::{Names, administer, first, list};
 use super::session::{Session, literal, quote};
-use super::{Postgres, end_orphans};
-use crate::database::{Facts, pgdump};
-use crate::ground::progress::Progress;
+use super::{Postgres, end_orphans, pipes};
+use crate::database::{Content, Facts, pgdump};
+use crate::ground::progress::{Progress, Unit};
 use crate::ground::scratch::Scratch;
 use crate::ground::{Error, Result};
+
+const DUMP: &str = "database.pgdump";
+
+/// More sessions than this would only wait for each other; each costs some memory here.
+const MOST: usize = 8;
 
 /// Drops the new database again unless it was taken out.
 pub(super) struct Fresh {
@@ -27,9 +32,9 @@ impl Fresh {
         Self { link: link.clone(), name: Some(name.to_owned()), analysis: None }
     }
 
-    /// Gathers statistics for the planner, in a session of its own.
+    /// Gathers statistics for the planner, in sessions of their own.
     fn analyze(&mut self, new: Link) {
-        self.analysis = Some(std::thread::spawn(move || Session::open(&new, "restore")?.run("ANALYZE;")));
+        self.analysis = Some(std::thread::spawn(move || analyze(&new)));
     }
 
     /// Waits until nobody works on the database any more.
@@ -46,7 +51,7 @@ impl Drop for Fresh {
         if let Some(name) = self.name.take()
             && let Ok(mut session) = administer(&self.link)
         {
-            let _ = session.run(&format!("DROP DATABASE IF EXISTS {};", quote(&name)));
+            let _ = session.run(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE);", quote(&name)));
         }
     }
 }
@@ -56,7 +61,7 @@ pub(super) fn build(
     postgres: &Postgres,
     names: &Names,
     facts: &Facts,
-    member: &mut dyn FnMut(&str) -> Result<Box<dyn Read + Send>>,
+    member: &mut dyn FnMut(&str) -> Result<Box<dyn Content>>,
     progress: &dyn Progress,
 ) -> Result<Fresh> {
     let link = &postgres.link;
@@ -66,7 +71,30 @@ pub(super) fn build(
     let mut fresh = Fresh::new(link, &names.fresh);
     let new = link.with_database(&names.fresh);
 
-    let (dump, whole) = pgdump::Beginning::read(member("database.pgdump")?, "database.pgdump")?;
+    let content = member(DUMP)?;
+    let (dump, _) = pgdump::Beginning::read(content.beside()?, DUMP)?;
+    let (sizes, jobs) = (sizes(facts)?, std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
+    match pgdump::Directory::of(&dump, &sizes).filter(|_| jobs > 1 && link.options.prefix.is_empty()) {
+        Some(directory) => {
+            progress.stage("restore rows", Some(facts.bytes), Unit::Bytes);
+            pipes::restore(&new, &directory, content, jobs.min(MOST), progress)?;
+        }
+        None => by_sections(&new, &dump, content, (&sizes, jobs, facts.bytes), member, progress)?,
+    }
+    properties(&mut session, names, facts, link)?;
+    fresh.analyze(new);
+    Ok(fresh)
+}
+
+/// Restores in three steps, where one `pg_restore` cannot be given everything at once: behind a prefix, and with large objects.
+fn by_sections(
+    new: &Link,
+    dump: &pgdump::Beginning,
+    whole: Box<dyn Content>,
+    (sizes, jobs, bytes): (&BTreeMap<(String, String), u64>, usize, u64),
+    member: &mut dyn FnMut(&str) -> Result<Box<dyn Content>>,
+    progress: &dyn Progress,
+) -> Result<()> {
     // Schemas and no rows: the table of contents is small, and pg_restore reads it twice.
     let scratch = Scratch::temporary()?;
     let mut head = scratch.file()?;
@@ -74,24 +102,49 @@ pub(super) fn build(
     written.map_err(|e| Error::io("write", scratch.folder(), e))?;
     let again = || head.try_clone().map_err(|e| Error::failed("cannot open a file twice").because(e));
 
-    run(&new, &["--section=pre-data"], Input::Head(again()?), progress)?;
-    progress.stage("restore rows", Some(facts.bytes), crate::ground::progress::Unit::Bytes);
-    feed::data(&new, (&dump, whole), &sizes(facts)?, &mut || member("database.pgdump"), progress)?;
-    progress.stage("build indexes", None, crate::ground::progress::Unit::Items);
+    run(new, &["--section=pre-data"], Input::Head(again()?), progress)?;
+    progress.stage("restore rows", Some(bytes), Unit::Bytes);
+    feed::data(new, (dump, whole), sizes, &mut || member(DUMP), progress)?;
+    progress.stage("build indexes", None, Unit::Items);
     (&head).rewind().map_err(|e| Error::io("read", scratch.folder(), e))?;
-    let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let jobs = format!("--jobs={jobs}");
-    if link.options.prefix.is_empty() {
-        run(&new, &["--section=post-data", &jobs, "/dev/stdin"], Input::Head(again()?), progress)?;
-    } else if link.has_files() {
-        run(&new, &["--section=post-data", &jobs], Input::Beyond(again()?), progress)?;
+    if new.options.prefix.is_empty() {
+        run(new, &["--section=post-data", &jobs, "/dev/stdin"], Input::Head(again()?), progress)?;
+    } else if new.has_files() {
+        run(new, &["--section=post-data", &jobs], Input::Beyond(again()?), progress)?;
     } else {
         // A pipe can be read by one alone.
-        run(&new, &["--section=post-data"], Input::Head(again()?), progress)?;
+        run(new, &["--section=post-data"], Input::Head(again()?), progress)?;
     }
-    properties(&mut session, names, facts, link)?;
-    fresh.analyze(new);
-    Ok(fresh)
+    Ok(())
+}
+
+/// What `ANALYZE` without a table does, two tables at a time: the largest first, each to the session that has less so far.
+fn analyze(new: &Link) -> Result<()> {
+    let mut session = Session::open(new, "restore")?;
+    let tables = session.rows(
+        // A partitioned table takes its partitions with it.
+        "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), 8192 + CASE WHEN c.relkind = 'p'
+             THEN (SELECT pg_catalog.sum(pg_catalog.pg_relation_size(relid)) FROM pg_catalog.pg_partition_tree(c.oid))
+             ELSE pg_catalog.pg_relation_size(c.oid) END
+         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+         WHERE c.relkind IN ('r', 'm', 'p') AND c.relpersistence <> 't' AND NOT c.relisshared AND NOT c.relispartition
+         ORDER BY 2 DESC, 1",
+    )?;
+    let mut shares = [(0_u64, Vec::new()), (0, Vec::new())];
+    for row in &tables {
+        let size = row.get(1).and_then(Option::as_deref).and_then(|size| size.parse().ok()).unwrap_or(0);
+        let share = usize::from(shares[1].0 < shares[0].0);
+        shares[share].0 += size;
+        shares[share].1.push(first(row));
+    }
+    let statement = |tables: &[&str]| format!("ANALYZE {};", tables.join(", "));
+    let (one, other) = (statement(&shares[0].1), statement(&shares[1].1));
+    std::thread::scope(|scope| {
+        let beside = scope.spawn(|| Session::open(new, "restore")?.run(&other));
+        let done = session.run(&one);
+        beside.join().unwrap_or_else(|_| Err(Error::failed("a thread that gathers statistics has ended"))).and(done)
+    })
 }
 
 /// Bytes of the large tables, as they were.

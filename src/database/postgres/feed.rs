@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write as _};
-use std::process::Stdio;
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
 
 use super::fault;
 use super::link::Link;
 use super::session::Said;
+use crate::database::Content;
 use crate::database::pgdump::{Beginning, Lane, Shares};
 use crate::ground::progress::Progress;
 use crate::ground::{Error, Kind, Result};
@@ -31,14 +32,14 @@ pub(super) enum Input<'a> {
 /// Every one reads it to its end, where the digest is compared, so each sees a whole dump or fails.
 pub(super) fn data(
     link: &Link,
-    (dump, whole): (&Beginning, Box<dyn Read + Send>),
+    (dump, whole): (&Beginning, Box<dyn Content>),
     sizes: &BTreeMap<(String, String), u64>,
-    again: &mut dyn FnMut() -> Result<Box<dyn Read + Send>>,
+    again: &mut dyn FnMut() -> Result<Box<dyn Content>>,
     progress: &dyn Progress,
 ) -> Result<()> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let shares = Shares::new(dump, sizes, cores.min(MOST));
-    let mut streams: Vec<Box<dyn Read + Send>> = vec![whole];
+    let mut streams = vec![whole];
     for _ in 1..shares.count() {
         streams.push(again()?);
     }
@@ -61,16 +62,38 @@ pub(super) fn data(
     first.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
 }
 
-/// Runs `pg_restore`; the last of a stream reaches it only after the end of the stream was read without an error.
-pub(super) fn run(link: &Link, arguments: &[&str], input: Input<'_>, progress: &dyn Progress) -> Result<()> {
+fn with_options<'a>(link: &Link, arguments: &[&'a str]) -> Vec<&'a str> {
     let mut all = vec!["--exit-on-error"];
     if link.options.no_owner {
         all.extend(["--no-owner", "--no-privileges"]);
     }
     all.extend(arguments);
+    all
+}
+
+/// `pg_restore` with everything that is always said to it.
+pub(super) fn command(link: &Link, arguments: &[&str]) -> Command {
+    link.command("pg_restore", "restore", &with_options(link, arguments))
+}
+
+/// Whether `pg_restore` has restored a dump of which it was to read everything.
+pub(super) fn verdict(link: &Link, status: ExitStatus, said: &Said, whole: bool) -> Result<()> {
+    if status.success() && whole {
+        return Ok(());
+    }
+    if status.success() {
+        // What it did not read was not compared with the digest either.
+        return Err(Error::failed(format!("{}: pg_restore ended before it had read the whole dump", link.url))
+            .hint("`strongroom check BUNDLE` says whether the dump is damaged; if it is not, please report this."));
+    }
+    Err(fault::ended(&link.url.to_string(), "pg_restore", &said.text(), &status.to_string()))
+}
+
+/// Runs `pg_restore`; the last of a stream reaches it only after the end of the stream was read without an error.
+pub(super) fn run(link: &Link, arguments: &[&str], input: Input<'_>, progress: &dyn Progress) -> Result<()> {
     let mut command = match input {
-        Input::Beyond(_) => link.with_file("pg_restore", "restore", &all),
-        _ => link.command("pg_restore", "restore", &all),
+        Input::Beyond(_) => link.with_file("pg_restore", "restore", &with_options(link, arguments)),
+        _ => command(link, arguments),
     };
     let stream = match input {
         Input::Head(file) | Input::Beyond(file) => {
@@ -117,15 +140,7 @@ pub(super) fn run(link: &Link, arguments: &[&str], input: Input<'_>, progress: &
         let _ = listener.join();
     }
     fed?;
-    if status.success() && whole {
-        return Ok(());
-    }
-    if status.success() {
-        // What it did not read was not compared with the digest either.
-        return Err(Error::failed(format!("{}: pg_restore ended before it had read the whole dump", link.url))
-            .hint("`strongroom check BUNDLE` says whether the dump is damaged; if it is not, please report this."));
-    }
-    Err(fault::ended(&link.url.to_string(), "pg_restore", &said.text(), &status.to_string()))
+    verdict(link, status, &said, whole)
 }
 
 #[cfg(test)]

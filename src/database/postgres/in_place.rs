@@ -17,7 +17,7 @@ use super::replace::{PATIENCE, leave};
 use super::session::{Session, literal};
 use super::{Postgres, end_orphans};
 use crate::config::profile::Profile;
-use crate::database::{Change, Database as _, DatabasePlan, Facts, Replacement, Snapshot, pgdump};
+use crate::database::{Change, Content, Database as _, DatabasePlan, Facts, Replacement, Snapshot, pgdump};
 use crate::ground::progress::Silent;
 use crate::ground::{Error, Result, failpoint};
 
@@ -72,10 +72,7 @@ pub(super) struct InPlace {
 
 impl InPlace {
     /// Opens the dump; it is read by the swap.
-    pub(super) fn new(
-        postgres: &Postgres,
-        member: &mut dyn FnMut(&str) -> Result<Box<dyn Read + Send>>,
-    ) -> Result<Self> {
+    pub(super) fn new(postgres: &Postgres, member: &mut dyn FnMut(&str) -> Result<Box<dyn Content>>) -> Result<Self> {
         Ok(Self { postgres: postgres.clone(), dump: Some(member(DUMP)?), committed: false })
     }
 }

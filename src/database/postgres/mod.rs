@@ -11,6 +11,7 @@ mod feed;
 mod in_place;
 mod leftovers;
 mod link;
+mod pipes;
 mod preflight;
 mod read;
 mod replace;
@@ -18,7 +19,7 @@ mod rewrite;
 mod session;
 mod space;
 
-use std::io::{Cursor, Read};
+use std::io::Cursor;
 use std::sync::PoisonError;
 
 use self::dump::{Output, Remarks};
@@ -28,7 +29,8 @@ pub use self::link::PostgresOptions;
 use self::replace::Beside;
 use self::session::{Session, literal};
 use super::{
-    Change, Database, DatabasePlan, Dump, Facts, NamedObject, Others, Replacement, Rewritten, Snapshot, Suspect,
+    Change, Content, Database, DatabasePlan, Dump, Facts, NamedObject, Others, Replacement, Rewritten, Snapshot,
+    Suspect,
 };
 use crate::appkey::credential::Credential;
 use crate::config::profile::Profile;
@@ -110,7 +112,7 @@ impl Database for Postgres {
         &self,
         plan: &DatabasePlan,
         facts: &Facts,
-        member: &mut dyn FnMut(&str) -> Result<Box<dyn Read + Send>>,
+        member: &mut dyn FnMut(&str) -> Result<Box<dyn Content>>,
         progress: &dyn Progress,
     ) -> Result<Box<dyn Replacement>> {
         if self.link.options.in_place {
