@@ -134,5 +134,5 @@ fn what_cannot_be_read_is_not_called_good() {
     let line = restore("--yes");
     let after = |world: &World| restores(world, &id);
     run(&mut tally, "a live restore, each file that it reads", some, &hurt, &cases(&hurt, &line, &[1], &after));
-    tally.close(if all() { 300 } else { 30 });
+    tally.close(if all() { 300 } else { 20 });
 }
