@@ -153,6 +153,11 @@ impl Error {
     /// `NotFound` becomes [`Kind::NotFound`], a missing right [`Kind::Denied`]; everything else is [`Kind::Failed`], a disk that
     /// is full or fails with its own hint.
     pub fn io(verb: &str, path: &Path, source: std::io::Error) -> Self {
+        let source = match source.downcast::<Self>() {
+            // It knows its path, and what helps.
+            Ok(own) => return own,
+            Err(source) => source,
+        };
         let kind = match source.kind() {
             std::io::ErrorKind::NotFound => Kind::NotFound,
             std::io::ErrorKind::PermissionDenied => Kind::Denied,
@@ -304,6 +309,14 @@ mod tests {
         let mut codes: Vec<u8> = Kind::ALL.iter().map(|k| k.exit_code()).collect();
         codes.dedup();
         assert_eq!(codes.len(), Kind::ALL.len());
+    }
+
+    #[test]
+    fn an_error_that_knows_its_path_is_told_as_it_is() {
+        let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let travels = Error::on_its_way("write", Path::new("/a/b"), full());
+        let error = Error::io("write", Path::new("elsewhere"), travels);
+        assert_eq!((error.to_string().as_str(), error.hints()), ("cannot write /a/b", &[FULL.to_owned()][..]));
     }
 
     #[test]
