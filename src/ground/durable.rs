@@ -15,7 +15,7 @@ pub const TEMPORARY: &str = ".strongroom-tmp";
 
 /// A file that does not exist under its name until it is whole.
 ///
-/// A large one is written by a thread of its own (see [`bulk`]), so an error may be one of bytes given earlier. Dropped without
+/// A large one is written by a thread of its own, so an error may be one of bytes given earlier. Dropped without
 /// [`NewFile::commit`], the temporary file is removed.
 pub struct NewFile {
     file: Option<File>,
