@@ -22,6 +22,16 @@ def read(path):
     subprocess.run(["bash", "-c", 'find "$0" -type f -print0 | xargs -0 -r cat > /dev/null', path], check=True)
 
 
+def ready(folder):
+    """Brings what will be read into the system's cache, writes out what others left to be written, and lets the disk rest.
+
+    Borg drops from the cache what it has read.
+    """
+    read(folder)
+    os.sync()
+    time.sleep(REST)
+
+
 def fill(folder):
     """Fills free memory with the cache of a file, as it is full on a machine that has run for a while.
 
@@ -73,7 +83,7 @@ def compare(folder, tools, options):
         for tool in order:
             tool.reset(folder / f"repo-{tool.name}-{number}")
         for tool in order:
-            time.sleep(REST)
+            ready(folder / "app")
             note("first", tool, tool.backup())
             sizes.setdefault(tool.name, tool.size())
         for tool in order:
@@ -91,8 +101,7 @@ def compare(folder, tools, options):
         for tool in (t for t in order if t.restores):
             target = folder / f"restored-{tool.name}-{number}"
             # Not everybody leaves what was written in the cache.
-            read(tool.repo)
-            time.sleep(REST)
+            ready(tool.repo)
             note("restore", tool, tool.restore(target))
             if number == 0:
                 same(folder / "app/storage", restored_storage(target))
