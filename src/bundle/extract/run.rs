@@ -1,9 +1,10 @@
 //! Executing a plan: folders, files under temporary names, one sync, names, looks, one sync.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::thread::ScopedJoinHandle;
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use serde::Serialize;
 
 use super::todo::{Action, Todo};
@@ -12,7 +13,7 @@ use crate::bundle::filelist::FileLine;
 use crate::bundle::part::PartReader;
 use crate::bundle::{Opened, PartName};
 use crate::ground::progress::{Progress, Unit};
-use crate::ground::{Error, Kind, Result, failpoint};
+use crate::ground::{Error, Kind, Result, failpoint, interrupt};
 use crate::sealing::SealingKey;
 use crate::storage::{Look, Target};
 
@@ -21,6 +22,9 @@ const STRETCH: u64 = 64 << 20;
 
 /// More workers than this would only wait for the disk, each with memory of its own.
 const MOST: usize = 16;
+
+/// So many files wait for their names.
+const WAITING: usize = 256;
 
 /// What was restored.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -67,7 +71,7 @@ pub fn run(
     failpoint::pass("before the first sync of restored files");
     target.sync()?;
     failpoint::pass("after the first sync of restored files");
-    lines(Action::Write, &mut |line| target.publish(&line.path, rollback))?;
+    publish(target, &plan.todo, rollback)?;
     lines(Action::Link, &mut |line| target.publish(&line.path, rollback))?;
     lines(Action::Dress, &mut |line| target.dress(&line.path, &look(&line), options.owner))?;
     if let Some(rollback) = rollback {
@@ -86,7 +90,7 @@ pub fn run(
     Ok(report)
 }
 
-/// Writes every file, two workers a core because some wait for the disk, each reading one part from its beginning to its end.
+/// Writes every file, four workers a core because most wait for the disk, each reading one part from its beginning to its end.
 fn write_parts(
     opened: &Opened<'_>,
     key: &SealingKey,
@@ -127,12 +131,44 @@ fn write_parts(
     };
     std::thread::scope(|scope| {
         let settling = scope.spawn(|| asked.iter().try_for_each(|()| target.sync()));
-        let result = each_part(&parts, (2 * cores()).min(MOST), |part| one(part, &ask));
+        let result = each_part(&parts, (4 * cores()).min(MOST), |part| one(part, &ask));
         drop(ask);
         let settled = settling.join().unwrap_or_else(|_| Err(Error::failed("a thread that syncs has panicked")));
         result.and(settled)
     })?;
     Ok(ExtractReport { written: written.into_inner(), bytes: bytes.into_inner() })
+}
+
+/// Gives every file its name, on all cores: each waits for the system a little, and there may be a million.
+fn publish(target: &dyn Target, todo: &Todo, rollback: Option<&str>) -> Result<()> {
+    let (hand, taken) = bounded::<Vec<u8>>(WAITING);
+    let failed = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let failed = &failed;
+        let work = move |taken: Receiver<Vec<u8>>| {
+            let result = taken.iter().try_for_each(|path| target.publish(&path, rollback));
+            failed.fetch_or(result.is_err(), Ordering::Relaxed);
+            result
+        };
+        let workers: Vec<_> =
+            (0..cores()).map(|_| taken.clone()).map(|taken| scope.spawn(move || work(taken))).collect();
+        drop(taken);
+        let handed = todo.each(Action::Write, false, &mut |path, _| {
+            interrupt::check()?;
+            // Whoever failed says why.
+            let ended = || Error::failed("naming restored files has stopped");
+            if failed.load(Ordering::Relaxed) {
+                return Err(ended());
+            }
+            hand.send(path.to_vec()).map_err(|_| ended())
+        });
+        drop(hand);
+        let ended = |worker: ScopedJoinHandle<'_, Result<()>>| {
+            worker.join().unwrap_or_else(|_| Err(Error::failed("a thread that names restored files has panicked")))
+        };
+        // All are waited for, and the first error is the answer.
+        workers.into_iter().map(ended).fold(Ok(()), Result::and).and(handed)
+    })
 }
 
 pub(super) fn cores() -> usize {
