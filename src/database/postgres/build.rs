@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Seek as _, Write as _};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use super::feed::{self, Input, run};
@@ -119,30 +120,29 @@ fn by_sections(
     Ok(())
 }
 
-/// What `ANALYZE` without a table does, two tables at a time: the largest first, each to the session that has less so far.
+/// What `ANALYZE` without a table does, two tables at a time, the largest first.
 fn analyze(new: &Link) -> Result<()> {
     let mut session = Session::open(new, "restore")?;
     let tables = session.rows(
         // A partitioned table takes its partitions with it.
-        "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), 8192 + CASE WHEN c.relkind = 'p'
+        "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), CASE WHEN c.relkind = 'p'
              THEN (SELECT pg_catalog.sum(pg_catalog.pg_relation_size(relid)) FROM pg_catalog.pg_partition_tree(c.oid))
              ELSE pg_catalog.pg_relation_size(c.oid) END
          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
          WHERE c.relkind IN ('r', 'm', 'p') AND c.relpersistence <> 't' AND NOT c.relisshared AND NOT c.relispartition
-         ORDER BY 2 DESC, 1",
+         ORDER BY 2 DESC NULLS LAST, 1",
     )?;
-    let mut shares = [(0_u64, Vec::new()), (0, Vec::new())];
-    for row in &tables {
-        let size = row.get(1).and_then(Option::as_deref).and_then(|size| size.parse().ok()).unwrap_or(0);
-        let share = usize::from(shares[1].0 < shares[0].0);
-        shares[share].0 += size;
-        shares[share].1.push(first(row));
-    }
-    let statement = |tables: &[&str]| format!("ANALYZE {};", tables.join(", "));
-    let (one, other) = (statement(&shares[0].1), statement(&shares[1].1));
+    // Its size does not say how long a table takes.
+    let next = AtomicUsize::new(0);
+    let work = |session: &mut Session| -> Result<()> {
+        while let Some(row) = tables.get(next.fetch_add(1, Ordering::Relaxed)) {
+            session.run(&format!("ANALYZE {};", first(row)))?;
+        }
+        Ok(())
+    };
     std::thread::scope(|scope| {
-        let beside = scope.spawn(|| Session::open(new, "restore")?.run(&other));
-        let done = session.run(&one);
+        let beside = scope.spawn(|| work(&mut Session::open(new, "restore")?));
+        let done = work(&mut session);
         beside.join().unwrap_or_else(|_| Err(Error::failed("a thread that gathers statistics has ended"))).and(done)
     })
 }
