@@ -359,3 +359,18 @@ fn a_wrapped_key_that_somebody_changed_in_custody_gets_into_no_bundle() {
         world.run(&format!("verify latest -i {IDENTITY}"), 0);
     }
 }
+
+#[test]
+fn a_wrapped_key_that_no_bundle_vouches_for_any_more_is_told() {
+    let (world, first) = World::backed_up();
+    let spoilt = world.bundle(&first).join("identity.age");
+    let whole = std::fs::read(&spoilt).expect("read");
+    std::fs::write(&spoilt, b"spoilt").expect("written");
+    let json = world.json("backup", 3);
+    assert_eq!(codes(&json), ["custody-unsigned"]);
+    // It is custody's copy, and signed from now on.
+    let second = crate::world::text(&json["bundle"]);
+    assert_eq!(std::fs::read(world.bundle(&second).join("identity.age")).expect("read"), whole);
+    world.run(&format!("verify latest -i {IDENTITY}"), 0);
+    world.json("backup", 0);
+}

@@ -34,8 +34,8 @@ pub(super) fn storage_problems(report: &StoreReport) -> Vec<Problem> {
     if report.state_lost {
         problems.push(Problem::new(
             "state-lost",
-            "what this host remembered of earlier backups is gone or does not fit, so every file was stored again",
-            "Keep [state] folder between runs; the next backup is incremental again.",
+            "what this host remembered of earlier backups is gone or is not of the newest bundle, so every file was stored again",
+            "Keep the [state] folder between runs, and let one host make an application's backups: another one's bundle is not remembered here. The next backup is incremental again.",
         ));
     }
     for lost in report.lost.iter().take(SHOWN) {
