@@ -1,5 +1,7 @@
 //! What goes wrong, each with an answer of its own; nothing of it ever says `proved`.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use super::server::{Server, programs};
 use super::world::{World, fill, wrapper};
 
@@ -219,4 +221,70 @@ fn a_client_that_is_older_than_the_server_is_named() {
     assert!(told.contains("pg_dump is of version 15") && told.contains("the server of 18"), "{told}");
     world.configure(&format!("programs = \"{}\"", server.programs.display()));
     world.ends("backup", 0);
+}
+
+/// A `psql` that loses everything from the commit of the swap on; it hands the commit itself on, or not.
+const LOSING: &str = r#"#!/usr/bin/env python3
+import os, subprocess, sys, threading
+psql = subprocess.Popen([REAL, *sys.argv[1:]], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+lost, renamed = threading.Event(), False
+def answers():
+    for some in iter(lambda: psql.stdout.read1(65536), b""):
+        if not lost.is_set():
+            os.write(1, some)
+reader = threading.Thread(target=answers)
+reader.start()
+for line in sys.stdin.buffer:
+    renamed |= b" RENAME TO " in line
+    if renamed and line.startswith(b"COMMIT"):
+        lost.set()
+        if HAND_ON:
+            psql.stdin.write(line)
+        psql.stdin.close()
+        psql.wait()
+        sys.exit(3)
+    psql.stdin.write(line)
+    psql.stdin.flush()
+psql.stdin.close()
+reader.join()
+sys.exit(psql.wait())
+"#;
+
+#[test]
+fn a_swap_whose_answer_is_lost_is_what_the_server_says_of_it() {
+    let Some(server) = Server::start(15) else { return };
+    fill(&server, "app", 5);
+    let folder = tempfile::tempdir().expect("a folder");
+    let psql = folder.path().join("psql");
+    for program in std::fs::read_dir(&server.programs).expect("listed").map(|entry| entry.expect("an entry")) {
+        if program.file_name() != "psql" {
+            std::os::unix::fs::symlink(program.path(), folder.path().join(program.file_name())).expect("linked");
+        }
+    }
+    let real = format!("{:?}", server.programs.join("psql"));
+    let losing = |hand_on: &str| {
+        let text = LOSING.replace("REAL", &real).replace("HAND_ON", hand_on);
+        std::fs::write(&psql, text).expect("written");
+        std::fs::set_permissions(&psql, std::fs::Permissions::from_mode(0o755)).expect("set");
+    };
+    losing("True");
+    let world = World::new(folder.path());
+    world.init(&server.url("app", "app"), "");
+    world.ends("backup", 0);
+    let ask = "SELECT auth_credentials FROM repositories WHERE id = 'r000'";
+    let right = server.sql("app", "app", ask);
+
+    // It was committed: the restored database is the live one, and nothing is taken back.
+    server.sql("app", "app", "UPDATE repositories SET auth_credentials = 'x'");
+    world.ends("restore -i recovery-identity.txt --only database --yes", 0);
+    assert_eq!(server.sql("app", "app", ask), right);
+
+    // It was not: all is as it was, and the application gets in again.
+    losing("False");
+    server.sql("app", "app", "UPDATE repositories SET auth_credentials = 'y'");
+    let said = world.ends("restore -i recovery-identity.txt --only database --yes", 20);
+    assert!(said.contains("as it was before"), "{said}");
+    assert_eq!(server.sql("app", "app", ask), "y");
+    let all = "SELECT count(*) FROM pg_database WHERE datname LIKE 'app%'";
+    assert_eq!(server.sql("postgres", "postgres", all), "2", "the live one, and the one that the first restore kept");
 }

@@ -74,11 +74,12 @@ pub(super) fn build(
 
     let content = member(DUMP)?;
     let (dump, _) = pgdump::Beginning::read(content.beside()?, DUMP)?;
-    let (sizes, jobs) = (sizes(facts)?, std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
+    let (sizes, cores) = (sizes(facts)?, std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
+    let jobs = cores.min(MOST);
     match pgdump::Directory::of(&dump, &sizes).filter(|_| jobs > 1 && link.options.prefix.is_empty()) {
         Some(directory) => {
             progress.stage("restore rows", Some(facts.bytes), Unit::Bytes);
-            pipes::restore(&new, &directory, content, jobs.min(MOST), progress)?;
+            pipes::restore(&new, &directory, content, jobs, progress)?;
         }
         None => by_sections(&new, &dump, content, (&sizes, jobs, facts.bytes), member, progress)?,
     }

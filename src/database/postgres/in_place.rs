@@ -67,13 +67,21 @@ pub(super) fn plan(link: &Link, facts: &Facts, live: &str, exists: bool, space: 
 pub(super) struct InPlace {
     postgres: Postgres,
     dump: Option<Box<dyn Read + Send>>,
-    committed: bool,
+    state: State,
+}
+
+/// What became of the live database.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    AsItWas,
+    Unknown,
+    Committed,
 }
 
 impl InPlace {
     /// Opens the dump; it is read by the swap.
     pub(super) fn new(postgres: &Postgres, member: &mut dyn FnMut(&str) -> Result<Box<dyn Content>>) -> Result<Self> {
-        Ok(Self { postgres: postgres.clone(), dump: Some(member(DUMP)?), committed: false })
+        Ok(Self { postgres: postgres.clone(), dump: Some(member(DUMP)?), state: State::AsItWas })
     }
 }
 
@@ -105,6 +113,7 @@ impl Replacement for InPlace {
         leave(&mut session, &[&live_name(link)?])?;
         drop(session);
         failpoint::pass("before the restore in place");
+        self.state = State::Unknown;
         let arguments = ["--clean", "--if-exists", "--single-transaction"];
         let done = std::thread::scope(|scope| {
             let (end, ended) = bounded::<()>(0);
@@ -119,10 +128,17 @@ impl Replacement for InPlace {
         });
         if let Err(error) = done {
             // The answer to a commit may be lost on its way.
-            self.committed = identity(link).is_ok_and(|now| now != before);
+            let begun = Instant::now();
+            while self.state == State::Unknown {
+                match identity(link) {
+                    Ok(now) => self.state = if now == before { State::AsItWas } else { State::Committed },
+                    Err(_) if begun.elapsed() > PATIENCE => break,
+                    Err(_) => std::thread::sleep(LOOK),
+                }
+            }
             return Err(error);
         }
-        self.committed = true;
+        self.state = State::Committed;
         failpoint::pass("after the restore in place");
         // What is committed is good without it, too: the server does the same by and by.
         let _ = Session::open(link, "restore").and_then(|mut inside| inside.run("ANALYZE;"));
@@ -130,11 +146,14 @@ impl Replacement for InPlace {
     }
 
     fn undo(&mut self) -> Result<()> {
-        if self.committed {
-            return Err(Error::failed("the database was restored in place, and that is committed")
-                .hint("To go back, restore the bundle that was made before it, with --in-place."));
-        }
-        Ok(())
+        let why = match self.state {
+            State::AsItWas => return Ok(()),
+            State::Unknown => {
+                "whether the restore in place was committed is not known, because the server does not answer"
+            }
+            State::Committed => "the database was restored in place, and that is committed",
+        };
+        Err(Error::failed(why).hint("To go back, restore the bundle that was made before it, with --in-place."))
     }
 
     fn keep(self: Box<Self>) -> Result<Option<PathBuf>> {

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::build::Fresh;
-use super::preflight::{Names, administer};
+use super::link::Link;
+use super::preflight::{Names, administer, first};
 use super::session::{Session, literal, quote};
 use super::{Postgres, rewrite};
 use crate::config::profile::Profile;
@@ -26,6 +27,13 @@ impl Beside {
     pub(super) fn new(postgres: Postgres, names: Names, fresh: Fresh) -> Self {
         Self { postgres, names, fresh, swapped: false }
     }
+
+    /// What the swap renames, in order.
+    fn renames(&self) -> Vec<(&str, &str)> {
+        let Names { live, fresh, kept, .. } = &self.names;
+        let away = kept.iter().map(|kept| (live.as_str(), kept.as_str()));
+        away.chain([(fresh.as_str(), live.as_str())]).collect()
+    }
 }
 
 impl Replacement for Beside {
@@ -45,28 +53,21 @@ impl Replacement for Beside {
 
     fn swap(&mut self) -> Result<()> {
         self.fresh.settle()?;
-        let mut session = administer(&self.postgres.link)?;
-        let names = &self.names;
-        let mut renames = Vec::new();
-        if let Some(kept) = &names.kept {
-            renames.push((names.live.as_str(), kept.as_str()));
-        }
-        renames.push((names.fresh.as_str(), names.live.as_str()));
-        rename(&mut session, &renames)?;
+        rename(&self.postgres.link, &self.renames())?;
         self.swapped = true;
         self.fresh.name = None;
         Ok(())
     }
 
     fn undo(&mut self) -> Result<()> {
-        if self.swapped {
-            let mut session = administer(&self.postgres.link)?;
-            let names = &self.names;
-            let mut renames = vec![(names.live.as_str(), names.fresh.as_str())];
+        // Also where a swap failed: nobody may be told that all is as it was before the server was asked.
+        let names = &self.names;
+        if self.swapped || are_renamed(&mut administer(&self.postgres.link)?, &self.renames())? {
+            let mut back = vec![(names.live.as_str(), names.fresh.as_str())];
             if let Some(kept) = &names.kept {
-                renames.push((kept.as_str(), names.live.as_str()));
+                back.push((kept.as_str(), names.live.as_str()));
             }
-            rename(&mut session, &renames)?;
+            rename(&self.postgres.link, &back)?;
             self.swapped = false;
             self.fresh.name = Some(names.fresh.clone());
         }
@@ -84,43 +85,83 @@ impl Replacement for Beside {
 }
 
 /// Renames all or nothing, after everybody has left the databases; whoever comes back waits outside.
-fn rename(session: &mut Session, renames: &[(&str, &str)]) -> Result<()> {
+fn rename(link: &Link, renames: &[(&str, &str)]) -> Result<()> {
+    let Err(error) = renamed(link, renames) else { return Ok(()) };
+    // The answer to the commit may have been lost, and with it the session that would open what it has closed.
+    let begun = Instant::now();
+    loop {
+        match settled(link, renames) {
+            Ok(true) => return Ok(()),
+            Ok(false) => return Err(error),
+            Err(second) if begun.elapsed() > PATIENCE => {
+                return Err(error.hint(format!(
+                    "Whether databases were renamed is not known, because the server does not answer: {}. \
+                     `strongroom restore --cleanup` opens a database that is left closed.",
+                    second.chain()
+                )));
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(500)),
+        }
+    }
+}
+
+fn renamed(link: &Link, renames: &[(&str, &str)]) -> Result<()> {
+    let mut session = administer(link)?;
     for (from, _) in renames {
         session.run(&format!("ALTER DATABASE {} ALLOW_CONNECTIONS false;", quote(from)))?;
     }
     failpoint::pass("before the swap of databases");
     let from: Vec<_> = renames.iter().map(|(from, _)| *from).collect();
-    let done = leave(session, &from).and_then(|()| {
-        let mut statements = vec!["BEGIN;".to_owned(), "SET LOCAL synchronous_commit = on;".to_owned()];
-        for (from, to) in renames {
-            statements.push(format!("ALTER DATABASE {} RENAME TO {};", quote(from), quote(to)));
-            statements.push(format!("ALTER DATABASE {} ALLOW_CONNECTIONS true;", quote(to)));
-        }
-        statements.push("COMMIT;".to_owned());
-        // One statement after the other, so that each one's failure is seen; a broken transaction commits nothing.
-        for statement in &statements {
-            if let Err(error) = session.run(statement) {
-                let _ = session.run("ROLLBACK;");
-                return Err(error);
-            }
-        }
-        Ok(())
-    });
-    failpoint::pass("after the swap of databases");
-    if done.is_err() {
-        for (from, _) in renames {
-            let _ = session.run(&format!("ALTER DATABASE {} ALLOW_CONNECTIONS true;", quote(from)));
+    leave(&mut session, &from)?;
+    let mut statements = vec!["BEGIN;".to_owned(), "SET LOCAL synchronous_commit = on;".to_owned()];
+    for (from, to) in renames {
+        statements.push(format!("ALTER DATABASE {} RENAME TO {};", quote(from), quote(to)));
+        statements.push(format!("ALTER DATABASE {} ALLOW_CONNECTIONS true;", quote(to)));
+    }
+    statements.push("COMMIT;".to_owned());
+    // One statement after the other, so that each one's failure is seen; a broken transaction commits nothing.
+    for statement in &statements {
+        if let Err(error) = session.run(statement) {
+            let _ = session.run("ROLLBACK;");
+            return Err(error);
         }
     }
-    done
+    failpoint::pass("after the swap of databases");
+    Ok(())
+}
+
+/// Whether everything was renamed; what was not is opened again.
+fn settled(link: &Link, renames: &[(&str, &str)]) -> Result<bool> {
+    let mut session = administer(link)?;
+    if are_renamed(&mut session, renames)? {
+        return Ok(true);
+    }
+    let from = quoted(renames.iter().map(|(from, _)| *from));
+    let closed = format!("SELECT datname FROM pg_catalog.pg_database WHERE datname IN ({from}) AND NOT datallowconn");
+    for row in session.rows(&closed)? {
+        session.run(&format!("ALTER DATABASE {} ALLOW_CONNECTIONS true;", quote(first(&row))))?;
+    }
+    Ok(false)
+}
+
+/// Whether all names are as they are to be; databases are renamed all or none.
+fn are_renamed(session: &mut Session, renames: &[(&str, &str)]) -> Result<bool> {
+    let names = quoted(renames.iter().flat_map(|(from, to)| [*from, *to]));
+    let there = session.rows(&format!("SELECT datname FROM pg_catalog.pg_database WHERE datname IN ({names})"))?;
+    let stands = |name: &str| there.iter().any(|row| first(row) == name);
+    Ok(renames.iter().all(|(_, to)| stands(to)) && renames.last().is_some_and(|(from, _)| !stands(from)))
+}
+
+/// Names as a list of SQL.
+fn quoted<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.map(literal).collect::<Vec<_>>().join(", ")
 }
 
 /// Ends every session on these databases, and waits until they are gone.
 pub(super) fn leave(session: &mut Session, databases: &[&str]) -> Result<()> {
-    let all: Vec<_> = databases.iter().map(|name| literal(name)).collect();
     let there = format!(
         "FROM pg_catalog.pg_stat_activity WHERE datname IN ({}) AND pid <> pg_catalog.pg_backend_pid()",
-        all.join(", ")
+        quoted(databases.iter().copied())
     );
     let begun = Instant::now();
     loop {

@@ -151,9 +151,13 @@ impl Session {
         })?;
         // Older psql do not notice a COPY that failed halfway; the transaction that it broke does.
         let after = self.ask("SELECT WHERE false;", &mut |_| Ok(()))?;
-        self.judge(&verdict)?;
-        if after.failed {
-            return Err(self.halfway(&after));
+        let done = self.judge(&verdict).and_then(|()| if after.failed { Err(self.halfway(&after)) } else { Ok(()) });
+        if let Err(error) = done {
+            if own {
+                // Or nothing could be asked in this session any more.
+                let _ = self.run("ROLLBACK;");
+            }
+            return Err(error);
         }
         if own {
             self.run("COMMIT;")?;
