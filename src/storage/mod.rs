@@ -221,7 +221,7 @@ pub trait Target: Send + Sync {
     /// The restore is at its end: what is kept under `rollback` is of this one alone.
     fn end_keeping(&self, rollback: &str) -> Result<()>;
 
-    /// Puts back what was moved to `rollback`, newest last.
+    /// Puts back what was moved to `rollback`; what stands in the place of something of another kind is removed first.
     fn roll_back(&self, rollback: &str) -> Result<()>;
 
     /// What earlier restores kept here and [`Target::remove_kept`] removes; not what a killed one needs still.

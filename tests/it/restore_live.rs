@@ -197,6 +197,54 @@ fn a_failing_health_check_puts_everything_back() {
 }
 
 #[test]
+fn what_stood_in_the_place_of_something_of_another_kind_comes_back() {
+    let (world, _) = World::backed_up();
+    let url = health(r#"{"status":"degraded"}"#);
+    hooks(
+        &world,
+        "",
+        "",
+        &format!("health = {{ url = \"{url}\", expect = {{ status = \"ok\" }}, within_seconds = 0 }}"),
+    );
+    damage(&world);
+    let (file, package) = (world.app.storage().join(path(LOST)), world.app.storage().join(path(CHANGED)));
+    // A folder where the bundle has a file, and a link where it has a folder.
+    std::fs::create_dir_all(file.join("inner")).expect("made");
+    std::fs::write(file.join("inner/kept"), b"kept").expect("written");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o711)).expect("set");
+    let (folder, elsewhere) = (package.parent().expect("a folder"), world.path("elsewhere"));
+    std::fs::rename(folder, &elsewhere).expect("moved");
+    std::os::unix::fs::symlink(&elsewhere, folder).expect("linked");
+    let (before, there) = (world.state_of("app"), world.state_of("elsewhere"));
+    for more in ["", " --delete-extra"] {
+        world.run(&format!("restore --yes{more} -i {IDENTITY}"), 20).says("as it was before");
+        assert_eq!(world.state_of("app"), before);
+        assert_eq!(std::fs::metadata(&file).expect("there").permissions().mode() & 0o7777, 0o711);
+        assert_eq!(std::fs::read_link(folder).expect("a link"), elsewhere);
+        assert_eq!(world.state_of("elsewhere"), there);
+    }
+    world.run(&format!("restore --yes --no-hooks --delete-extra -i {IDENTITY}"), 0);
+    assert!(file.is_file() && !folder.is_symlink() && package.is_file());
+    assert_eq!(world.state_of("elsewhere"), there);
+}
+
+#[test]
+fn what_came_while_the_plan_was_read_is_nobodys_to_remove() {
+    let (world, _) = World::backed_up();
+    damage(&world);
+    let file = world.app.storage().join(path(LOST));
+    // The application stores the file that was lost until it is stopped, and somebody spoils what was checked a moment ago.
+    let stop = format!(
+        "printf uploaded >{}; for part in $(find $W/archive/parts -name '*.tar*.age'); do : >$part; done",
+        file.display()
+    );
+    hooks(&world, &stop, "", "");
+    world.run(&format!("restore --yes -i {IDENTITY}"), 13).says("as it was before");
+    assert_eq!(std::fs::read(&file).expect("it stays"), b"uploaded");
+    assert_eq!(rows(&world), 1, "the database is back, too");
+}
+
+#[test]
 fn a_start_that_fails_puts_everything_back() {
     let (world, _) = World::backed_up();
     hooks(&world, "", "test $(grep -c start $W/log) -gt 1 || { echo no >&2; exit 1; }", "");

@@ -184,7 +184,7 @@ pub fn cat(opened: &Opened<'_>, key: &SealingKey, path: &[u8], out: &mut dyn Wri
 /// Undoes a restore: what it made where nothing stood is removed, what it replaced is put back, and what stood there already
 /// looks again as it did.
 pub fn undo(target: &dyn Target, bundle: &BundleId, plan: &ExtractPlan) -> Result<()> {
-    plan.todo.each_fresh(&mut |path| target.discard(path))?;
+    plan.todo.each_made(&mut |path| target.discard(path))?;
     target.roll_back(&rollback_name(bundle))?;
     plan.todo.each_look(&mut |path, look| target.dress(path, &look, Owner::Keep))?;
     target.sync()

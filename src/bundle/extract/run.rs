@@ -15,7 +15,7 @@ use crate::bundle::{Opened, PartName};
 use crate::ground::progress::{Progress, Unit};
 use crate::ground::{Error, Kind, Result, failpoint, interrupt};
 use crate::sealing::SealingKey;
-use crate::storage::{Look, Target};
+use crate::storage::{Look, Standing, Target};
 
 /// So many bytes are made to last while more are written, so that the disk works from the beginning.
 const STRETCH: u64 = 64 << 20;
@@ -65,17 +65,27 @@ pub fn run(
     if let Some(rollback) = rollback {
         target.begin_keeping(rollback)?;
     }
-    lines(Action::Folder, &mut |line| target.folder(&line.path, rollback))?;
+    lines(Action::Folder, &mut |line| {
+        target.folder(&line.path, rollback)?;
+        plan.todo.made(&line.path)
+    })?;
     let report = write_parts(opened, key, target, &plan.todo, options, progress)?;
     lines(Action::Link, &mut |line| target.link(&line.path, &look(&line), options.owner))?;
     failpoint::pass("before the first sync of restored files");
     target.sync()?;
     failpoint::pass("after the first sync of restored files");
     publish(target, &plan.todo, rollback)?;
-    lines(Action::Link, &mut |line| target.publish(&line.path, rollback))?;
+    lines(Action::Link, &mut |line| {
+        target.publish(&line.path, rollback)?;
+        plan.todo.made(&line.path)
+    })?;
     lines(Action::Dress, &mut |line| target.dress(&line.path, &look(&line), options.owner))?;
     if let Some(rollback) = rollback {
-        plan.todo.each(Action::PutAway, false, &mut |path, _| target.put_away(path, rollback))?;
+        plan.todo.each(Action::PutAway, false, &mut |path, _| match target.standing(path)? {
+            // It went away with a folder that a file has replaced.
+            Standing::Nothing => Ok(()),
+            _ => target.put_away(path, rollback),
+        })?;
     }
     // The deepest first: what is put into a folder changes its time.
     plan.todo.each(Action::Folder, true, &mut |_, line| {
@@ -90,7 +100,7 @@ pub fn run(
     Ok(report)
 }
 
-/// Writes every file, four workers a core because most wait for the disk, each reading one part from its beginning to its end.
+/// Writes every file, four workers a core and at most 16 because most wait for the disk, each reading one part from its beginning to its end.
 fn write_parts(
     opened: &Opened<'_>,
     key: &SealingKey,
@@ -146,7 +156,10 @@ fn publish(target: &dyn Target, todo: &Todo, rollback: Option<&str>) -> Result<(
     std::thread::scope(|scope| {
         let failed = &failed;
         let work = move |taken: Receiver<Vec<u8>>| {
-            let result = taken.iter().try_for_each(|path| target.publish(&path, rollback));
+            let result = taken.iter().try_for_each(|path| {
+                target.publish(&path, rollback)?;
+                todo.made(&path)
+            });
             failed.fetch_or(result.is_err(), Ordering::Relaxed);
             result
         };

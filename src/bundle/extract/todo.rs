@@ -155,9 +155,18 @@ impl Todo {
         }
     }
 
-    /// Hands out every path at which nothing stood when this was planned, what is in a folder before the folder.
-    pub(super) fn each_fresh(&self, visit: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        self.each_back("fresh", &mut |path, _| visit(path))
+    /// Notes that what is to stand at a path does; who undoes it must know that from what others have put there.
+    pub(super) fn made(&self, path: &[u8]) -> Result<()> {
+        self.connection()
+            .prepare_cached("UPDATE todo SET fresh = 2 WHERE path = ?1 AND fresh = 1")
+            .and_then(|mut s| s.execute(params![path]))
+            .map(drop)
+            .map_err(|e| failed(&e))
+    }
+
+    /// Hands out every path that was made where nothing stood when this was planned, what is in a folder before the folder.
+    pub(super) fn each_made(&self, visit: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        self.each_back("fresh = 2", &mut |path, _| visit(path))
     }
 
     /// Hands out every path that stood already, with its look at that time, what is in a folder before the folder.

@@ -133,17 +133,35 @@ impl<'a> Rollback<'a> {
             }
             Err(e) => return Err(target.error("open the folder", &kept, e)),
         };
-        let (mut files, mut folders) = (Vec::new(), Vec::new());
+        let mut found = Vec::new();
         walk::walk(&folder, &target.shown.join(as_path(&kept)), &mut |entry| {
-            if entry.kind == EntryKind::Dir { &mut folders } else { &mut files }.push(entry.path);
+            found.push((entry.path, entry.kind));
             Ok(())
         })?;
-        for path in files {
+        let (mut folders, mut whole) = (Vec::new(), Vec::<Vec<u8>>::new());
+        for (path, kind) in found {
+            if whole.iter().any(|folder| path.starts_with(folder) && path.get(folder.len()) == Some(&b'/')) {
+                continue;
+            }
+            match (kind, target.standing(&path)?) {
+                // The way to what is kept below it.
+                (EntryKind::Dir, Standing::Dir) => {
+                    folders.push(path);
+                    continue;
+                }
+                // Something of another kind took its place; a folder is empty again by now.
+                (EntryKind::Dir, Standing::Nothing) => {}
+                (EntryKind::Dir, _) | (_, Standing::Dir) => target.discard(&path)?,
+                _ => {}
+            }
             let from = self.kept(&path);
             let (source, to) = (target.parent(&from)?, target.parent(&path)?);
             failpoint::pass("before a replaced file is put back");
             renameat(&source, as_path(split(&from).1), &to, as_path(split(&path).1))
                 .map_err(|e| target.error("put back", &path, e))?;
+            if kind == EntryKind::Dir {
+                whole.push(path);
+            }
         }
         for path in folders.iter().rev() {
             let from = self.kept(path);
