@@ -28,13 +28,12 @@ pub(super) fn all(path: &Path, busy: Duration, profile: &Profile, change: Change
     failpoint::pass("before the commit of new credentials");
     let committed = connection.execute_batch("COMMIT");
     failpoint::pass("after the commit of new credentials");
-    Ok(match committed {
-        Ok(()) => Rewritten::Committed,
-        Err(error) => {
-            let _ = connection.execute_batch("ROLLBACK");
-            Rewritten::Unknown(fault(error))
-        }
-    })
+    match committed {
+        Ok(()) => Ok(Rewritten::Committed),
+        // The transaction is still open, as when a reader stays in the way: it is taken back, and nothing has changed.
+        Err(error) if !connection.is_autocommit() && connection.execute_batch("ROLLBACK").is_ok() => Err(fault(error)),
+        Err(error) => Ok(Rewritten::Unknown(fault(error))),
+    }
 }
 
 fn within(connection: &Connection, path: &Path, profile: &Profile, change: Change<'_>) -> Result<()> {

@@ -6,7 +6,6 @@
 use serde_json::json;
 
 use super::mark::{Facts, Mark, VALUES};
-use super::steps::Swept;
 use super::{Rotation, unknown};
 use crate::commands::deposits::Origin;
 use crate::commands::hooks::Hooks;
@@ -14,6 +13,7 @@ use crate::commands::host::NamedKey;
 use crate::commands::key::copies::{self, CopyRequest};
 use crate::commands::reencrypt::{Moved, Rest};
 use crate::commands::{ATTENTION, Outcome, Problem, proof};
+use crate::database::Rewritten;
 use crate::ground::{Error, Result, clock};
 use crate::ledger::Event;
 
@@ -95,9 +95,18 @@ impl Rotation<'_> {
         let mut mark = Mark::begin(&self.host.state_folder()?, facts)?;
         let hooks = self.rows_hooks();
         hooks.stop()?;
-        match self.rewrite(&way, &prepared, &to, self.others()) {
-            Ok(Swept::Done(moved)) => mark.facts.moved = moved.now,
-            Ok(Swept::Unknown(error)) => return Err(unknown(error, "Run this again then")),
+        let rewritten = match self.rewrite(&way, &prepared, self.others()) {
+            Ok((Rewritten::Committed, moved)) => Ok(moved),
+            // Other rows may have been under that key before: these must be.
+            Ok((Rewritten::Unknown(error), moved)) => match mark.took_place(self.database, &self.host.config.profile) {
+                Ok(true) => Ok(moved),
+                Ok(false) => Err(error),
+                Err(_) => return Err(unknown(error, "Run this again then")),
+            },
+            Err(error) => Err(error),
+        };
+        match rewritten {
+            Ok(moved) => mark.facts.moved = moved.now,
             Err(error) => {
                 // One that stays is taken away by the next run.
                 let _ = mark.end();

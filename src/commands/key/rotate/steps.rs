@@ -112,29 +112,29 @@ impl Rotation<'_> {
             Others::Wait => way.prepare(self.database.look()?.as_mut())?,
             Others::Refuse => Prepared::default(),
         };
-        self.rewrite(&way, &prepared, to, others)
+        match self.rewrite(&way, &prepared, others)? {
+            (Rewritten::Committed, moved) => Ok(Swept::Done(moved)),
+            // Nothing was under this key before, and everything is proved afterwards.
+            (Rewritten::Unknown(error), moved) => match self.try_key(to, Some(50)) {
+                Ok(proved) if proved.total.proved + proved.total.plausible > 0 => Ok(Swept::Done(moved)),
+                Ok(_) => Err(error),
+                Err(_) => Ok(Swept::Unknown(error)),
+            },
+        }
     }
 
     pub(super) fn rewrite(
         &self,
         way: &Reencryption<'_>,
         prepared: &Prepared,
-        to: &NamedKey,
         others: Others,
-    ) -> Result<Swept> {
+    ) -> Result<(Rewritten, Moved)> {
         let mut moved = Moved::default();
         let rewritten = self.database.rewrite(&self.host.config.profile, others, &mut |credentials, put| {
             moved = way.change(prepared, credentials, put)?;
             Ok(())
         })?;
         self.desk.progress.finish();
-        match rewritten {
-            Rewritten::Committed => Ok(Swept::Done(moved)),
-            Rewritten::Unknown(error) => match self.try_key(to, Some(50)) {
-                Ok(proved) if proved.total.proved + proved.total.plausible > 0 => Ok(Swept::Done(moved)),
-                Ok(_) => Err(error),
-                Err(_) => Ok(Swept::Unknown(error)),
-            },
-        }
+        Ok((rewritten, moved))
     }
 }
