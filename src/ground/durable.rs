@@ -303,11 +303,11 @@ pub fn read_secret_file(path: &Path, limit: u64) -> Result<zeroize::Zeroizing<Ve
         ))
         .hint(format!("chmod 600 {}", path.display())));
     }
-    // One allocation, so that growing leaves no unwiped copy behind.
-    let mut bytes = zeroize::Zeroizing::new(Vec::with_capacity(usize::try_from(meta.len()).unwrap_or(0) + 1));
     if meta.len() > limit {
         return Err(Error::refused(format!("{} is larger than {limit} bytes", path.display())));
     }
+    // One allocation, so that growing leaves no unwiped copy behind.
+    let mut bytes = zeroize::Zeroizing::new(Vec::with_capacity(usize::try_from(meta.len()).unwrap_or(0) + 1));
     (&file).take(meta.len()).read_to_end(&mut bytes).map_err(|e| Error::io("read", path, e))?;
     Ok(bytes)
 }
