@@ -3,12 +3,24 @@
 use jiff::Timestamp;
 
 /// Now; a test build may be given another time in `STRONGROOM_TEST_CLOCK` (RFC 3339).
+///
+/// Several, with spaces between, are told one after the other, and the last from then on; `now` among them is the real one.
 pub fn now() -> Timestamp {
     #[cfg(feature = "failpoints")]
-    if let Some(fixed) = std::env::var("STRONGROOM_TEST_CLOCK").ok().and_then(|t| t.parse().ok()) {
-        return fixed;
+    if let Some(told) = told() {
+        return told;
     }
     Timestamp::now()
+}
+
+#[cfg(feature = "failpoints")]
+fn told() -> Option<Timestamp> {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    static LOOKS: AtomicUsize = AtomicUsize::new(0);
+
+    let times = std::env::var("STRONGROOM_TEST_CLOCK").ok()?;
+    let look = LOOKS.fetch_add(1, Ordering::Relaxed);
+    times.split(' ').take(look + 1).last()?.parse().ok()
 }
 
 /// The time as records hold it: UTC, whole seconds, `2026-11-23T02:00:00Z`.

@@ -30,6 +30,14 @@ fn newest_has(world: &World, content: &[u8]) {
     assert!(found == content, "another one is the latest");
 }
 
+/// Moves away what the ledger got since, as the error says; answers how many files.
+fn move_away(world: &World, right: &[String]) -> usize {
+    let (ledger, away) = (world.path("archive/ledger/package-broker"), world.path("away"));
+    std::fs::create_dir(&away).expect("made");
+    let new = world.files("archive/ledger/package-broker").into_iter().filter(|name| !right.contains(name));
+    new.map(|name| std::fs::rename(ledger.join(&name), away.join(&name)).expect("moved")).count()
+}
+
 #[test]
 fn the_order_of_bundles_is_the_ledgers_whatever_their_clocks_said() {
     let world = World::ready();
@@ -94,15 +102,8 @@ fn a_clock_that_was_a_year_ahead_is_named_and_costs_what_it_wrote_and_no_more() 
     // By its own clock it was a good one.
     at(&world, &format!("verify {ahead} --deep -i {IDENTITY}"), 365 * DAY).ends(0);
 
-    let away = world.path("away");
-    std::fs::create_dir(&away).expect("made");
-    for name in world.files("archive/ledger/package-broker") {
-        if !right.contains(&name) {
-            std::fs::rename(world.path("archive/ledger/package-broker").join(&name), away.join(&name)).expect("moved");
-        }
-    }
     // The bundle, and its verification.
-    assert_eq!(std::fs::read_dir(&away).expect("listed").count(), 4);
+    assert_eq!(move_away(&world, &right), 4);
     assert_eq!(listed(&world), std::slice::from_ref(&first));
     let json = world.json("backup", 3);
     assert_eq!(codes(&json), ["ledger-cut", "state-lost"], "said once");
@@ -111,4 +112,54 @@ fn a_clock_that_was_a_year_ahead_is_named_and_costs_what_it_wrote_and_no_more() 
     assert_eq!(codes(&world.json("backup", 0)), Vec::<String>::new());
     world.run("check --all", 0);
     world.run(&format!("verify {first} --deep -i {IDENTITY}"), 0);
+}
+
+#[test]
+fn a_clock_that_jumps_in_the_middle_of_a_backup_makes_no_good_bundle_bad() {
+    let (world, first) = World::backed_up();
+    world.app.store("private/new.zip", b"of a night when clocks jumped");
+    let right = world.files("archive/ledger/package-broker");
+    let mut ends = std::collections::BTreeSet::new();
+    for seconds in [DAY, -DAY] {
+        let time = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second() + seconds).expect("a time");
+        for looks in 0..10 {
+            let what = format!("{seconds} s after {looks} looks");
+            let world = world.copy();
+            let clock = format!("{}{}", "now ".repeat(looks), time.strftime("%Y-%m-%dT%H:%M:%SZ"));
+            let ran = world.call("backup --json").env("STRONGROOM_TEST_CLOCK", clock).run();
+            let listed_now = world.call("list").run();
+            let entered = world.files("archive/ledger/package-broker").len() > right.len();
+            ends.insert((ran.code, listed_now.code, entered));
+            match (ran.code, listed_now.code) {
+                // It was noticed, and nothing was entered.
+                (Some(1 | 14), Some(0)) => assert!(!entered, "{what}"),
+                // It is a bundle like any other; what could not be compared with the one before, a day later, is said.
+                (Some(end @ (0 | 3)), Some(0)) => {
+                    if end == 3 {
+                        assert_eq!(codes(&ran.json()), ["custody-unsigned"], "{what}");
+                        ran.says("comes from the future");
+                    }
+                    newest_has(&world, b"of a night when clocks jumped");
+                    world.run(&format!("verify --deep -i {IDENTITY}"), 0);
+                }
+                // A day ahead: said, until what it entered is moved away.
+                (Some(0), Some(14)) => {
+                    listed_now.says("is in the future").says("Move this entry");
+                    assert!(seconds > 0 && move_away(&world, &right) == 2, "{what}");
+                    assert_eq!(listed(&world), std::slice::from_ref(&first), "{what}");
+                }
+                other => panic!("{what}: {other:?}\n{}\n{}", ran.stdout, ran.stderr),
+            }
+            let next = world.call("backup --json").run();
+            assert!(matches!(next.code, Some(0 | 3)), "{what}: {}", next.stderr);
+            let said = codes(&next.json());
+            assert!(said.iter().all(|code| ["ledger-cut", "state-lost"].contains(&code.as_str())), "{what}: {said:?}");
+            newest_has(&world, b"of a night when clocks jumped");
+            world.run("check --all", 0);
+            for id in [&first, "latest"] {
+                world.run(&format!("verify {id} --deep -i {IDENTITY}"), 0);
+            }
+        }
+    }
+    assert!(ends.len() > 2, "each way that it can end was seen: {ends:?}");
 }
