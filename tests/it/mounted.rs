@@ -127,3 +127,28 @@ fn secrets_that_docker_mounts_may_be_readable_and_not_writable() {
         with_secrets(&world, mode, verify).ends(15).says("chmod 600");
     }
 }
+
+#[test]
+fn what_is_mounted_below_a_storage_is_made_to_last_too() {
+    let (world, _) = World::backed_up();
+    let inner = world.app.storage().join("private");
+    let script = format!(
+        "mount -t tmpfs tmpfs {} && exec strace -f -qq -y -e trace=syncfs,renameat -o trace {PROGRAM} restore --yes --only storage -i {IDENTITY}",
+        inner.display()
+    );
+    let ran = Call::new("unshare", &world.path(""), "--map-root-user --mount -- /bin/sh -c").arg(script).run();
+    if ran.code != Some(0) {
+        let required = std::env::var_os("STRONGROOM_TEST_TOOLS").is_some_and(|v| v == "required");
+        assert!(!required, "{}", ran.stderr);
+        return;
+    }
+    let trace = std::fs::read_to_string(world.path("trace")).expect("a trace");
+    let inner = inner.canonicalize().expect("there").display().to_string();
+    // After everything was written, and after everything has its name.
+    let last_rename = trace.rfind("renameat(").expect("a file of its own");
+    let synced: Vec<_> = trace.match_indices("syncfs(").map(|(at, call)| (at, &trace[at + call.len()..])).collect();
+    let of_inner = |(_, call): &&(usize, &str)| call.contains(&inner) && call.find(&inner) < call.find('\n');
+    let of_inner: Vec<_> = synced.iter().filter(of_inner).map(|(at, _)| *at).collect();
+    assert!(of_inner.len() >= 2 && of_inner.iter().any(|at| *at > last_rename), "{trace}");
+    assert!(synced.len() > of_inner.len(), "{trace}");
+}

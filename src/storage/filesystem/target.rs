@@ -1,10 +1,12 @@
 //! Restoring into a folder: temporary names first, then everything takes its place.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid, mkdirat, openat, readlinkat, renameat, statat, symlinkat,
@@ -28,6 +30,9 @@ pub struct FilesystemTarget {
     /// The owner of the root, whom restored files go to unless something else is asked for.
     owner: (u32, u32),
     blocks: Arc<Blocks>,
+    device: u64,
+    /// A folder of each other file system that is mounted below: it is made to last apart.
+    mounted: Mutex<BTreeMap<u64, Arc<OwnedFd>>>,
 }
 
 /// The temporary name of a path's last component; the same in every run, so that none is left behind twice.
@@ -41,7 +46,14 @@ impl FilesystemTarget {
     pub fn new(root: &Path) -> Result<Self> {
         let fd = open_folder(root)?;
         let stat = rustix::fs::fstat(&fd).map_err(|e| Error::io("look at", root, e.into()))?;
-        Ok(Self { root: fd, shown: root.to_owned(), owner: (stat.st_uid, stat.st_gid), blocks: Arc::default() })
+        Ok(Self {
+            root: fd,
+            shown: root.to_owned(),
+            owner: (stat.st_uid, stat.st_gid),
+            blocks: Arc::default(),
+            device: stat.st_dev,
+            mounted: Mutex::default(),
+        })
     }
 
     pub(super) fn error(&self, verb: &str, path: &[u8], e: Errno) -> Error {
@@ -61,7 +73,15 @@ impl FilesystemTarget {
     }
 
     pub(super) fn open_dir(&self, path: &[u8]) -> std::result::Result<OwnedFd, Errno> {
-        open_below(self.root.as_fd(), path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
+        let folder = open_below(self.root.as_fd(), path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
+        let device = rustix::fs::fstat(&folder)?.st_dev;
+        if device != self.device {
+            let mut mounted = self.mounted.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Entry::Vacant(place) = mounted.entry(device) {
+                place.insert(Arc::new(rustix::io::fcntl_dupfd_cloexec(&folder, 0)?));
+            }
+        }
+        Ok(folder)
     }
 
     /// The folder of a path, made with those above it where they are missing.
@@ -247,7 +267,12 @@ impl Target for FilesystemTarget {
     }
 
     fn sync(&self) -> Result<()> {
-        rustix::fs::syncfs(&self.root).map_err(|e| self.error("make durable", b"", e))
+        // Nobody is kept from opening folders meanwhile.
+        let mounted: Vec<_> = self.mounted.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        std::iter::once(&self.root)
+            .chain(mounted.iter().map(Arc::as_ref))
+            .try_for_each(rustix::fs::syncfs)
+            .map_err(|e| self.error("make durable", b"", e))
     }
 
     fn can_keep(&self, rollback: &str) -> Result<()> {
