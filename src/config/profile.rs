@@ -141,6 +141,15 @@ impl Profile {
         }
     }
 
+    /// The profile's text where it is named by its file; `None` where it has another name.
+    pub fn described(app: &str, base: &Path) -> Result<Option<String>> {
+        if !is_file(app) {
+            return Ok(None);
+        }
+        let bytes = durable::read_believed_file(&base.join(app), 1 << 20)?;
+        Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
     /// The embedded profile of this application.
     pub fn embedded(app: &str) -> Result<Self> {
         let Some((name, text)) = EMBEDDED.iter().find(|(name, _)| *name == app) else {

@@ -288,3 +288,18 @@ fn a_rebuilt_host_goes_on_after_the_one_before() {
     let card = std::fs::read_to_string(new.path("recovery-card.txt")).expect("a card");
     assert_eq!(card.matches("signer:").count(), 2, "the new card believes both");
 }
+
+#[test]
+fn an_application_of_ones_own_is_described_in_a_file_and_stays_known() {
+    let world = World::new();
+    let embedded = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies/apps/package-broker.toml");
+    let described = std::fs::read_to_string(embedded).expect("read").replace("\"package-broker\"", "\"notes\"");
+    let scheme = described.replace("scheme = \"notes\"", "scheme = \"package-broker\"");
+    std::fs::write(world.path("notes.toml"), scheme).expect("written");
+    world.run(&format!("{INIT} --app notes.toml"), 0);
+    std::fs::remove_file(world.path("notes.toml")).expect("removed");
+    std::fs::rename(world.path("recovery-identity.txt"), world.path(IDENTITY)).expect("moved away");
+    assert_eq!(world.json("backup", 0)["verdict"], "proved");
+    world.run(&format!("verify --deep -i {IDENTITY}"), 0).says("proved");
+    assert!(world.path("archive/bundles/notes").is_dir());
+}

@@ -113,3 +113,16 @@ fn a_check_with_a_wrong_key_says_where_it_is_named() {
     world.app.set_key(crate::app::WRONG);
     world.run("config check", 12).says("[key] source has to name the key that the application runs with");
 }
+
+#[test]
+fn a_terminal_is_what_it_was_after_ctrl_c_at_a_secret() {
+    let world = World::ready();
+    let shell =
+        format!("stty -a >before; {PROGRAM} prove app/database.sqlite --key prompt: ; echo \\$? >code; stty -a >after");
+    let script = format!("(sleep 2; printf '\\003'; sleep 1) | script -qec \"{shell}\" /dev/null");
+    Call::new("bash", &world.path(""), "-c").arg(script).run();
+    let read = |name: &str| std::fs::read_to_string(world.path(name)).expect(name);
+    assert_eq!(read("code").trim(), "130");
+    assert!(read("before").contains("isig icanon"), "{}", read("before"));
+    assert_eq!(read("after"), read("before"));
+}

@@ -1,6 +1,7 @@
 //! The text of a new `strongroom.toml`, with the comments that a person needs later.
 
 use crate::ground::names::Uuid;
+use crate::ground::{Error, Result};
 
 /// What stands in the file.
 pub(super) struct Values<'a> {
@@ -86,4 +87,12 @@ name = {app}
         trusted = v.trusted.iter().map(|t| quoted(t)).collect::<Vec<_>>().join(", "),
         app = quoted(v.app),
     )
+}
+
+/// A profile as a part of the configuration.
+pub(super) fn profile(text: &str) -> Result<String> {
+    let table: toml::Table =
+        text.parse().map_err(|e: toml::de::Error| Error::usage("the profile cannot be read").because(e.to_string()))?;
+    let outer: toml::Table = std::iter::once(("profile".to_owned(), toml::Value::Table(table))).collect();
+    Ok(outer.to_string())
 }

@@ -142,6 +142,11 @@ fn set_up(desk: &Desk<'_>, request: &Request, made: &mut Made) -> Result<SetUp> 
         recipient: &recipient.to_string(),
         trusted: &signers.iter().map(ToString::to_string).collect::<Vec<_>>(),
     });
+    let text = match &settled.described {
+        // The file may be anywhere; what is needed every night stands with the rest, and is sealed with it.
+        Some(described) => format!("{text}\n{}", file::profile(described)?),
+        None => text,
+    };
     let config = Config::parse(&text, path, &[])?;
     let card_path = base.join("recovery-card.txt");
     let bundles = ledger.bundles().count();

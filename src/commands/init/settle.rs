@@ -14,6 +14,8 @@ use crate::ground::{Context as _, Error, Kind, Result};
 /// What has been settled, all of it read and found to make sense.
 pub(super) struct Settled {
     pub(super) profile: Profile,
+    /// The text of the profile, where it stands in a file of its own.
+    pub(super) described: Option<String>,
     pub(super) database: Option<String>,
     pub(super) password: Option<String>,
     pub(super) storage: Option<String>,
@@ -25,7 +27,8 @@ pub(super) struct Settled {
 /// Takes what is given, asks for the rest where somebody can answer, and reads all of it.
 pub(super) fn settle(desk: &Desk<'_>, request: &Request, base: &Path) -> Result<Settled> {
     let asking = desk.ask.interactive() && !request.yes;
-    let profile = Profile::find(request.app.as_deref().unwrap_or("package-broker"), base)?;
+    let app = request.app.as_deref().unwrap_or("package-broker");
+    let (profile, described) = (Profile::find(app, base)?, Profile::described(app, base)?);
     let (database, password) = database(desk, request, base, asking)?;
     let prompt = "Storage URL (file:PATH; empty for none)";
     let storage = answer(desk, asking, request.storage.as_deref(), prompt, &|text| {
@@ -60,7 +63,7 @@ pub(super) fn settle(desk: &Desk<'_>, request: &Request, base: &Path) -> Result<
         }
         Ok(text.to_owned())
     })?;
-    Ok(Settled { profile, database, password, storage, archive, place, key_source })
+    Ok(Settled { profile, described, database, password, storage, archive, place, key_source })
 }
 
 /// What was given, or an answer; one that does not read is asked for again.
