@@ -45,9 +45,8 @@ impl Ask for Person {
     }
 
     fn secret(&self, prompt: &str) -> Result<Zeroizing<String>> {
-        // rpassword talks to /dev/tty, so this works with a redirected standard input too. It takes Ctrl-C for itself, and makes
-        // the terminal what it was before it answers: nobody may end the process before that.
-        let answer = rpassword::prompt_password(format!("{prompt}: "));
+        // rpassword talks to /dev/tty, so this works with a redirected standard input too.
+        let answer = interrupt::while_asking_a_secret(|| rpassword::prompt_password(format!("{prompt}: ")));
         interrupt::check()?;
         answer.map(Zeroizing::new).map_err(|e| {
             Error::usage(format!("nobody can be asked for: {prompt}"))

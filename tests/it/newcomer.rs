@@ -125,4 +125,10 @@ fn a_terminal_is_what_it_was_after_ctrl_c_at_a_secret() {
     assert_eq!(read("code").trim(), "130");
     assert!(read("before").contains("isig icanon"), "{}", read("before"));
     assert_eq!(read("after"), read("before"));
+    // Somebody who waits no longer does not wait for an answer either.
+    let shell =
+        format!("timeout --preserve-status 2 {PROGRAM} prove app/database.sqlite --key prompt: ; echo \\$? >code");
+    let script = format!("sleep 8 | script -qec \"{shell}\" /dev/null");
+    Call::new("bash", &world.path(""), "-c").arg(script).run();
+    assert_eq!(std::fs::read_to_string(world.path("code")).expect("a code").trim(), "130");
 }

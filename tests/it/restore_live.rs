@@ -174,16 +174,17 @@ fn hooks_run_in_order_and_the_result_is_told() {
     assert_eq!(log(&world), "");
 }
 
+/// Hooks of an application that is not well after a restore.
+fn unwell(world: &World) {
+    let url = health(r#"{"status":"degraded","checks":{"database":"ok"}}"#);
+    let health = format!("health = {{ url = \"{url}\", expect = {{ status = \"ok\" }}, within_seconds = 0 }}");
+    hooks(world, "", "", &health);
+}
+
 #[test]
 fn a_failing_health_check_puts_everything_back() {
     let (world, id) = World::backed_up();
-    let url = health(r#"{"status":"degraded","checks":{"database":"ok"}}"#);
-    hooks(
-        &world,
-        "",
-        "",
-        &format!("health = {{ url = \"{url}\", expect = {{ status = \"ok\" }}, within_seconds = 0 }}"),
-    );
+    unwell(&world);
     damage(&world);
     let before = world.state_of("app");
     let ran = world.run(&format!("restore --yes -i {IDENTITY}"), 20);
@@ -199,13 +200,7 @@ fn a_failing_health_check_puts_everything_back() {
 #[test]
 fn what_stood_in_the_place_of_something_of_another_kind_comes_back() {
     let (world, _) = World::backed_up();
-    let url = health(r#"{"status":"degraded"}"#);
-    hooks(
-        &world,
-        "",
-        "",
-        &format!("health = {{ url = \"{url}\", expect = {{ status = \"ok\" }}, within_seconds = 0 }}"),
-    );
+    unwell(&world);
     damage(&world);
     let (file, package) = (world.app.storage().join(path(LOST)), world.app.storage().join(path(CHANGED)));
     // A folder where the bundle has a file, and a link where it has a folder.
