@@ -44,6 +44,15 @@ pub(crate) fn portrait(server: &Server) -> String {
     lines.join("\n")
 }
 
+/// Two portraits are the same; what only one of them has is printed, a few lines of it.
+pub(crate) fn alike(now: &str, before: &str) {
+    let only = |one: &str, other: &str| -> Vec<String> {
+        let known: std::collections::HashSet<_> = other.lines().collect();
+        one.lines().filter(|line| !known.contains(line)).take(5).map(str::to_owned).collect()
+    };
+    assert!(now == before, "only now: {:#?}\nonly before: {:#?}", only(now, before), only(before, now));
+}
+
 pub(crate) fn damage(server: &Server) {
     server.sql(
         "app",
