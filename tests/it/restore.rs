@@ -104,14 +104,22 @@ fn a_bundle_of_the_wrong_key_needs_an_explicit_word() {
 }
 
 #[test]
-fn damage_is_found_before_anything_is_written() {
+fn nothing_of_a_damaged_bundle_stays() {
     let (world, id) = World::backed_up();
-    let part = world.files("archive/parts").into_iter().find(|p| p.ends_with(".tar.age")).expect("a part");
-    for path in [world.path("archive/parts").join(part), world.bundle(&id).join("database.sqlite.zst.age")] {
+    let parts = world.files("archive/parts");
+    let part = |end: &str| world.path("archive/parts").join(parts.iter().find(|p| p.ends_with(end)).expect("a part"));
+    std::fs::create_dir(world.path("empty")).expect("made");
+    let all = [part(".tar.age"), part(".tar.zst.age"), world.bundle(&id).join("database.sqlite.zst.age")];
+    all[..2].iter().for_each(|path| flip(path));
+    world.run(&format!("restore --target out -i {IDENTITY}"), 13).says("1 more object");
+    all[..2].iter().for_each(|path| flip(path));
+    for path in all {
         flip(&path);
         let before = world.state_of("app");
         world.run(&format!("restore --target out -i {IDENTITY}"), 13);
         assert!(!world.path("out").exists());
+        world.run(&format!("restore --target empty -i {IDENTITY}"), 13);
+        assert_eq!(std::fs::read_dir(world.path("empty")).expect("listed").count(), 0);
         world.run(&format!("restore --yes -i {IDENTITY}"), 13);
         assert_eq!(world.state_of("app"), before);
         flip(&path);
@@ -125,6 +133,8 @@ fn damage_in_what_is_not_wanted_does_not_keep_the_rest_from_being_restored() {
     let path = world.path("archive/parts").join(part);
     flip(&path);
     world.run(&format!("restore --target a --only database -i {IDENTITY}"), 0);
+    world.run(&format!("restore --target c --only storage --include **/*.readme.md -i {IDENTITY}"), 0);
+    world.run(&format!("restore --target d --only storage --include **/*.zip -i {IDENTITY}"), 13);
     flip(&path);
     flip(&world.bundle(&id).join("database.sqlite.zst.age"));
     world.run(&format!("restore --target b --only storage -i {IDENTITY}"), 0);

@@ -22,6 +22,15 @@ pub use deep::{DeepFiles, verify_deep};
 pub use plan::{ExtractPlan, plan};
 pub use run::{ExtractReport, run};
 
+/// When the parts' own digests (SHA-256) are compared.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Digests {
+    /// They were ([`Opened::check`]): of a part, only what is wanted is read.
+    Before,
+    /// While files are written: a part is read from its first byte to its last, and no file gets its name before all were right.
+    Along,
+}
+
 /// What is restored, and how.
 #[derive(Clone)]
 pub struct ExtractOptions {
@@ -35,6 +44,8 @@ pub struct ExtractOptions {
     pub bundle: BundleId,
     /// Keep what is replaced; without it the target is empty, and whatever stands there is replaced.
     pub rollback: bool,
+    /// When the parts' digests are compared.
+    pub digests: Digests,
 }
 
 impl ExtractOptions {

@@ -1,5 +1,6 @@
 //! Executing a plan: folders, files under temporary names, one sync, names, looks, one sync.
 
+use std::io::Read;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::ScopedJoinHandle;
@@ -8,14 +9,14 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use serde::Serialize;
 
 use super::todo::{Action, Todo};
-use super::{ExtractOptions, ExtractPlan};
-use crate::bundle::filelist::FileLine;
+use super::{Digests, ExtractOptions, ExtractPlan};
+use crate::bundle::filelist::{FileLine, Place};
 use crate::bundle::part::PartReader;
 use crate::bundle::{Opened, PartName};
 use crate::ground::progress::{Progress, Unit};
 use crate::ground::{Error, Kind, Result, failpoint, interrupt};
 use crate::sealing::SealingKey;
-use crate::storage::{Look, Standing, Target};
+use crate::storage::{Look, Owner, Standing, Target};
 
 /// So many bytes are made to last while more are written, so that the disk works from the beginning.
 const STRETCH: u64 = 64 << 20;
@@ -110,22 +111,59 @@ fn write_parts(
     progress: &dyn Progress,
 ) -> Result<ExtractReport> {
     let parts = todo.parts()?;
-    let (written, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
     let (ask, asked) = bounded::<()>(1);
-    let one = |part: &PartName, ask: &Sender<()>| {
-        let what = part.object(opened.app())?.to_string();
-        let mut reader = PartReader::begin(opened.open_part(part)?, part.kind, key, &what)?;
-        todo.of_part(part, &mut |line| {
+    let (written, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        let settling = scope.spawn(|| asked.iter().try_for_each(|()| target.sync()));
+        let writing = Writing { target, todo, owner: options.owner, progress, ask, written: &written, bytes: &bytes };
+        let result = each_part(&parts, (4 * cores()).min(MOST), |part| {
+            let what = part.object(opened.app())?.to_string();
+            if options.digests == Digests::Before {
+                let mut reader = PartReader::begin(opened.open_part(part)?, part.kind, key, &what)?;
+                return writing.part(part, &mut reader, PartReader::enter);
+            }
+            let mut reader = PartReader::begin(opened.read_part(part)?, part.kind, key, &what)?;
+            writing.part(part, &mut reader, PartReader::advance_to)?;
+            reader.drain()?.finish()
+        });
+        drop(writing);
+        let settled = settling.join().unwrap_or_else(|_| Err(Error::failed("a thread that syncs has panicked")));
+        result.and(settled)
+    })?;
+    Ok(ExtractReport { written: written.into_inner(), bytes: bytes.into_inner() })
+}
+
+/// What those who write files share.
+struct Writing<'a> {
+    target: &'a dyn Target,
+    todo: &'a Todo,
+    owner: Owner,
+    progress: &'a dyn Progress,
+    /// Asks for what is written to be made to last.
+    ask: Sender<()>,
+    written: &'a AtomicU64,
+    bytes: &'a AtomicU64,
+}
+
+impl Writing<'_> {
+    /// Writes what is wanted of a part, under temporary names; `go` brings the reader to a place.
+    fn part<R: Read>(
+        &self,
+        part: &PartName,
+        reader: &mut PartReader<R>,
+        go: impl Fn(&mut PartReader<R>, &Place) -> Result<()>,
+    ) -> Result<()> {
+        self.todo.of_part(part, &mut |line| {
             let Some(place) = &line.place else { return Ok(()) };
-            reader.enter(place)?;
-            let mut file = target.create(&line.path, line.size)?;
+            go(reader, place)?;
+            let mut file = self.target.create(&line.path, line.size)?;
             reader.member(&line, &mut |chunk| {
-                let before = bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+                let before = self.bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
                 if before / STRETCH != (before + chunk.len() as u64) / STRETCH {
                     // Full: it is at it already. Ended: its error is the answer.
-                    let _ = ask.try_send(());
+                    let _ = self.ask.try_send(());
                 }
-                progress.advance(chunk.len() as u64);
+                self.progress.advance(chunk.len() as u64);
                 file.write_all(chunk).map_err(|e| {
                     Error::from_io(
                         Kind::Failed,
@@ -134,19 +172,11 @@ fn write_parts(
                     )
                 })
             })?;
-            file.close(&look(&line), options.owner)?;
-            written.fetch_add(1, Ordering::Relaxed);
+            file.close(&look(&line), self.owner)?;
+            self.written.fetch_add(1, Ordering::Relaxed);
             Ok(())
         })
-    };
-    std::thread::scope(|scope| {
-        let settling = scope.spawn(|| asked.iter().try_for_each(|()| target.sync()));
-        let result = each_part(&parts, (4 * cores()).min(MOST), |part| one(part, &ask));
-        drop(ask);
-        let settled = settling.join().unwrap_or_else(|_| Err(Error::failed("a thread that syncs has panicked")));
-        result.and(settled)
-    })?;
-    Ok(ExtractReport { written: written.into_inner(), bytes: bytes.into_inner() })
+    }
 }
 
 /// Gives every file its name, on all cores: each waits for the system a little, and there may be a million.

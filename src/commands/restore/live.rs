@@ -5,7 +5,7 @@ use serde_json::json;
 use super::rekey::Rekeying;
 use super::{Plan, Request, Source, confirm, in_place, prove};
 use crate::bundle::Opened;
-use crate::bundle::extract::{self, ExtractOptions, ExtractPlan};
+use crate::bundle::extract::{self, Digests, ExtractOptions, ExtractPlan};
 use crate::commands::hooks::Hooks;
 use crate::commands::host::{Host, NamedKey, read_key};
 use crate::commands::shelf::Shelf;
@@ -48,6 +48,7 @@ pub(super) fn run(
         delete_extra: request.delete_extra,
         bundle: header.id.clone(),
         rollback: true,
+        digests: Digests::Before,
     };
     let plan = Plan {
         rekey: rekeying.as_ref().map(Rekeying::planned),

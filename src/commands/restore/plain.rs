@@ -8,7 +8,8 @@ use std::path::Path;
 use serde_json::json;
 
 use super::{Plan, Request, Source, prove};
-use crate::bundle::extract::{self, ExtractOptions};
+use crate::bundle::Member;
+use crate::bundle::extract::{self, Digests, ExtractOptions};
 use crate::commands::shelf::Shelf;
 use crate::commands::{Desk, Outcome, proof};
 use crate::config::Config;
@@ -30,7 +31,7 @@ pub(super) fn run(
     folder: &Path,
 ) -> Result<Outcome> {
     let header = source.opened.header();
-    must_be_ours(folder, header.id.as_str())?;
+    let begun = must_be_ours(folder, header.id.as_str())?;
     let proved = prove::bundle(desk, shelf, config, source, request, sealed_or_given(desk, config, source, request)?)?;
     let member = source.opened.database_member().filter(|_| request.database);
     let storage_folder = folder.join("storage");
@@ -42,6 +43,7 @@ pub(super) fn run(
         delete_extra: false,
         bundle: header.id.clone(),
         rollback: false,
+        digests: Digests::Along,
     };
     let storage = if with_storage {
         // Planning makes nothing: where there is no folder yet, an empty one stands for it.
@@ -78,12 +80,54 @@ pub(super) fn run(
         ))
         .hint("Name an empty folder, or one that does not exist yet."));
     }
-    source.authenticate(desk, request)?;
+    let stood = folder.symlink_metadata().is_ok();
+    if let Err(error) = fill(desk, source, &plan, member.as_ref(), &proved, &options, folder) {
+        if error.kind() != Kind::Damaged {
+            return Err(error);
+        }
+        // Nothing of a bundle that is damaged stays, but for what an earlier run had found whole.
+        if !begun {
+            clear(folder, stood, member.as_ref());
+        }
+        // The first fault ended it; this names them all.
+        source.authenticate(desk, request)?;
+        return Err(error);
+    }
+
+    let mut text = vec![format!("bundle {} restored to {}", header.id, folder.display())];
+    text.push(format!("  {}", proof::sentence(proved.verdict, &proved.counts)));
+    text.push(match header.keys.first() {
+        Some(key) => format!(
+            "  the application needs key {0}: strongroom key fetch {0} -i FILE -o KEYFILE{1} writes it out",
+            key.short(),
+            if config.is_some() { "" } else { " --card CARD" }
+        ),
+        None => "  the application needs the key that was proved".to_owned(),
+    });
+    Ok(Outcome {
+        exit: proved.exit(header),
+        json: json!({ "bundle": header.id, "target": folder, "verdict": proved.verdict, "credentials": proof::counts_json(&proved.counts), "plan": plan }),
+        line: text[0].clone(),
+        text,
+        problems: Vec::new(),
+    })
+}
+
+/// Writes what was planned; every digest is compared on the way, and what was not read to its end has no name yet.
+fn fill(
+    desk: &Desk<'_>,
+    source: &Source<'_>,
+    plan: &Plan,
+    member: Option<&Member>,
+    proved: &prove::Proved,
+    options: &ExtractOptions,
+    folder: &Path,
+) -> Result<()> {
     durable::create_folders(folder, 0o700)?;
     sweep(folder)?;
-    durable::write_file(&folder.join(MARKER), header.id.as_str().as_bytes(), 0o600, Existing::Replace)?;
-
-    if let Some(member) = &member {
+    let marker = folder.join(MARKER);
+    durable::write_file(&marker, source.opened.header().id.as_str().as_bytes(), 0o600, Existing::Replace)?;
+    if let Some(member) = member {
         desk.progress.stage("write the database", Some(proved.summary.facts.bytes), Unit::Bytes);
         let path = folder.join(member.base_name());
         let mut bytes = source.opened.read(member, &source.sealing)?;
@@ -103,33 +147,28 @@ pub(super) fn run(
         file.commit(Existing::Replace)?;
     }
     if let Some(storage) = &plan.storage {
+        let storage_folder = folder.join("storage");
         durable::create_folders(&storage_folder, 0o755)?;
         let target = desk.systems.folder(&storage_folder)?;
-        extract::run(source.files(), &source.sealing, target.as_ref(), storage, &options, desk.progress.as_ref())?;
+        extract::run(source.files(), &source.sealing, target.as_ref(), storage, options, desk.progress.as_ref())?;
     }
-    let marker = folder.join(MARKER);
     failpoint::pass("before the marker of a restore is removed");
     std::fs::remove_file(&marker).map_err(|e| Error::io("remove", &marker, e))?;
     failpoint::pass("after the marker of a restore was removed");
-    durable::sync_folder(folder)?;
+    durable::sync_folder(folder)
+}
 
-    let mut text = vec![format!("bundle {} restored to {}", header.id, folder.display())];
-    text.push(format!("  {}", proof::sentence(proved.verdict, &proved.counts)));
-    text.push(match header.keys.first() {
-        Some(key) => format!(
-            "  the application needs key {0}: strongroom key fetch {0} -i FILE -o KEYFILE{1} writes it out",
-            key.short(),
-            if config.is_some() { "" } else { " --card CARD" }
-        ),
-        None => "  the application needs the key that was proved".to_owned(),
-    });
-    Ok(Outcome {
-        exit: proved.exit(header),
-        json: json!({ "bundle": header.id, "target": folder, "verdict": proved.verdict, "credentials": proof::counts_json(&proved.counts), "plan": plan }),
-        line: text[0].clone(),
-        text,
-        problems: Vec::new(),
-    })
+/// Takes away what [`fill`] made in a folder that was empty before, and the folder too if it was not there.
+///
+/// What cannot be removed stays: why the restore ended says more than that.
+fn clear(folder: &Path, stood: bool, member: Option<&Member>) {
+    let _ = std::fs::remove_dir_all(folder.join("storage"));
+    for file in member.map(Member::base_name).into_iter().chain([MARKER.to_owned()]) {
+        let _ = std::fs::remove_file(folder.join(file));
+    }
+    if !stood {
+        let _ = std::fs::remove_dir(folder);
+    }
 }
 
 /// The key given on the command line, named for the bundle's installation.
@@ -180,11 +219,11 @@ fn nobody_elses(path: &Path) -> Result<()> {
         .hint("Name a folder that does not exist yet, in a place of your own."))
 }
 
-/// An empty or missing folder, or one that an earlier run began to fill from the same bundle.
-fn must_be_ours(folder: &Path, bundle: &str) -> Result<()> {
+/// An empty or missing folder, or one that an earlier run began to fill from the same bundle; whether it is that.
+fn must_be_ours(folder: &Path, bundle: &str) -> Result<bool> {
     let listing = match std::fs::read_dir(folder) {
         Ok(listing) => listing,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
         Err(e) => return Err(Error::io("list", folder, e)),
     };
     nobody_elses(folder)?;
@@ -201,5 +240,5 @@ fn must_be_ours(folder: &Path, bundle: &str) -> Result<()> {
         return Err(Error::refused(format!("{} is not empty", folder.display()))
             .hint("Name an empty folder, or one that does not exist yet."));
     }
-    Ok(())
+    Ok(begun)
 }
