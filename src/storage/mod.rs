@@ -193,6 +193,9 @@ pub trait Target: Send + Sync {
     /// Gives a finished file or link its name; what stood there is moved to `rollback`, or replaced without one.
     fn publish(&self, path: &[u8], rollback: Option<&str>) -> Result<()>;
 
+    /// Fails ([`crate::ground::Kind::Refused`]) when [`Target::put_away`] cannot move what stands at a path; changes nothing.
+    fn can_put_away(&self, path: &[u8]) -> Result<()>;
+
     /// Moves what stands at a path to `rollback`.
     fn put_away(&self, path: &[u8], rollback: &str) -> Result<()>;
 

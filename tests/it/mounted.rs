@@ -3,7 +3,7 @@
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::PathBuf;
 
-use crate::app::{KEY, secret_file};
+use crate::app::{KEY, object, secret_file};
 use crate::world::{Call, IDENTITY, PROGRAM, World};
 
 /// Modes that a runtime gives to what it mounts.
@@ -151,4 +151,35 @@ fn what_is_mounted_below_a_storage_is_made_to_last_too() {
     let of_inner: Vec<_> = synced.iter().filter(of_inner).map(|(at, _)| *at).collect();
     assert!(of_inner.len() >= 2 && of_inner.iter().any(|at| *at > last_rename), "{trace}");
     assert!(synced.len() > of_inner.len(), "{trace}");
+}
+
+#[test]
+fn what_cannot_be_kept_is_refused_before_anything_is_touched() {
+    let (world, _) = World::backed_up();
+    let inner = world.app.storage().join("private");
+    // The same file system, and yet nothing can be renamed from one to the other.
+    let bound = |line: &str| {
+        let script = format!("mount --bind {0} {0} && exec {PROGRAM} {line} -i {IDENTITY}", inner.display());
+        Call::new("unshare", &world.path(""), "--map-root-user --mount -- /bin/sh -c").arg(script).run()
+    };
+    if bound("verify").code != Some(0) {
+        let required = std::env::var_os("STRONGROOM_TEST_TOOLS").is_some_and(|v| v == "required");
+        assert!(!required, "unshare makes no namespace here");
+        return;
+    }
+    world.app.store("private/extra.zip", b"made since");
+    let restore = "restore --yes --only storage";
+    assert_eq!(bound(restore).code, Some(0), "nothing is replaced");
+    let extra = bound(&format!("{restore} --delete-extra"));
+    assert_eq!(extra.code, Some(15), "{}", extra.stderr);
+    assert!(extra.stderr.contains("private/extra.zip"), "{}", extra.stderr);
+    world.app.store(&object("manual", "acme/tools", "1.0.0"), b"newer");
+    let before = world.state_of("app");
+    for line in [restore, "restore --dry-run --only storage"] {
+        let refused = bound(line);
+        assert_eq!(refused.code, Some(15), "{}", refused.stderr);
+        assert!(refused.stderr.contains("1.0.0.zip") && refused.stderr.contains("--target"), "{}", refused.stderr);
+    }
+    assert_eq!(world.state_of("app"), before);
+    world.run(&format!("{restore} -i {IDENTITY}"), 0);
 }

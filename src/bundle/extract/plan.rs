@@ -90,7 +90,7 @@ pub fn plan(
             return Ok(());
         }
         plan.matched += 1;
-        one(&mut plan, target, &line)
+        one(&mut plan, target, &line, options)
     })?;
     if options.include.is_empty() {
         target.walk(&mut |path, kind| {
@@ -101,6 +101,7 @@ pub fn plan(
                     plan.extra.push(String::from_utf8_lossy(path).escape_debug().to_string());
                 }
                 if options.delete_extra {
+                    target.can_put_away(path)?;
                     plan.todo.put_away(path)?;
                 }
             }
@@ -115,15 +116,22 @@ pub fn plan(
     Ok(plan)
 }
 
-fn one(plan: &mut ExtractPlan, target: &dyn Target, line: &FileLine) -> Result<()> {
+fn one(plan: &mut ExtractPlan, target: &dyn Target, line: &FileLine, options: &ExtractOptions) -> Result<()> {
     let standing = target.standing(&line.path)?;
     let fresh = standing == Standing::Nothing;
+    let replace = || if options.rollback && !fresh { target.can_put_away(&line.path) } else { Ok(()) };
     match line.kind {
-        EntryKind::Dir => plan.todo.stands(Action::Folder, line, target.look(&line.path)?.as_ref(), fresh),
+        EntryKind::Dir => {
+            if standing != Standing::Dir {
+                replace()?;
+            }
+            plan.todo.stands(Action::Folder, line, target.look(&line.path)?.as_ref(), fresh)
+        }
         EntryKind::Symlink => {
             if standing == Standing::Symlink && Some(target.read_link(&line.path)?) == line.target {
                 return Ok(());
             }
+            replace()?;
             plan.replaced += u64::from(!fresh);
             plan.todo.add(Action::Link, line, fresh)
         }
@@ -134,6 +142,7 @@ fn one(plan: &mut ExtractPlan, target: &dyn Target, line: &FileLine) -> Result<(
                 plan.already_right += 1;
                 return plan.todo.stands(Action::Dress, line, target.look(&line.path)?.as_ref(), false);
             }
+            replace()?;
             plan.write += 1;
             plan.write_bytes = plan.write_bytes.saturating_add(line.size);
             plan.replaced += u64::from(!fresh);

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid, mkdirat, openat, readlinkat, renameat, statat, symlinkat,
-    unlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, Stat, StatxFlags, Uid, mkdirat, openat, readlinkat, renameat, statat, statx,
+    symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -31,6 +31,8 @@ pub struct FilesystemTarget {
     owner: (u32, u32),
     blocks: Arc<Blocks>,
     device: u64,
+    /// What is mounted at the root, as far as the system tells.
+    mount: Option<u64>,
     /// A folder of each other file system that is mounted below: it is made to last apart.
     mounted: Mutex<BTreeMap<u64, Arc<OwnedFd>>>,
 }
@@ -41,17 +43,25 @@ fn temporary(name: &[u8]) -> Vec<u8> {
     format!(".{}{TEMPORARY}", &hash[..16]).into_bytes()
 }
 
+/// The number of what is mounted where a folder is: nothing is renamed from one to another, even of one file system.
+fn mount_of(folder: &OwnedFd) -> Option<u64> {
+    let stat = statx(folder, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok()?;
+    StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::MNT_ID).then_some(stat.stx_mnt_id)
+}
+
 impl FilesystemTarget {
     /// The folder at this path, which must exist.
     pub fn new(root: &Path) -> Result<Self> {
         let fd = open_folder(root)?;
         let stat = rustix::fs::fstat(&fd).map_err(|e| Error::io("look at", root, e.into()))?;
+        let mount = mount_of(&fd);
         Ok(Self {
             root: fd,
             shown: root.to_owned(),
             owner: (stat.st_uid, stat.st_gid),
             blocks: Arc::default(),
             device: stat.st_dev,
+            mount,
             mounted: Mutex::default(),
         })
     }
@@ -277,6 +287,21 @@ impl Target for FilesystemTarget {
 
     fn can_keep(&self, rollback: &str) -> Result<()> {
         Rollback::of(self, rollback).possible()
+    }
+
+    fn can_put_away(&self, path: &[u8]) -> Result<()> {
+        let folder = split(path).0;
+        let fd = self.open_dir(folder).map_err(|e| self.error("open the folder", folder, e))?;
+        let device = rustix::fs::fstat(&fd).map_err(|e| self.error("look at", folder, e))?.st_dev;
+        if (device, mount_of(&fd)) == (self.device, self.mount) {
+            return Ok(());
+        }
+        Err(Error::refused(format!(
+            "{} would be replaced, and it cannot be kept: something is mounted between it and {}",
+            self.shown.join(as_path(path)).display(),
+            self.shown.display()
+        ))
+        .hint("Restore with --target DIR and copy the files, or move away what stands there and run this again."))
     }
 
     fn put_away(&self, path: &[u8], rollback: &str) -> Result<()> {
