@@ -157,6 +157,42 @@ fn a_key_left_out_of_bundles_comes_from_the_escrow() {
 }
 
 #[test]
+fn a_bundle_made_without_a_key_is_tried_with_those_in_escrow_and_the_configured_one() {
+    let (world, first) = World::backed_up();
+    let right = world.json("list", 0)[0]["fingerprint"].clone();
+    world.app.set_key(WRONG);
+    world.backup(3);
+    std::fs::remove_file(world.path("app/.env")).expect("removed");
+    let id = world.backup(3);
+    assert!(!world.bundle(&id).join("key.age").exists());
+
+    // Two keys are in escrow, the newer one opens nothing, and none is configured that can be read.
+    let json = world.json(&format!("verify --deep -i {IDENTITY}"), 0);
+    assert_eq!(
+        (&json["bundle"], &json["verdict"], &json["fingerprint"]),
+        (&id.clone().into(), &"proved".into(), &right)
+    );
+    assert_eq!((&json["key_from"], &json["problems"]), (&"escrow".into(), &serde_json::json!([])));
+    let short = &text(&right)[..12];
+    let said = world.run(&format!("verify -i {IDENTITY}"), 0);
+    said.says(&format!("the bundle names no key; tried with {short}, which the archive file:"));
+    said.says("the configured key is not tried");
+    world.run(&format!("verify --card safe/recovery-card.txt -i {IDENTITY}"), 0).says(short);
+    assert_eq!(world.json(&format!("verify {first} -i {IDENTITY}"), 0)["key_from"], "bundle");
+    let proved = world.json("key status", 0);
+    let row = proved.as_array().expect("rows").iter().find(|row| row["fingerprint"] == right).expect("the key");
+    assert!(row["last_proved"].is_string(), "{proved}");
+
+    std::fs::remove_dir_all(world.path("archive/keys")).expect("removed");
+    world.run(&format!("verify -i {IDENTITY}"), 10).says("--key");
+    world.app.set_key(WRONG);
+    world.run(&format!("verify -i {IDENTITY}"), 10).says("nor the configured one opens");
+    world.app.set_key(KEY);
+    let json = world.json(&format!("verify -i {IDENTITY}"), 0);
+    assert_eq!((&json["key_from"], &json["fingerprint"]), (&"configuration".into(), &right));
+}
+
+#[test]
 fn a_storage_bundle_alone_has_nothing_to_prove_and_is_read_all_the_same() {
     let world = World::ready();
     world.run("backup --only storage", 0);

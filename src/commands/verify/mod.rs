@@ -1,27 +1,30 @@
 //! `verify`: would this bundle restore, with the escrowed key or with this one?
 
+mod candidates;
+
 use std::io::Read;
 use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::host::{Host, NamedKey, read_key};
+use super::host::{Host, NamedKey};
 use super::shelf::{self, Shelf};
 use super::{Desk, Outcome, Problem, proof};
 use crate::appkey::proof::{Counts, Proof, ProverOptions, Verdict, prove_with};
 use crate::appkey::schemes::{self, Scheme};
-use crate::appkey::{EffectiveKey, KeyText, canary};
+use crate::appkey::{EffectiveKey, canary};
 use crate::bundle::{FOREIGN, Header, Member, Opened, ProofReader, ProofSummary, Scope, extract};
 use crate::config::Config;
 use crate::config::profile::Profile;
 use crate::database;
-use crate::escrow::{self, Record};
-use crate::ground::names::{Fingerprint, Sha256Hex, Uuid};
+use crate::ground::names::{Fingerprint, Sha256Hex};
 use crate::ground::progress::Unit;
 use crate::ground::scratch::Scratch;
 use crate::ground::{Error, Kind, Result, clock};
 use crate::ledger::{Event, VerificationEvent};
 use crate::sealing::SealingKey;
+use candidates::Origin;
+pub(super) use candidates::{candidate, escrowed, sealed_records};
 
 /// What is asked.
 pub struct Request {
@@ -58,12 +61,21 @@ fn verify(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, request: &Req
     if header.database.is_none() {
         return storage_only(desk, config, request, &opened, &sealing, &mut ledger);
     }
-    let candidate = candidate(desk, shelf, &opened, &sealing, scheme, request.key.as_deref().map(|key| (key, config)))?;
+    let profile = profile_of(config, &header)?;
+    let (candidate, origin) = match &request.key {
+        Some(key) => (candidate(desk, shelf, &opened, &sealing, scheme, Some((key.as_str(), config)))?, Origin::Given),
+        None if candidates::unnamed(&opened) => {
+            candidates::fitting(desk, shelf, config, &opened, &sealing, scheme, &profile)?
+        }
+        None => {
+            let origin = if opened.has(&Member::Key) { Origin::Bundle } else { Origin::Escrow(None) };
+            (candidate(desk, shelf, &opened, &sealing, scheme, None)?, origin)
+        }
+    };
     try_canary(desk, &opened, &sealing, scheme, &candidate)?;
     let others = escrowed(desk, shelf, &sealing, scheme, &header.installation, Some(&candidate.fingerprint))?;
     let others: Vec<_> = others.into_iter().map(|c| (c.fingerprint, c.effective)).collect();
 
-    let profile = profile_of(config, &header)?;
     let storage = if request.deep { super::bundles::storage_bundle(shelf, &ledger, &opened)? } else { None };
     let trial = Trial { desk, scheme, candidate: &candidate, others: &others, profile: &profile };
     let dump = opened.database_member().filter(|_| request.deep);
@@ -81,21 +93,24 @@ fn verify(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, request: &Req
     };
 
     let verdict = proved.verdict();
-    let foreign = !header.keys.contains(&candidate.fingerprint);
-    if foreign {
+    let named = header.keys.first();
+    if let Some(named) = named.filter(|_| !header.keys.contains(&candidate.fingerprint)) {
         problems.push(Problem::new(
             "other-key",
-            format!(
-                "the key tried is {}, and the bundle names {}",
-                candidate.fingerprint.short(),
-                header.keys.first().map_or("none", |k| k.short())
-            ),
+            format!("the key tried is {}, and the bundle names {}", candidate.fingerprint.short(), named.short()),
             "Give the key that was in use when the bundle was made, or leave out --key to try the sealed one.",
         ));
     }
     if request.deep
         && request.key.is_none()
-        && let Some(problem) = sign_verification(config, &mut ledger, &header, opened.digest(), verdict)
+        && let Some(problem) = sign_verification(
+            config,
+            &mut ledger,
+            &header,
+            named.or(Some(&candidate.fingerprint)),
+            opened.digest(),
+            verdict,
+        )
     {
         problems.push(problem);
     }
@@ -103,6 +118,9 @@ fn verify(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, request: &Req
         format!("bundle {}: authentic, signed by {}", header.id, header.signer),
         format!("  {}", proof::sentence(verdict, &proved.total)),
     ];
+    if named.is_none() {
+        text.push(format!("  the bundle names no key; tried with {}, {origin}", candidate.fingerprint.short()));
+    }
     text.extend(proof::failure_lines(&proved));
     if request.deep {
         let taken = if dump.is_some() { "; the credentials were taken from the dump itself" } else { "" };
@@ -114,6 +132,7 @@ fn verify(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, request: &Req
             "bundle": header.id,
             "verdict": verdict,
             "fingerprint": candidate.fingerprint,
+            "key_from": origin.word(),
             "credentials": proof::counts_json(&proved.total),
             "authentic": true,
             "deep": request.deep,
@@ -140,7 +159,14 @@ fn storage_only(
     let mut problems = Vec::new();
     if request.deep {
         everything(desk, opened, None, sealing)?;
-        problems.extend(sign_verification(config, ledger, header, opened.digest(), Verdict::Unproven));
+        problems.extend(sign_verification(
+            config,
+            ledger,
+            header,
+            header.keys.first(),
+            opened.digest(),
+            Verdict::Unproven,
+        ));
     }
     let mut text = vec![
         format!("bundle {}: authentic, signed by {}", header.id, header.signer),
@@ -155,6 +181,7 @@ fn storage_only(
             "bundle": header.id,
             "verdict": Verdict::Unproven,
             "fingerprint": header.keys.first(),
+            "key_from": null,
             "credentials": proof::counts_json(&Counts::default()),
             "authentic": true,
             "deep": request.deep,
@@ -173,91 +200,6 @@ pub(super) fn profile_of(config: Option<&Config>, header: &Header) -> Result<Pro
         Some(config) => Ok(config.profile.clone()),
         None => Profile::named(header.app.as_str()),
     }
-}
-
-/// The key to try: the one given, else the one sealed in the bundle, else the escrowed one.
-pub(super) fn candidate(
-    desk: &Desk<'_>,
-    shelf: &Shelf,
-    opened: &Opened<'_>,
-    sealing: &SealingKey,
-    scheme: &dyn Scheme,
-    given: Option<(&str, Option<&Config>)>,
-) -> Result<NamedKey> {
-    let header = opened.header();
-    if let Some((reference, config)) = given {
-        return NamedKey::new(read_key(desk, config, reference)?, scheme, &header.installation);
-    }
-    if let Some(record) = sealed_records(opened, sealing)?.into_iter().next() {
-        let named = record.fingerprint.clone();
-        let found = NamedKey::new(KeyText::new(record.key), scheme, &header.installation)?;
-        if found.fingerprint != named || !header.keys.contains(&named) {
-            return Err(Error::not_authentic(format!(
-                "the sealed key of bundle {} is {}, and its record says {}",
-                header.id,
-                found.fingerprint.short(),
-                named.short()
-            ))
-            .hint(FOREIGN));
-        }
-        return Ok(found);
-    }
-    escrowed(desk, shelf, sealing, scheme, &header.installation, None)?
-        .into_iter()
-        .find(|c| header.keys.contains(&c.fingerprint))
-        .ok_or_else(|| {
-            Error::not_found(format!("no sealed copy of the key of bundle {} was found", header.id))
-                .hint("Try a key that you have: --key file:PATH or --key prompt:.")
-        })
-}
-
-/// The records that the bundle's own `key.age` holds; none when policy left it out.
-pub(super) fn sealed_records(opened: &Opened<'_>, sealing: &SealingKey) -> Result<Vec<Record>> {
-    if !opened.has(&Member::Key) {
-        return Ok(Vec::new());
-    }
-    let bytes = opened.read_secret(&Member::Key, sealing, 1 << 20)?;
-    escrow::from_lines(&bytes, &format!("key.age of bundle {}", opened.header().id))
-}
-
-/// Every key in an escrow that a believed signer vouches for, except one.
-pub(super) fn escrowed(
-    desk: &Desk<'_>,
-    shelf: &Shelf,
-    sealing: &SealingKey,
-    scheme: &dyn Scheme,
-    installation: &Uuid,
-    except: Option<&Fingerprint>,
-) -> Result<Vec<NamedKey>> {
-    let mut found: Vec<NamedKey> = Vec::new();
-    for place in &shelf.escrows {
-        let searched = desk.systems.escrow(place, shelf.archive.as_ref()).and_then(|escrow| {
-            let deposits = escrow.list(&shelf.app)?;
-            Ok((escrow, deposits))
-        });
-        let (escrow, deposits) = match searched {
-            Ok(searched) => searched,
-            // One escrow that is away is what the others are for.
-            Err(error) => {
-                desk.progress.note(&format!("an escrow could not be searched: {}", error.chain()));
-                continue;
-            }
-        };
-        for (fingerprint, id) in deposits {
-            let known = found.iter().any(|c| c.fingerprint == fingerprint);
-            if known || id != *sealing.id() || Some(&fingerprint) == except {
-                continue;
-            }
-            // A record that nobody we believe has signed is somebody's, not ours: it is left alone.
-            let Ok(sealed) = escrow.fetch_signed(&shelf.app, &fingerprint, &id, &shelf.trusted) else { continue };
-            let record = escrow::open_record(sealing, &sealed)?;
-            let candidate = NamedKey::new(KeyText::new(record.key), scheme, installation)?;
-            if candidate.fingerprint == fingerprint {
-                found.push(candidate);
-            }
-        }
-    }
-    Ok(found)
 }
 
 /// Checks the digest of every object, and every file of the storage, its own or another bundle's, against the list.
@@ -375,6 +317,7 @@ fn sign_verification(
     config: Option<&Config>,
     ledger: &mut crate::ledger::Ledger<'_>,
     header: &Header,
+    key: Option<&Fingerprint>,
     sums: &Sha256Hex,
     verdict: Verdict,
 ) -> Option<Problem> {
@@ -389,7 +332,7 @@ fn sign_verification(
         sums: sums.clone(),
         verdict: verdict.as_str().to_owned(),
         deep: true,
-        fingerprint: header.keys.first().cloned(),
+        fingerprint: key.cloned(),
     });
     ledger
         .append(&signer, event, clock::now())
