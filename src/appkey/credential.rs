@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::ground::words::shown;
+
 /// The largest ciphertext that is tried; a longer value is counted as failed and named.
 pub const MAX_CIPHERTEXT: usize = 64 * 1024;
 
@@ -36,7 +38,7 @@ impl std::fmt::Display for KeyPart {
         match self {
             Self::Integer(n) => n.fmt(f),
             // A row's id may come from a hostile dump and goes to a terminal.
-            Self::Text(text) => f.write_str(&text.escape_debug().to_string()),
+            Self::Text(text) => f.write_str(&shown(text.as_bytes())),
             Self::Bytes { base64 } => write!(f, "base64:{base64}"),
         }
     }

@@ -10,6 +10,7 @@ use super::{Desk, Outcome, Problem, human_bytes, proof};
 use crate::bundle::{Opened, Scope, extract};
 use crate::ground::progress::Unit;
 use crate::ground::{Error, Kind, Result, clock, names};
+use crate::ground::words::{counted, shown};
 
 /// Lists every bundle that was not pruned, oldest first.
 pub fn list(shelf: &Shelf) -> Result<Outcome> {
@@ -69,8 +70,8 @@ pub fn show(desk: &Desk<'_>, shelf: &Shelf, bundle: &str, identity: &[PathBuf], 
     ];
     if let Some(storage) = &header.storage {
         text.push(format!(
-            "storage       {} files, {}, {} missing",
-            storage.files,
+            "storage       {}, {}, {} missing",
+            counted(storage.files, "file", "files"),
             human_bytes(storage.bytes),
             storage.missing
         ));
@@ -88,7 +89,7 @@ pub fn show(desk: &Desk<'_>, shelf: &Shelf, bundle: &str, identity: &[PathBuf], 
     let summary = super::verify::summary(&opened, &key)?;
     text.push(format!("proof         {}", proof::sentence(header.verdict, &summary.counts)));
     for (table, rows) in &summary.facts.tables {
-        text.push(format!("  {rows:>10} rows in {table}"));
+        text.push(format!("  {rows:>10} {} in {table}", if *rows == 1 { "row" } else { "rows" }));
     }
     for fault in &summary.facts.faults {
         text.push(format!("  fault: {fault}"));
@@ -97,7 +98,7 @@ pub fn show(desk: &Desk<'_>, shelf: &Shelf, bundle: &str, identity: &[PathBuf], 
     if files {
         let mut lines = Vec::new();
         extract::for_each_line(&opened, &key, &mut |line| {
-            let path = String::from_utf8_lossy(&line.path).escape_debug().to_string();
+            let path = shown(&line.path);
             text.push(format!("{} {:>12} {path}", line.mode_text(), line.size));
             lines.push(super::to_json(&line)?);
             Ok(())

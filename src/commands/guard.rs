@@ -10,6 +10,7 @@ use crate::appkey::KeyText;
 use crate::appkey::proof::{Proof, ProverOptions, Verdict, prove_with};
 use crate::config::Config;
 use crate::database::Snapshot;
+use crate::ground::words::counted;
 use crate::ground::{Error, Kind, Result, interrupt};
 
 /// What is asked.
@@ -69,7 +70,10 @@ pub fn run(desk: &Desk<'_>, config: Config, request: Request) -> Result<Permit> 
         Ok(cut)
     })?;
     if cut {
-        desk.ask.say(&format!("guard: only {} credentials were tried in time", tried(&proved)));
+        desk.ask.say(&format!(
+            "guard: only {} tried in time",
+            counted(tried(&proved), "credential was", "credentials were")
+        ));
     }
     if cut && tried(&proved) == 0 {
         return Err(Error::wrong_key("no credential could be tried in the time that --max-time gives")

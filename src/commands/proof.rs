@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::appkey::proof::{Counts, Proof, Verdict};
 use crate::ground::Kind;
+use crate::ground::words::counted;
 
 /// The exit code of a verdict where nothing was stored.
 pub fn exit_of(verdict: Verdict) -> u8 {
@@ -46,11 +47,17 @@ pub fn failures_json(proof: &Proof) -> serde_json::Value {
 pub fn sentence(verdict: Verdict, counts: &Counts) -> String {
     let tried = counts.proved + counts.plausible + counts.failed;
     match verdict {
+        Verdict::Proved if tried == 1 => "proved: the key decrypts the one credential".to_owned(),
         Verdict::Proved => format!("proved: the key decrypts all {tried} credentials"),
         Verdict::Plausible => {
-            format!("plausible: {tried} credentials decrypt to the right form, under a cipher that proves little")
+            let decrypt = counted(tried, "credential decrypts", "credentials decrypt");
+            format!("plausible: {decrypt} to the right form, under a cipher that proves little")
         }
-        Verdict::Mixed => format!("mixed: {} of {tried} credentials do not decrypt with this key", counts.failed),
+        Verdict::Mixed => {
+            let does = if counts.failed == 1 { "does" } else { "do" };
+            format!("mixed: {} of {tried} credentials {does} not decrypt with this key", counts.failed)
+        }
+        Verdict::WrongKey if tried == 1 => "wrong key: the one credential does not decrypt with it".to_owned(),
         Verdict::WrongKey => format!("wrong key: none of the {tried} credentials decrypts with it"),
         Verdict::Unproven => "unproven: there is no encrypted credential to try the key on".to_owned(),
         Verdict::NoKey => "no key: the application key could not be read".to_owned(),

@@ -12,6 +12,7 @@ use crate::config::profile::Profile;
 use crate::config::url::DatabaseUrl;
 use crate::database::{self, Snapshot};
 use crate::ground::scratch::Scratch;
+use crate::ground::words::counted;
 use crate::ground::{Error, Kind, Result};
 
 /// What is asked.
@@ -65,7 +66,7 @@ pub fn run(desk: &Desk<'_>, request: &Request, config: Option<Config>) -> Result
     }
     let tried = proved.total.proved + proved.total.plausible + proved.total.failed + proved.total.plaintext;
     if tried < total {
-        text.push(format!("  a sample of {tried} out of {total}; without --sample all are tried"));
+        text.push(format!("  a sample of {tried} out of {total} values, those stored as plaintext included; without --sample all are tried"));
     }
     let mut problems: Vec<Problem> = snapshot
         .suspects(&profile, &|value| scheme.looks_like(value))?
@@ -104,8 +105,10 @@ pub fn suspect_problem(suspect: &database::Suspect) -> Problem {
     Problem::new(
         "unknown-ciphertext",
         format!(
-            "{}.{} looks encrypted ({} values) and the profile does not name it",
-            suspect.table, suspect.column, suspect.values
+            "{}.{} looks encrypted ({}) and the profile does not name it",
+            suspect.table,
+            suspect.column,
+            counted(suspect.values, "value", "values")
         ),
         "If the application encrypts this column, add it to the profile; until then it is backed up and not proved.",
     )

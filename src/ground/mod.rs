@@ -18,4 +18,5 @@ pub mod runtime;
 pub mod scratch;
 pub mod sqlite;
 
+pub mod words;
 pub use error::{Context, Error, Kind, Result};

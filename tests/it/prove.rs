@@ -41,6 +41,19 @@ fn the_right_key_is_proved_on_a_live_database() {
 }
 
 #[test]
+fn a_sample_says_what_it_is_of_and_a_row_is_shown_as_it_is_named() {
+    let world = World::new();
+    let line = format!("prove sqlite:app/database.sqlite {DOTENV}");
+    world
+        .run(&format!("{line} --sample 2"), 0)
+        .says(&format!("a sample of 2 out of {} values, those stored as plaintext included", CREDENTIALS + 1));
+    world.app.execute("UPDATE repositories SET id = 'o''brien', auth_credentials = 'x' WHERE id = 'repo-1'");
+    world.run(&line, 12).says("row o'brien: ").says(&format!("mixed: 1 of {CREDENTIALS} credentials does not decrypt"));
+    world.app.execute("DELETE FROM repositories WHERE id LIKE 'repo-%' AND id <> 'repo-2'; DELETE FROM repositories WHERE id LIKE 'o%'");
+    world.run(&line, 0).says("proved: the key decrypts the one credential");
+}
+
+#[test]
 fn every_kind_of_dump_is_proved_without_set_up() {
     let world = World::new();
     std::fs::copy(world.app.database(), world.path("old.sqlite")).expect("copied");

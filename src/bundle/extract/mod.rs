@@ -14,7 +14,7 @@ use super::frames::FrameReader;
 use super::part::PartReader;
 use super::{Member, Opened, unseal};
 use crate::ground::names::BundleId;
-use crate::ground::{Error, Kind, Result};
+use crate::ground::{Error, Kind, Result, words};
 use crate::sealing::SealingKey;
 use crate::storage::{EntryKind, Owner, Target};
 
@@ -176,7 +176,7 @@ pub fn cat(opened: &Opened<'_>, key: &SealingKey, path: &[u8], out: &mut dyn Wri
         }
         Ok(())
     })?;
-    let shown = String::from_utf8_lossy(path).escape_debug().to_string();
+    let shown = words::shown(path);
     let line = found.ok_or_else(|| {
         Error::not_found(format!("bundle {} has no file {shown}", opened.header().id))
             .hint("`strongroom show --files -i FILE` lists them.")

@@ -9,6 +9,7 @@ use super::{ExtractOptions, for_each_line};
 use crate::bundle::Opened;
 use crate::bundle::filelist::FileLine;
 use crate::ground::progress::{Progress, Unit};
+use crate::ground::words::shown;
 use crate::ground::{Error, Kind, Result, interrupt};
 use crate::sealing::SealingKey;
 use crate::storage::{EntryKind, Standing, Target};
@@ -98,7 +99,7 @@ pub fn plan(
             if kind != EntryKind::Dir && !plan.todo.lists(path)? {
                 plan.extra_count += 1;
                 if plan.extra.len() < NAMED {
-                    plan.extra.push(String::from_utf8_lossy(path).escape_debug().to_string());
+                    plan.extra.push(shown(path));
                 }
                 if options.delete_extra {
                     target.can_put_away(path)?;
@@ -164,8 +165,6 @@ fn is_right(target: &dyn Target, line: &FileLine) -> Result<bool> {
             };
         }
     };
-    read_all().map_err(|e| {
-        Error::from_io(Kind::Failed, format!("cannot read {}", String::from_utf8_lossy(&line.path).escape_debug()), e)
-    })?;
+    read_all().map_err(|e| Error::from_io(Kind::Failed, format!("cannot read {}", shown(&line.path)), e))?;
     Ok(line.blake3.is_some_and(|expected| hash.finalize() == expected))
 }

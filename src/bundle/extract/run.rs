@@ -14,6 +14,7 @@ use crate::bundle::filelist::{FileLine, Place};
 use crate::bundle::part::PartReader;
 use crate::bundle::{Opened, PartName};
 use crate::ground::progress::{Progress, Unit};
+use crate::ground::words::shown;
 use crate::ground::{Error, Kind, Result, failpoint, interrupt};
 use crate::sealing::SealingKey;
 use crate::storage::{Look, Owner, Standing, Target};
@@ -164,13 +165,8 @@ impl Writing<'_> {
                     let _ = self.ask.try_send(());
                 }
                 self.progress.advance(chunk.len() as u64);
-                file.write_all(chunk).map_err(|e| {
-                    Error::from_io(
-                        Kind::Failed,
-                        format!("cannot write {}", String::from_utf8_lossy(&line.path).escape_debug()),
-                        e,
-                    )
-                })
+                file.write_all(chunk)
+                    .map_err(|e| Error::from_io(Kind::Failed, format!("cannot write {}", shown(&line.path)), e))
             })?;
             file.close(&look(&line), self.owner)?;
             self.written.fetch_add(1, Ordering::Relaxed);

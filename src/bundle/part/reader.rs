@@ -6,6 +6,7 @@ use crate::bundle::filelist::{FileLine, Place};
 use crate::bundle::frames::{FrameReader, Position};
 use crate::bundle::members::PartKind;
 use crate::bundle::unseal;
+use crate::ground::words::shown;
 use crate::ground::{Error, Kind, Result, interrupt};
 use crate::sealing::SealingKey;
 use crate::sealing::stream::SealedReader;
@@ -94,7 +95,7 @@ impl<R: Read> PartReader<R> {
     ///
     /// What `out` got is good only when this ends well.
     pub fn member(&mut self, line: &FileLine, out: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        let what = format!("{} in {}", String::from_utf8_lossy(&line.path).escape_debug(), self.what);
+        let what = format!("{} in {}", shown(&line.path), self.what);
         read_member(self, &what)?.must_be(line, &what)?;
         let mut hash = blake3::Hasher::new();
         let mut left = line.size;

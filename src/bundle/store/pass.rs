@@ -12,6 +12,7 @@ use crate::archive::state::State;
 use crate::bundle::filelist::Place;
 use crate::bundle::part::{Attempt, Closing, Finished, Lane};
 use crate::ground::progress::Unit;
+use crate::ground::words::shown;
 use crate::ground::{Error, Result, clock, interrupt};
 use crate::storage::owners::Owners;
 use crate::storage::{Entry, EntryKind, LeftOut};
@@ -231,7 +232,7 @@ fn serve(
             }
             Attempt::Gone => send(Done::Gone(entry.path))?,
             Attempt::Unreadable(reason) => {
-                let path = String::from_utf8_lossy(&entry.path).escape_debug().to_string();
+                let path = shown(&entry.path);
                 send(Done::Gone(entry.path))?;
                 send(Done::LeftOut(LeftOut { path, reason }))?;
             }
@@ -282,7 +283,7 @@ impl Books<'_> {
             self.report.hard_linked += u64::from(row.entry.hard_linked);
             self.report.sparse += u64::from(row.entry.sparse);
         }
-        let path = String::from_utf8_lossy(&row.entry.path).escape_debug().to_string();
+        let path = shown(&row.entry.path);
         self.report.changed_while_read.retain(|changed| *changed != path);
         if *how != Stored::Before {
             *self.stored_files += 1;

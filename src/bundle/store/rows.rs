@@ -5,6 +5,7 @@ use rusqlite::{Row, params};
 use crate::archive::state::State;
 use crate::bundle::filelist::{FileLine, Place};
 use crate::bundle::members::PartName;
+use crate::ground::words::shown;
 use crate::ground::{Error, Result};
 use crate::storage::owners::Owners;
 use crate::storage::{Entry, EntryKind, FileTime};
@@ -156,11 +157,8 @@ impl FileRow {
     pub(super) fn to_line(&self, owners: &Owners) -> Result<FileLine> {
         let e = &self.entry;
         if e.kind == EntryKind::File && self.content.is_none() {
-            return Err(Error::failed(format!(
-                "the state has no content of {}",
-                String::from_utf8_lossy(&e.path).escape_debug()
-            ))
-            .hint("Remove the state: the next backup then stores every file again."));
+            return Err(Error::failed(format!("the state has no content of {}", shown(&e.path)))
+                .hint("Remove the state: the next backup then stores every file again."));
         }
         Ok(FileLine {
             path: e.path.clone(),

@@ -8,6 +8,7 @@ use crate::bundle::store::StoreReport;
 use crate::commands::host::Host;
 use crate::commands::{ATTENTION, Outcome, Problem, human_bytes, proof};
 use crate::ground::names::Sha256Hex;
+use crate::ground::words::counted;
 
 /// What there is to say.
 pub(super) struct Facts<'a> {
@@ -53,7 +54,10 @@ pub(super) fn storage_problems(report: &StoreReport) -> Vec<Problem> {
     if report.lost.len() > SHOWN {
         problems.push(Problem::new(
             "part-lost",
-            format!("{} more objects of the archive are lost", report.lost.len() - SHOWN),
+            format!(
+                "{} lost from the archive",
+                counted(report.lost.len() - SHOWN, "more object is", "more objects are")
+            ),
             "`strongroom check --all` names every bundle that needs one of them.",
         ));
     }
@@ -71,7 +75,7 @@ pub(super) fn storage_problems(report: &StoreReport) -> Vec<Problem> {
     if report.left_out.len() > SHOWN {
         problems.push(Problem::new(
             "left-out-more",
-            format!("{} more were left out", report.left_out.len() - SHOWN),
+            format!("{} left out", counted(report.left_out.len() - SHOWN, "more was", "more were")),
             "They are the same kind of thing, most likely.",
         ));
     }
@@ -110,12 +114,16 @@ pub(super) fn outcome(facts: Facts<'_>) -> Outcome {
     }
     if let Some(stored) = &stored {
         text.push(format!(
-            "  storage: {} files, {}; {} stored, {} already there{}",
-            stored.files,
+            "  storage: {}, {}; {} stored, {} already there{}",
+            counted(stored.files, "file", "files"),
             human_bytes(stored.bytes),
             human_bytes(stored.bytes_stored),
             stored.reused_files,
-            if missing > 0 { format!("; {missing} that the database names are missing") } else { String::new() }
+            if missing > 0 {
+                format!("; {} missing", counted(missing, "that the database names is", "that the database names are"))
+            } else {
+                String::new()
+            }
         ));
     }
     if let Some(fingerprint) = header.keys.first() {

@@ -22,6 +22,7 @@ use crate::custody::card::Card;
 use crate::custody::{self, Custodian};
 use crate::ground::durable::{self, Existing};
 use crate::ground::names::{AppName, Label, Uuid};
+use crate::ground::words::counted;
 use crate::ground::{Error, Result, clock};
 use crate::ledger::{CustodyEvent, Event, Ledger};
 use crate::sealing::{Recipient, SealingKey};
@@ -212,7 +213,14 @@ fn report(desk: &Desk<'_>, path: &Path, done: SetUp) -> Result<Outcome> {
         format!("recovery card {}: print it, and keep it with the identity", card_path.display()),
     ];
     if bundles > 0 {
-        lines.insert(2, format!("  it has {bundles} bundles already; this host goes on after them"));
+        lines.insert(
+            2,
+            format!(
+                "  it has {} already; this host goes on after {}",
+                counted(bundles, "bundle", "bundles"),
+                if bundles == 1 { "it" } else { "them" }
+            ),
+        );
         lines.insert(
             3,
             "  older recovery cards do not know this host's signer: use the new card from now on".to_owned(),
@@ -248,7 +256,7 @@ fn report(desk: &Desk<'_>, path: &Path, done: SetUp) -> Result<Outcome> {
         None if tried.exit != 0 => {
             lines.push("not everything works yet; `strongroom config check` tries it again".to_owned());
         }
-        None => lines.push("tried everything again with the environment that cron would give: all is well".to_owned()),
+        None => lines.push("tried everything again as cron would run it: all is well".to_owned()),
         Some(problem) => problems.push(problem),
     }
     Ok(Outcome {

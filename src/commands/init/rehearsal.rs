@@ -28,7 +28,7 @@ pub(super) fn rehearse(desk: &Desk<'_>, path: &Path) -> Option<Problem> {
         Err(error) => Some(Problem::new(
             "rehearsal",
             format!(
-                "here all is well, and not with the environment that cron would give: {}",
+                "everything works from here and not as cron would run it: {}",
                 // What `config check` said, without the name of the program in front of it.
                 std::error::Error::source(&error).map_or_else(|| error.chain(), ToString::to_string)
             ),

@@ -12,6 +12,7 @@ use crate::commands::host::Host;
 use crate::commands::{Desk, Outcome, Problem, proof, shelf, verify};
 use crate::config::Config;
 use crate::ground::names::Fingerprint;
+use crate::ground::words::counted;
 use crate::ground::{Kind, Result};
 
 /// Tries every credential with the configured key, and those that fail with every escrowed one.
@@ -56,18 +57,22 @@ pub fn doctor(desk: &Desk<'_>, config: Config, identity: &[PathBuf]) -> Result<O
     }
     let mut text = vec![
         format!("{}: {}", database.describe(), proof::sentence(proved.verdict(), &proved.total)),
-        format!("  tried the configured key {} and {} others in escrow", key.fingerprint.short(), others.len()),
+        format!(
+            "  tried the configured key {} and {} in escrow",
+            key.fingerprint.short(),
+            counted(others.len(), "other", "others")
+        ),
     ];
     if proved.total.failed > proved.failures.len() as u64 {
         text.push(format!("  of the first {} rows that do not decrypt:", proved.failures.len()));
     }
-    text.extend(under.iter().map(|(name, rows)| format!("  {rows} rows open with {name}")));
+    text.extend(under.iter().map(|(name, rows)| format!("  {} with {name}", counted(*rows, "row opens", "rows open"))));
     text.extend(proof::failure_lines(&proved));
     let mut problems = Vec::new();
     if proved.total.failed > 0 {
         problems.push(Problem::new(
             "several-keys",
-            format!("{} credentials are not under the configured key", proved.total.failed),
+            format!("{} not under the configured key", counted(proved.total.failed, "credential is", "credentials are")),
             match under.iter().filter(|(name, _)| name.bytes().all(|b| b.is_ascii_hexdigit())).max_by_key(|(_, rows)| **rows) {
                 Some((key, _)) => format!(
                     "Key {key} opens others: `strongroom key rotate --from {key} -i FILE` puts those rows under the configured one. If most are under {key}, the configured one may be the wrong one: `strongroom key fetch {key} -i FILE -o KEYFILE` writes it out."

@@ -8,6 +8,7 @@ use crate::commands::shelf::Shelf;
 use crate::commands::{ATTENTION, Desk, Outcome, Problem, to_json};
 use crate::config::Config;
 use crate::ground::names::{Fingerprint, SealingId};
+use crate::ground::words::counted;
 use crate::ground::{Error, Result, clock};
 use crate::ledger::{Event, KeyEvent, KeyFacts, KeyState, Ledger};
 
@@ -214,7 +215,8 @@ pub fn retire(desk: &Desk<'_>, config: Config, key: &str, reason: Option<&str>) 
     let seq = ledger.append(&signer, Event::Key(event), clock::now())?;
     let mut text = vec![format!("key {short} retired (ledger entry {seq})")];
     if !facts.bundles.is_empty() {
-        text.push(format!("  {} bundles need it still, so its copies stay", facts.bundles.len()));
+        let need = counted(facts.bundles.len(), "bundle needs", "bundles need");
+        text.push(format!("  {need} it still, so its copies stay"));
     }
     Outcome::done(json!({ "fingerprint": facts.fingerprint, "seq": seq, "bundles": facts.bundles }), text)
 }

@@ -20,6 +20,7 @@ use crate::database;
 use crate::ground::names::{Fingerprint, Sha256Hex};
 use crate::ground::progress::Unit;
 use crate::ground::scratch::Scratch;
+use crate::ground::words::counted;
 use crate::ground::{Error, Kind, Result, clock};
 use crate::ledger::{Event, VerificationEvent};
 use crate::sealing::SealingKey;
@@ -209,7 +210,7 @@ fn everything(desk: &Desk<'_>, opened: &Opened<'_>, other: Option<&Opened<'_>>, 
     let storage = other.unwrap_or(opened);
     if storage.header().contains.iter().any(|c| c == "storage") {
         let files = extract::verify_deep(storage, sealing, desk.progress.as_ref())?;
-        desk.progress.note(&format!("{} files match the list", files.files));
+        desk.progress.note(&format!("{} the list", counted(files.files, "file matches", "files match")));
     }
     Ok(())
 }

@@ -18,6 +18,7 @@ use rustix::fs::{Mode, OFlags, Stat};
 
 use super::{Entry, EntryKind, FileTime, LeftOut, OWN_FOLDER, Opened, Storage, is_own};
 use crate::ground::durable::TEMPORARY;
+use crate::ground::words::shown;
 use crate::ground::{Error, Kind, Result};
 pub use target::FilesystemTarget;
 
@@ -54,7 +55,7 @@ impl Storage for Filesystem {
                 return Ok(());
             }
             if entry.path.ends_with(TEMPORARY.as_bytes()) {
-                let path = String::from_utf8_lossy(&entry.path).escape_debug().to_string();
+                let path = shown(&entry.path);
                 unfinished.push(LeftOut { path, reason: "a restore that was killed left it unfinished".to_owned() });
                 return Ok(());
             }
