@@ -75,7 +75,7 @@ pub struct Entry {
 /// What a walk could not hand out.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct LeftOut {
-    /// The path, lossy, for people.
+    /// The path, lossy, for people; a folder whose content cannot be read has a `/` at its end.
     pub path: String,
     /// Why: `socket`, `device`, `permission denied` …
     pub reason: String,

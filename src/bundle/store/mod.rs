@@ -132,6 +132,11 @@ impl<'a> Store<'a> {
         Ok(kind != Some(rows::kind_number(EntryKind::File)))
     }
 
+    /// What the last pass could not read.
+    pub fn left_out(&self) -> &[LeftOut] {
+        &self.report.left_out
+    }
+
     /// Writes the file list, and names in the bundle's sums every part and segment that it needs.
     pub fn finish(&mut self, draft: &mut Draft<'_>) -> Result<StoreReport> {
         list::write(self, draft)?;

@@ -1,5 +1,7 @@
 //! The database's share of a backup: one snapshot, from which proof, object names and dump are taken.
 
+use std::collections::{BTreeMap, HashMap};
+
 use crate::appkey::canary;
 use crate::appkey::credential::Credential;
 use crate::appkey::proof::{Memory, ProverOptions, Verdict, prove_with};
@@ -11,6 +13,7 @@ use crate::database::{Facts, Snapshot};
 use crate::ground::names::BundleId;
 use crate::ground::progress::Unit;
 use crate::ground::scratch::Scratch;
+use crate::ground::words::{counted, shown};
 use crate::ground::{Result, clock};
 
 use super::{Only, Proved, copy_member};
@@ -127,40 +130,101 @@ fn fault_problems(facts: &Facts) -> Vec<Problem> {
     }
     vec![Problem::new(
         "database-damaged",
-        format!("the database's own check found {} faults: {}", facts.faults.len(), facts.faults[0]),
+        format!(
+            "the database's own check found {}: {}",
+            counted(facts.faults.len(), "fault", "faults"),
+            facts.faults[0]
+        ),
         "The database is damaged as it stands; restore an older bundle to a --target and compare.",
     )]
 }
 
-/// Objects that the database names and the storage lacks.
+/// Objects that the database names and the bundle will not have.
 fn missing_objects(snapshot: &mut dyn Snapshot, host: &Host, store: &Store<'_>) -> Result<(u64, Vec<Problem>)> {
     const SHOWN: usize = 20;
-    let (mut count, mut problems) = (0, Vec::new());
+    let (mut count, mut lost, mut problems) = (0, 0_u64, Vec::new());
+    let left_out: HashMap<&str, &str> =
+        store.left_out().iter().map(|left| (left.path.as_str(), left.reason.as_str())).collect();
+    let mut unreadable: BTreeMap<&str, (u64, &str)> = BTreeMap::new();
     snapshot.named_objects(&host.config.profile, &mut |object| {
-        if store.lacks(&object.path)? {
-            count += 1;
-            if problems.len() < SHOWN {
-                let (code, hint) = if object.fetchable {
-                    ("missing-fetchable", "It will be fetched again when it is asked for.")
-                } else {
-                    ("missing-lost", "It cannot be fetched again from anywhere; look for it in older bundles.")
-                };
-                let path = String::from_utf8_lossy(&object.path).escape_debug().to_string();
-                problems.push(Problem::new(
-                    code,
-                    format!("the database names {path} and the storage does not have it"),
-                    hint,
-                ));
-            }
+        if !store.lacks(&object.path)? {
+            return Ok(());
+        }
+        count += 1;
+        let path = shown(&object.path);
+        // It is there, or may be: nothing is said of whether it can be fetched again.
+        if let Some((place, reason)) = covering(&left_out, &path) {
+            unreadable.entry(place).or_insert((0, reason)).0 += 1;
+            return Ok(());
+        }
+        lost += 1;
+        if problems.len() < SHOWN {
+            let (code, hint) = if object.fetchable {
+                ("missing-fetchable", "It will be fetched again when it is asked for.")
+            } else {
+                ("missing-lost", "It cannot be fetched again from anywhere; look for it in older bundles.")
+            };
+            problems.push(Problem::new(
+                code,
+                format!("the database names {path} and the storage does not have it"),
+                hint,
+            ));
         }
         Ok(())
     })?;
-    if count > SHOWN as u64 {
+    if lost > SHOWN as u64 {
         problems.push(Problem::new(
             "missing-more",
-            format!("{} more objects are missing from the storage", count - SHOWN as u64),
+            format!("{} missing from the storage", counted(lost - SHOWN as u64, "more object is", "more objects are")),
             "The bundle's proof has the number; `show -i` prints it.",
         ));
     }
+    let places = unreadable.len();
+    problems.extend(unreadable.into_iter().take(SHOWN).map(|(place, (objects, reason))| {
+        let what = if place.ends_with('/') {
+            format!("{} below {place}, which cannot be read", counted(objects, "object", "objects"))
+        } else {
+            format!("{place}, which the database names")
+        };
+        Problem::new(
+            "missing-unreadable",
+            format!("the bundle lacks {what}: {reason}"),
+            "Give this user the right to read it, and make another backup.",
+        )
+    }));
+    if places > SHOWN {
+        problems.push(Problem::new(
+            "missing-more",
+            format!("objects in {} cannot be read", counted(places - SHOWN, "more place", "more places")),
+            "They are the same kind of thing, most likely.",
+        ));
+    }
     Ok((count, problems))
+}
+
+/// The file or folder that could not be read and that a path is, or lies in, and why.
+fn covering<'a>(left_out: &HashMap<&'a str, &'a str>, path: &str) -> Option<(&'a str, &'a str)> {
+    let folders = path.match_indices('/').map(|(at, _)| &path[..=at]);
+    folders.chain([path]).find_map(|place| left_out.get_key_value(place)).map(|(place, reason)| (*place, *reason))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_covered_by_itself_or_by_a_folder_above_it() {
+        let left_out = HashMap::from([("a/b/", "denied"), ("c/d", "a fault")]);
+        for (path, place) in [
+            ("a/b/c", Some("a/b/")),
+            ("a/b/c/d", Some("a/b/")),
+            ("c/d", Some("c/d")),
+            ("a/b", None),
+            ("a/bc", None),
+            ("c/de", None),
+            ("c/d/e", None),
+        ] {
+            assert_eq!(covering(&left_out, path).map(|(place, _)| place), place, "{path}");
+        }
+    }
 }
