@@ -8,9 +8,10 @@ use serde_json::json;
 use super::shelf::{self, Shelf};
 use super::{Desk, Outcome, Problem, human_bytes, proof};
 use crate::bundle::{Opened, Scope, extract};
+use crate::ground::names::BundleId;
 use crate::ground::progress::Unit;
-use crate::ground::{Error, Kind, Result, clock, names};
 use crate::ground::words::{counted, shown};
+use crate::ground::{Error, Kind, Result, clock, names};
 
 /// Lists every bundle that was not pruned, oldest first.
 pub fn list(shelf: &Shelf) -> Result<Outcome> {
@@ -147,6 +148,12 @@ pub(super) fn storage_bundle<'a>(
     shelf.bundle_by_id(&id, &sums).map(Some)
 }
 
+/// The row of a bundle that was not read to its end; of what was not seen, nothing is said.
+fn unread(id: &BundleId, authentic: bool, error: &Error) -> serde_json::Value {
+    let authentic = authentic.then_some(true);
+    json!({ "bundle": id, "authentic": authentic, "read": false, "whole": null, "error": error.chain() })
+}
+
 /// Checks signatures, ledger and digests of one bundle or of all; needs no secret.
 pub fn check(desk: &Desk<'_>, shelf: &Shelf, bundle: Option<&str>) -> Result<Outcome> {
     let ledger = shelf.ledger()?;
@@ -157,28 +164,50 @@ pub fn check(desk: &Desk<'_>, shelf: &Shelf, bundle: Option<&str>) -> Result<Out
     let (mut text, mut rows, mut first_error) = (Vec::new(), Vec::new(), None);
     let mut seen = std::collections::HashSet::new();
     let mut problems = Vec::new();
-    for (id, sums) in &chosen {
+    let mut rest = chosen.iter();
+    for (id, sums) in rest.by_ref() {
         desk.progress.stage(&format!("check {id}"), None, Unit::Bytes);
-        let result = shelf
-            .bundle_by_id(id, sums)
-            .and_then(|opened| opened.check(Scope::EverythingBut(&mut seen), desk.progress.as_ref()));
+        let opened = shelf.bundle_by_id(id, sums);
+        let authentic = opened.is_ok();
+        let result = opened.and_then(|o| o.check(Scope::EverythingBut(&mut seen), desk.progress.as_ref()));
         match result {
             Ok(bytes) => {
                 text.push(format!("{id}: whole and authentic ({} read)", human_bytes(bytes)));
-                rows.push(json!({ "bundle": id, "authentic": true, "whole": true, "bytes": bytes }));
+                rows.push(json!({ "bundle": id, "authentic": true, "read": true, "whole": true, "bytes": bytes }));
             }
             Err(error) => {
                 text.push(format!("{id}: {}", error.chain()));
-                let authentic = error.kind() != Kind::NotAuthentic;
-                rows.push(json!({ "bundle": id, "authentic": authentic, "whole": false, "error": error.chain() }));
+                rows.push(match error.kind() {
+                    Kind::Damaged | Kind::NotAuthentic => json!({
+                        "bundle": id,
+                        "authentic": error.kind() == Kind::Damaged,
+                        "read": true,
+                        "whole": false,
+                        "error": error.chain(),
+                    }),
+                    // What could not be read is not known to be broken.
+                    _ => unread(id, authentic, &error),
+                });
                 // Bundles share their parts: what is damaged in several is one problem.
                 let problem = Problem::from_error(&error);
                 if !problems.contains(&problem) {
                     problems.push(problem);
                 }
-                first_error.get_or_insert(error);
+                let interrupted = error.kind() == Kind::Interrupted;
+                // Whoever interrupted it sees that first, whatever was found before.
+                if interrupted || first_error.is_none() {
+                    first_error = Some(error);
+                }
+                if interrupted {
+                    break;
+                }
             }
         }
+    }
+    for (id, _) in rest {
+        let error = Error::new(Kind::Interrupted, "not read: interrupted before");
+        text.push(format!("{id}: {error}"));
+        rows.push(unread(id, false, &error));
     }
     desk.progress.finish();
     if chosen.is_empty() {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::app::zip;
-use crate::world::{IDENTITY, World, flip, text};
+use crate::world::{Call, IDENTITY, PROGRAM, World, flip, text};
 
 /// Every object of the archive that belongs to the bundle or the ledger.
 fn objects(world: &World) -> Vec<String> {
@@ -113,6 +113,27 @@ fn one_damaged_bundle_does_not_hide_the_others() {
     assert_eq!(row(&first)["whole"], false);
     assert_eq!(row(&first)["authentic"], true);
     assert_eq!(row(&second)["whole"], true);
+}
+
+#[test]
+fn a_bundle_that_was_not_read_is_not_called_broken() {
+    if !crate::traced::strace() {
+        return;
+    }
+    let (world, first) = World::backed_up();
+    let (second, third) = (world.backup(0), world.backup(0));
+    // The signal comes while the second one's database is read.
+    let database = world.bundle(&second).join("database.sqlite.zst.age");
+    let strace = format!(
+        "-f -qq -o /dev/null -P {} -e trace=pread64 -e inject=pread64:signal=SIGINT:when=1 {PROGRAM} check --all --json",
+        database.display()
+    );
+    let json = Call::new("strace", &world.path(""), &strace).ends(130).json();
+    let row = |id: &str| json.as_array().expect("rows").iter().find(|r| r["bundle"] == id).expect("a row").clone();
+    assert_eq!((&row(&first)["read"], &row(&first)["whole"]), (&true.into(), &true.into()));
+    for id in [second, third] {
+        assert_eq!((&row(&id)["read"], &row(&id)["whole"]), (&false.into(), &serde_json::Value::Null), "{json}");
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::world::{Call, IDENTITY, PROGRAM, World};
 const CALLS: &str = "trace=execve,openat,mkdir,rename,renameat2,linkat,symlinkat,write,pwrite64,writev,pwritev,pwritev2,sendto,sendmsg,sendmmsg";
 
 /// Whether `strace` works here; where it does not, the test fails if tools are required.
-fn strace() -> bool {
+pub(crate) fn strace() -> bool {
     let works = std::process::Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).status();
     if works.is_ok_and(|status| status.success()) {
         return true;
