@@ -10,6 +10,7 @@ use crate::appkey::proof::{ProverOptions, Verdict, prove_with};
 use crate::archive;
 use crate::config::Config;
 use crate::custody;
+use crate::ground::words::counted;
 use crate::ground::{Error, Result};
 
 /// How many credentials are tried.
@@ -25,13 +26,7 @@ pub fn check(desk: &Desk<'_>, config: Config) -> Result<Outcome> {
     let shelf = tried.value("archive", host.shelf(desk), |s| s.archive.describe());
     tried.step("signer", host.signer().map(|s| s.public().to_string()));
     if let Some(shelf) = &shelf {
-        tried.step(
-            "ledger",
-            shelf.ledger().map(|l| match l.entries().len() {
-                1 => "1 entry".to_owned(),
-                n => format!("{n} entries"),
-            }),
-        );
+        tried.step("ledger", shelf.ledger().map(|l| counted(l.entries().len(), "entry", "entries")));
         tried.step(
             "write",
             archive::try_writing(shelf.archive.as_ref(), &shelf.app)
@@ -42,6 +37,9 @@ pub fn check(desk: &Desk<'_>, config: Config) -> Result<Outcome> {
             let escrow = desk.systems.escrow(place, shelf.archive.as_ref());
             tried.step("escrow", escrow.and_then(|e| e.reachable(&host.config.app).map(|()| e.describe())));
         }
+    }
+    if let Err(error) = host.config.enough_escrows() {
+        tried.step("rules", Err(error));
     }
     if apart {
         tried.step("state", host.scratch().map(|s| s.folder().display().to_string()));

@@ -7,6 +7,7 @@ use super::shelf::Shelf;
 use super::{Desk, Problem};
 use crate::escrow::{self, Deposit, PublicRecord, Record};
 use crate::ground::names::Fingerprint;
+use crate::ground::words::counted;
 use crate::ground::{Error, Kind, Result, clock};
 use crate::ledger::{EscrowEvent, Event, Ledger};
 use crate::signer::Signer;
@@ -137,11 +138,14 @@ impl Depositor<'_> {
             held.problems.push(Problem::new(
                 "escrow-too-few",
                 format!(
-                    "{} escrows hold the key, and [rules] escrow_min_copies asks for {}",
-                    held.places.len(),
+                    "{} the key, and [rules] escrow_min_copies asks for {}",
+                    counted(held.places.len(), "escrow holds", "escrows hold"),
                     host.config.escrow_min_copies
                 ),
-                "See the escrow that failed above; the next backup tries again.",
+                match host.config.enough_escrows() {
+                    Ok(()) => "See the escrow that failed above; the next backup tries again.".to_owned(),
+                    Err(error) => error.hints().join(" "),
+                },
             ));
         }
         Ok(held)

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use crate::appkey::source::Reference;
 use crate::ground::names::{AppName, Uuid};
+use crate::ground::words::counted;
 use crate::ground::{Error, Result, durable};
 use crate::sealing::Recipient;
 use crate::signer::{PublicKey, Trusted};
@@ -192,6 +193,20 @@ impl Config {
             text: text.to_owned(),
             path: path.to_owned(),
         })
+    }
+
+    /// Fails when fewer escrows are configured than must hold the key.
+    pub fn enough_escrows(&self) -> Result<()> {
+        let (asked, there) = (self.escrow_min_copies, self.escrows.len());
+        if asked <= there {
+            return Ok(());
+        }
+        let are = counted(there, "[[escrow]] is configured", "[[escrow]] are configured");
+        Err(Error::usage(format!(
+            "[rules] escrow_min_copies asks for {} of the key in escrow, and {are}",
+            counted(asked, "copy", "copies")
+        ))
+        .hint("It can never be met: add an [[escrow]], or lower escrow_min_copies."))
     }
 
     /// The folder that the file stands in; relative references are relative to it.
