@@ -198,7 +198,7 @@ fn read_login(reference: &Reference, base: &Path) -> Result<Zeroizing<String>> {
     let silent = |_: &str, _: &str| ();
     let around = Around { base, escrows: &[], environment: Environment::default(), ask: &nobody, warn: &silent };
     let read = source::resolve(reference, base, &nobody, &|other| Wiring::default().secret(other, &around))
-        .context(|| format!("cannot read what opens the Vault from {reference}"))?;
+        .context(|| format!("cannot read what opens the Vault from {}", reference.in_words()))?;
     text(read.expose(), &reference.to_string())
 }
 

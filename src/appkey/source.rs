@@ -87,6 +87,16 @@ impl FromStr for Reference {
     }
 }
 
+impl Reference {
+    /// The same for a sentence that goes on with a colon.
+    pub fn in_words(&self) -> String {
+        match self {
+            Self::Prompt => "the prompt".to_owned(),
+            other => other.to_string(),
+        }
+    }
+}
+
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -217,7 +217,7 @@ pub(super) struct Prove {
         help = "Where the key is: env:NAME, file:PATH, vault:MOUNT/PATH#FIELD or another reference [default: the configured one]"
     )]
     pub(super) key: Option<String>,
-    /// The application, or a file that describes it: where its credentials are, how it encrypts them
+    /// The application, or the path of a file that describes it (`./mine.toml`): where its credentials are, how it encrypts them
     #[arg(long, value_name = "NAME|FILE")]
     pub(super) app: Option<String>,
     /// Try every credential (the default)
@@ -230,7 +230,7 @@ pub(super) struct Prove {
 
 #[derive(Args)]
 pub(super) struct Init {
-    /// The application, or a file that describes it
+    /// The application, or the path of a file that describes it (`./mine.toml`)
     #[arg(long, value_name = "NAME|FILE")]
     pub(super) app: Option<String>,
     /// Its database: sqlite:PATH, `postgres://user@host/db`

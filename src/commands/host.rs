@@ -77,7 +77,7 @@ impl Host {
             Some(text) => read_key(desk, Some(&self.config), text),
             None => desk
                 .secret(&self.config.key, Some(&self.config), None)
-                .context(|| format!("cannot read the application key from {}", self.config.key)),
+                .context(|| format!("cannot read the application key from {}", self.config.key.in_words())),
         }
     }
 
@@ -101,7 +101,7 @@ impl Host {
         let password = match &config.database_password {
             Some(reference) => Some(Arc::new(
                 desk.secret(reference, Some(config), Some("Password of the database"))
-                    .context(|| format!("cannot read the database's password from {reference}"))?,
+                    .context(|| format!("cannot read the database's password from {}", reference.in_words()))?,
             )),
             None => None,
         };
@@ -244,5 +244,5 @@ pub fn lint_problem(finding: lint::Finding) -> Problem {
 pub fn read_key(desk: &Desk<'_>, config: Option<&Config>, reference: &str) -> Result<KeyText> {
     let parsed: Reference = reference.parse()?;
     desk.secret_relative_to(&parsed, std::path::Path::new(""), config, None)
-        .context(|| format!("cannot read the application key from {parsed}"))
+        .context(|| format!("cannot read the application key from {}", parsed.in_words()))
 }

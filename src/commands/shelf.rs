@@ -12,6 +12,7 @@ use crate::config::{Config, EscrowPlace};
 use crate::custody::card::Card;
 use crate::custody::{self, Identities};
 use crate::ground::names::{AppName, BundleId, ObjectName, SealingId, Sha256Hex, Uuid};
+use crate::ground::recognise::Seems;
 use crate::ground::{Error, Kind, Result, durable};
 use crate::ledger::{Ledger, Selector};
 use crate::sealing::SealingKey;
@@ -201,6 +202,19 @@ fn spoilt(error: &Error) -> bool {
 
 /// Reads a recovery card.
 pub fn read_card(path: &std::path::Path) -> Result<Card> {
+    if let Some(seems) = Seems::file(path).filter(|seems| *seems != Seems::Card) {
+        let error = Error::usage(format!("{} is {}, and no recovery card", path.display(), seems.name()));
+        return Err(match seems {
+            Seems::Identity | Seems::SshIdentity => {
+                error.hint("Give the identity with -i, and with --card the recovery card that `strongroom init` wrote.")
+            }
+            Seems::SignerPublic => error.hint(
+                "A card names archive, application and signer; without one, give --archive URL and --signer with the second line of this file.",
+            ),
+            Seems::Configuration => error.hint("Give the configuration with --config; then no card is needed."),
+            _ => error.hint("The card is the text that `strongroom init` wrote into recovery-card.txt."),
+        });
+    }
     let bytes = durable::read_file(path, 64 * 1024)?;
     Card::parse(&String::from_utf8_lossy(&bytes)).map_err(|e| e.context(format!("cannot use {}", path.display())))
 }

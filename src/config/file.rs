@@ -239,7 +239,7 @@ pub(super) fn read(text: &str, path: &Path, variables: &[(String, String)]) -> R
 }
 
 /// Says file, line and what is wrong, as in `strongroom.toml line 7: unknown field ulr`, with the nearest known field as hint.
-fn explain(error: &toml::de::Error, text: &str, shown: &str) -> Error {
+pub(super) fn explain(error: &toml::de::Error, text: &str, shown: &str) -> Error {
     let place = error.span().map_or_else(String::new, |span| {
         let line = text.get(..span.start).map_or(1, |before| before.matches('\n').count() + 1);
         format!(" line {line}")

@@ -125,7 +125,7 @@ impl Config {
         let (app, hooks) = raw.app.split();
         let app: AppName = app.parse().map_err(|e: Error| e.context(here("app")))?;
         let profile = match raw.profile {
-            Some(profile) => Profile::parse(&profile.to_string(), &here("[profile]"))?,
+            Some(profile) => Profile::from_table(profile, &here("[profile]"))?,
             None => find(app.as_str())?,
         };
         let escrows: Vec<_> = raw

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::column::{self, Step};
 use crate::ground::names::AppName;
+use crate::ground::recognise::Seems;
 use crate::ground::{Error, Kind, Result, durable};
 
 /// What is known of an application; a file in `policies/apps/`, or `[profile]` in `strongroom.toml`.
@@ -114,8 +115,20 @@ impl Profile {
 
     /// Reads a profile's text.
     pub fn parse(text: &str, origin: &str) -> Result<Self> {
-        let profile: Self = toml::from_str(text)
-            .map_err(|e| Error::usage(format!("{origin} is not a profile")).because(e.message().to_owned()))?;
+        if Seems::of(text.as_bytes()) == Some(Seems::Configuration) {
+            return Err(Error::usage(format!("{origin} is a strongroom configuration, and no profile"))
+                .hint("A configuration is given with --config; a profile is what stands under [profile] in one, in a file of its own."));
+        }
+        Self::read(toml::from_str(text), text, origin)
+    }
+
+    /// Reads `[profile]` of a configuration, where nothing is known of lines any more.
+    pub(super) fn from_table(table: toml::Table, origin: &str) -> Result<Self> {
+        Self::read(Self::deserialize(toml::Value::Table(table)), "", origin)
+    }
+
+    fn read(read: std::result::Result<Self, toml::de::Error>, text: &str, origin: &str) -> Result<Self> {
+        let profile = read.map_err(|e| super::file::explain(&e, text, origin))?;
         if profile.credentials.is_empty() || profile.credentials.iter().any(|c| c.primary_key.is_empty()) {
             return Err(Error::usage(format!("{origin} names no credential, or one without a primary key")));
         }
@@ -155,15 +168,15 @@ impl Profile {
         let Some((name, text)) = EMBEDDED.iter().find(|(name, _)| *name == app) else {
             let known: Vec<_> = EMBEDDED.iter().map(|(name, _)| *name).collect();
             return Err(Error::usage(format!("there is no profile for {app:?}"))
-                .hint(format!("Known: {}. Another application is described in a file (--app PATH.toml), in policies/apps/{app}.toml beside strongroom.toml, or under [profile] in it.", known.join(", "))));
+                .hint(format!("Known: {}. Another application is described in a file that is named by its path (--app ./{app}), in policies/apps/{app}.toml beside strongroom.toml, or under [profile] in it.", known.join(", "))));
         };
         Self::parse(text, &format!("policies/apps/{name}.toml"))
     }
 }
 
-/// Whether an application is named by its profile's file.
+/// Whether an application is named by its profile's file: no name has a slash or a dot in it.
 fn is_file(app: &str) -> bool {
-    Path::new(app).extension().is_some_and(|e| e == "toml")
+    app.contains(['/', '.'])
 }
 
 #[cfg(test)]

@@ -14,9 +14,10 @@ pub mod json;
 pub mod kept;
 pub mod names;
 pub mod progress;
+pub mod recognise;
 pub mod runtime;
 pub mod scratch;
 pub mod sqlite;
-
 pub mod words;
+
 pub use error::{Context, Error, Kind, Result};

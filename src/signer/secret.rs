@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 use super::PublicKey;
 use crate::ground::durable::{self, Existing};
+use crate::ground::recognise::Seems;
 use crate::ground::{Error, Result};
 
 /// Bytes of a secret key: algorithms 2+2+2, salt 32, limits 8+8, key id 8, seed and public key 64, checksum 32.
@@ -32,9 +33,14 @@ impl Signer {
 
     /// Reads a secret key file, as `minisign -G -W` or [`Signer::save`] wrote it.
     ///
-    /// [`crate::ground::Kind::Refused`] when others can read it or it has a passphrase, `Damaged` when it is no key.
+    /// [`crate::ground::Kind::Refused`] when others can read it or it has a passphrase, `Damaged` when it is no key, and
+    /// `Usage` when it seems to be another file.
     pub fn load(path: &Path) -> Result<Self> {
         let shown = path.display();
+        if let Some(seems) = Seems::file(path).filter(|seems| *seems != Seems::Signer) {
+            return Err(Error::usage(format!("{shown} is {}, and no minisign secret key", seems.name()))
+                .hint("[signing] key names the file that `strongroom init` or `minisign -G -W` made, not its .pub."));
+        }
         let file = durable::read_secret_file(path, 4096)?;
         durable::unmoved(path)?;
         let damaged = |why: &str| Error::damaged(format!("{shown} is no minisign secret key: {why}"));

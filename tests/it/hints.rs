@@ -29,6 +29,66 @@ fn what_is_no_identity_is_named_for_what_it_is() {
 }
 
 #[test]
+fn a_file_in_the_place_of_another_is_named_for_what_it_is() {
+    let (world, _) = World::backed_up();
+    for (file, says) in [
+        (IDENTITY, "is an age identity, and no recovery card"),
+        ("strongroom-signing.pub", "is a minisign public key, and no recovery card"),
+        ("strongroom.toml", "is a strongroom configuration, and no recovery card"),
+    ] {
+        world.run(&format!("list --card {file}"), 2).says(says).keeps_quiet_about("has no line");
+    }
+    world.run("verify -i strongroom.toml", 2).says("is a strongroom configuration, and no identity");
+    // A public half may be read by everybody, and `chmod` does not make it a secret one.
+    for (file, says) in [
+        (IDENTITY, "is an age identity, and no minisign secret key"),
+        ("strongroom-signing.pub", "is a minisign public key, and no minisign secret key"),
+        ("safe/recovery-card.txt", "is a recovery card, and no minisign secret key"),
+    ] {
+        let ran = world.call("backup").env("STRONGROOM_SIGNING_KEY", file).ends(2);
+        ran.says(says).says("not its .pub").keeps_quiet_about("chmod");
+    }
+}
+
+#[test]
+fn a_profile_may_have_any_name_and_its_faults_have_a_line() {
+    let world = World::ready();
+    let line = "prove sqlite:app/database.sqlite --key dotenv:app/.env#ENCRYPTION_KEY";
+    let profile = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("policies/apps/package-broker.toml");
+    let profile = std::fs::read_to_string(profile).expect("read");
+    for name in ["mine.conf", "./mine", "mine.toml"] {
+        secret_file(&world.path(name), &profile);
+        world.run(&format!("{line} --app {name}"), 0);
+    }
+    // A bare name is an application's, whatever lies in the current folder.
+    world.run(&format!("{line} --app mine"), 2).says("--app ./mine");
+    world.run(&format!("{line} --app ./gone"), 10);
+    world.run(&format!("{line} --app strongroom.toml"), 2).says("is a strongroom configuration, and no profile");
+    let at = profile.lines().position(|line| line.starts_with("key_variable")).expect("the field") + 1;
+    secret_file(&world.path("mine.toml"), &profile.replace("key_variable", "key_varable"));
+    let ran = world.run(&format!("{line} --app mine.toml"), 2);
+    ran.says(&format!("mine.toml line {at}: unknown field")).says("Did you mean `key_variable`?");
+}
+
+#[test]
+fn more_copies_in_escrow_than_escrows_are_a_fault_of_the_configuration() {
+    let world = World::ready();
+    world.configure("[rules]\nescrow_min_copies = 2");
+    world.run("config check", 2).says("escrow_min_copies asks for 2 copies of the key in escrow, and 1 [[escrow]] is");
+    // A backup is made all the same.
+    world.run("backup", 3).says("1 escrow holds the key").says("It can never be met");
+}
+
+#[test]
+fn a_reference_to_a_person_is_told_in_words() {
+    let world = World::new();
+    // Without a terminal, wherever the test runs.
+    let line = format!("--wait {PROGRAM} prove sqlite:app/database.sqlite --key prompt:");
+    let ran = Call::new("/usr/bin/setsid", &world.path(""), &line).ends(2);
+    ran.says("from the prompt: ").keeps_quiet_about("prompt::");
+}
+
+#[test]
 fn a_misspelt_variable_is_an_error_that_names_the_nearest() {
     let world = World::ready();
     world.call("list").env("STRONGROOM_ARCHIV_URL", "file:x").ends(2).says("STRONGROOM_ARCHIVE_URL");

@@ -56,7 +56,7 @@ pub(super) fn settle(desk: &Desk<'_>, request: &Request, base: &Path) -> Result<
         if asking && reference != Reference::Prompt {
             let key = desk
                 .secret_relative_to(&reference, base, None, None)
-                .context(|| format!("cannot read the application key from {reference}"))?;
+                .context(|| format!("cannot read the application key from {}", reference.in_words()))?;
             if let Some(found) = lint::lint(scheme, &key).into_iter().find(|found| found.misread) {
                 return Err(Error::usage(found.message).hint(found.hint));
             }
@@ -128,7 +128,7 @@ fn look(desk: &Desk<'_>, url: &DatabaseUrl, password: Option<&str>, base: &Path)
         let reference: Reference = text.parse()?;
         let secret = desk
             .secret_relative_to(&reference, base, None, Some("Password of the database"))
-            .context(|| format!("cannot read the database's password from {reference}"))?;
+            .context(|| format!("cannot read the database's password from {}", reference.in_words()))?;
         options.password = Some(Arc::new(secret));
     }
     desk.systems.database(url, &options)?.look().map(drop)
