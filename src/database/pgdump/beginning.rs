@@ -2,7 +2,8 @@
 
 use std::io::{Cursor, Read};
 
-use super::archive::{Archive, Head};
+use super::archive::Archive;
+use super::head::Head;
 use crate::ground::Result;
 
 /// The beginning of a dump in custom format.

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::io::BufRead;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::archive::{Archive, Block, Entry};
+use super::archive::{Archive, Block};
+use super::head::Entry;
 use super::lane::ROWS;
 use super::tables::Name;
 use super::{Beginning, unreadable};

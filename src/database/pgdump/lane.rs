@@ -11,7 +11,8 @@ use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Beginning;
-use super::archive::{Archive, Block, Entry};
+use super::archive::{Archive, Block};
+use super::head::Entry;
 use super::tables::Name;
 use crate::ground::{Error, Result};
 

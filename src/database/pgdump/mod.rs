@@ -4,6 +4,7 @@ mod archive;
 mod beginning;
 pub(crate) mod copy;
 mod directory;
+mod head;
 mod lane;
 pub(crate) mod listen;
 mod script;
@@ -18,15 +19,16 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use self::archive::{Archive, Block, Entry, Head};
+use self::archive::{Archive, Block};
 use self::copy::Fields;
+use self::head::{Entry, Head};
 use self::tables::{Name, Tables};
 use self::unpack::{Packing, unpack};
 use crate::ground::{Error, Kind, Result, durable};
 
-pub(crate) use self::archive::MAGIC;
 pub(crate) use self::beginning::Beginning;
 pub(crate) use self::directory::{Data, Directory, Known, Reader};
+pub(crate) use self::head::MAGIC;
 pub(crate) use self::lane::{Lane, Shares};
 pub(crate) use self::snapshot::DumpSnapshot;
 
