@@ -7,11 +7,12 @@
 
 #![expect(clippy::print_stdout, reason = "a benchmark's output")]
 
-use std::fs::File;
+#[path = "speed/floor.rs"]
+mod floor;
+
 use std::hint::black_box;
 use std::io::{Read as _, Write as _};
 use std::num::NonZero;
-use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
@@ -22,7 +23,6 @@ use strongroom::appkey::{EffectiveKey, KeyText, schemes};
 use strongroom::bundle::digest::DigestWriter;
 use strongroom::bundle::frames::{FrameReader, FrameWriter, LEVEL};
 use strongroom::config::profile::Profile;
-use strongroom::ground::durable::{Existing, NewFile};
 use strongroom::ground::progress::Silent;
 use strongroom::sealing::{SealingKey, stream};
 
@@ -352,80 +352,10 @@ fn frames() {
     );
 }
 
-/// Does something to each core's file at once.
-fn on_all_cores(work: impl Fn(usize) + Sync) {
-    let work = &work;
-    std::thread::scope(|scope| {
-        for number in 0..cores() {
-            scope.spawn(move || work(number));
-        }
-    });
-}
-
-/// Hands a stream's bytes on as a lane reads them.
-fn pieces(mut input: impl std::io::Read, mut take: impl FnMut(&[u8])) {
-    let mut buffer = vec![0; CHUNK];
-    loop {
-        match input.read(&mut buffer).expect("read") {
-            0 => return,
-            read => take(&buffer[..read]),
-        }
-    }
-}
-
-fn floor() {
-    const EACH: usize = 512 << 20;
-    let folder = tempfile::tempdir().expect("a folder");
-    let place = |what: &str, number: usize| folder.path().join(format!("{what}-{number}"));
-    let open = |path: &Path| File::open(path).expect("opened");
-    let bytes = noise(EACH);
-    on_all_cores(|number| {
-        let mut file = File::create(place("plain", number)).expect("created");
-        file.write_all(&bytes).and_then(|()| file.sync_all()).expect("written");
-    });
-    drop(bytes);
-    let key = SealingKey::generate();
-    let store = |number| {
-        let file = NewFile::create(&place("sealed", number), 0o600).expect("created");
-        let mut out = stream::seal(key.recipient(), DigestWriter::new(file)).expect("begun");
-        let mut hash = blake3::Hasher::new();
-        pieces(open(&place("plain", number)), |piece| {
-            hash.update(piece);
-            out.write_all(piece).expect("written");
-        });
-        let (file, digest, _) = out.finish().expect("finished").finish().expect("a digest");
-        file.commit(Existing::Replace).expect("made durable");
-        black_box((hash.finalize(), digest));
-    };
-    let fetch = |number| {
-        let mut digest = DigestWriter::new(std::io::sink());
-        pieces(open(&place("sealed", number)), |piece| digest.write_all(piece).expect("taken"));
-        let mut file = NewFile::create(&place("fetched", number), 0o600).expect("created");
-        let mut hash = blake3::Hasher::new();
-        pieces(stream::open(&key, open(&place("sealed", number)), "it").expect("opened"), |piece| {
-            hash.update(piece);
-            file.write_all(piece).expect("written");
-        });
-        file.commit(Existing::Replace).expect("made durable");
-        black_box((hash.finalize(), digest.finish().expect("a digest").1));
-    };
-    println!("\non {} cores at once, by the wall, durable at the end", cores());
-    let tell = |name: &str, work: &dyn Fn()| {
-        let time = best(wall, &mut [(name, Box::new(work))])[0];
-        #[expect(clippy::cast_precision_loss, reason = "two digits are shown")]
-        let rate = (EACH * cores()) as f64 / time / 1e6;
-        println!("  {name:<44} {rate:8.0} MB/s");
-    };
-    tell("a backup: read, BLAKE3, seal, SHA-256, write", &|| on_all_cores(store));
-    // It was written past the cache, and everything here is about what costs processor time.
-    on_all_cores(|number| pieces(open(&place("sealed", number)), |_| {}));
-    tell("a restore: SHA-256; read, open, BLAKE3, write", &|| on_all_cores(fetch));
-}
-
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let groups: [(&str, fn()); 5] =
-        [("proof", proof), ("digest", digest), ("seal", seal), ("frames", frames), ("floor", floor)];
+        [("proof", proof), ("digest", digest), ("seal", seal), ("frames", frames), ("floor", floor::floor)];
     for (name, group) in groups {
         if wanted.is_empty() || wanted.iter().any(|word| word == name) {
             group();
