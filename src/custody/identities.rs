@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use age::armor::ArmoredReader;
 
-use super::identity_file::{Attempt, IdentityFile, Sought, reason};
+use super::identity_file::{Attempt, IdentityFile, Sought, Why, reason};
 use super::{Ask, WRAPPED_LIMIT};
 use crate::ground::names::SealingId;
 use crate::ground::{Error, Result};
@@ -45,12 +45,16 @@ impl<'a> Identities<'a> {
         let wrapped = wrapped.map(|bytes| unarmored(bytes, what)).transpose()?;
         let sought = Sought { sealing, wrapped: wrapped.as_deref(), what };
         let mut reasons: Vec<(usize, String)> = Vec::new();
+        let mut passphrase = false;
         let quiet = self.files.iter().enumerate().filter(|(_, file)| file.is_quiet());
         let others = self.files.iter().enumerate().filter(|(_, file)| !file.is_quiet());
         for (index, file) in quiet.chain(others) {
             match file.attempt(&sought, self.ask)? {
                 Attempt::Opened(key) => return Ok(key),
-                Attempt::No(why) => reasons.push((index, format!("{}: {why}", file.shown()))),
+                Attempt::No(why) => {
+                    passphrase |= why == Why::Passphrase;
+                    reasons.push((index, format!("{}: {why}", file.shown())));
+                }
             }
         }
         reasons.sort_by_key(|(index, _)| *index);
@@ -59,9 +63,26 @@ impl<'a> Identities<'a> {
             1 => format!("the identity does not open sealing key {sealing}"),
             n => format!("none of {n} identities opens sealing key {sealing}"),
         };
-        Err(Error::sealed(message).because(list))
+        Err(Error::sealed(message).because(NotOpened { list, passphrase }))
     }
 }
+
+/// Why none of the identities opens a key.
+#[derive(Debug)]
+pub(super) struct NotOpened {
+    /// Each file and its reason, a line each.
+    list: String,
+    /// Whether a wrong passphrase was one of the reasons.
+    pub(super) passphrase: bool,
+}
+
+impl std::fmt::Display for NotOpened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.list)
+    }
+}
+
+impl std::error::Error for NotOpened {}
 
 /// Takes armor off; the header is checked, so that what is damaged is not taken for somebody else's.
 fn unarmored(bytes: &[u8], what: &str) -> Result<Vec<u8>> {

@@ -40,14 +40,14 @@ enum Content {
     /// Encrypted with a passphrase; what was in it, or why that is unknown, is kept, so nobody is asked twice.
     Protected {
         sealed: Zeroizing<Vec<u8>>,
-        opened: OnceCell<std::result::Result<Vec<Identity>, String>>,
+        opened: OnceCell<std::result::Result<Vec<Identity>, Why>>,
     },
     Ssh(Box<age::ssh::Identity>),
     ProtectedSsh {
         key: Box<age::ssh::EncryptedKey>,
         /// Kind and tag of the stanzas that it can open.
         tag: Option<(&'static str, String)>,
-        opened: OnceCell<std::result::Result<Box<age::ssh::Identity>, String>>,
+        opened: OnceCell<std::result::Result<Box<age::ssh::Identity>, Why>>,
     },
 }
 
@@ -71,7 +71,31 @@ pub(super) enum Attempt {
     /// It opened the key.
     Opened(SealingKey),
     /// It did not, for this reason.
-    No(String),
+    No(Why),
+}
+
+/// Why an identity does not open a key.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum Why {
+    /// The passphrase that was given for it is wrong.
+    Passphrase,
+    /// Something else, in words.
+    Other(String),
+}
+
+impl std::fmt::Display for Why {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Passphrase => "the passphrase is wrong",
+            Self::Other(words) => words,
+        })
+    }
+}
+
+impl Attempt {
+    fn no(why: impl Into<String>) -> Self {
+        Self::No(Why::Other(why.into()))
+    }
 }
 
 impl IdentityFile {
@@ -118,14 +142,14 @@ impl IdentityFile {
                 if let (Some(wrapped), Some((kind, tag))) = (sought.wrapped, tag)
                     && !has_stanza(wrapped, kind, tag)
                 {
-                    return Ok(Attempt::No(NOT_A_CUSTODIAN.to_owned()));
+                    return Ok(Attempt::no(NOT_A_CUSTODIAN));
                 }
                 if sought.wrapped.is_none() {
-                    return Ok(Attempt::No(NOTHING_WRAPPED.to_owned()));
+                    return Ok(Attempt::no(NOTHING_WRAPPED));
                 }
                 match once(opened, || {
                     let passphrase = SecretString::from(self.passphrase(ask)?.as_str());
-                    Ok(key.decrypt(passphrase).map(|key| Box::new(key.into())).map_err(|_| WRONG_PASSPHRASE.to_owned()))
+                    Ok(key.decrypt(passphrase).map(|key| Box::new(key.into())).map_err(|_| Why::Passphrase))
                 })? {
                     Ok(identity) => sought.attempt(&**identity),
                     Err(why) => Ok(Attempt::No(why.clone())),
@@ -141,20 +165,19 @@ impl IdentityFile {
 
 const NOT_A_CUSTODIAN: &str = "it is none of the key's custodians";
 const NOTHING_WRAPPED: &str = "it is not that key, and there is no wrapped one for it to open";
-pub(super) const WRONG_PASSPHRASE: &str = "the passphrase is wrong";
 
 /// Does the work once and keeps the answer; a failure to ask is an answer too, except an interruption.
 fn once<T>(
-    cell: &OnceCell<std::result::Result<T, String>>,
-    work: impl FnOnce() -> Result<std::result::Result<T, String>>,
-) -> Result<&std::result::Result<T, String>> {
+    cell: &OnceCell<std::result::Result<T, Why>>,
+    work: impl FnOnce() -> Result<std::result::Result<T, Why>>,
+) -> Result<&std::result::Result<T, Why>> {
     if let Some(known) = cell.get() {
         return Ok(known);
     }
     let outcome = match work() {
         Ok(outcome) => outcome,
         Err(error) if error.kind() == Kind::Interrupted => return Err(error),
-        Err(error) => Err(error.chain()),
+        Err(error) => Err(Why::Other(error.chain())),
     };
     Ok(cell.get_or_init(|| outcome))
 }
@@ -258,15 +281,15 @@ fn read_lines(bytes: &[u8], path: &Path) -> Result<Vec<Identity>> {
 }
 
 /// Decrypts a passphrase-protected file and reads what is in it.
-fn unlock(sealed: &[u8], passphrase: &str, path: &Path) -> Result<std::result::Result<Vec<Identity>, String>> {
+fn unlock(sealed: &[u8], passphrase: &str, path: &Path) -> Result<std::result::Result<Vec<Identity>, Why>> {
     let mut identity = age::scrypt::Identity::new(SecretString::from(passphrase));
     identity.set_max_work_factor(MAX_WORK_FACTOR);
     match decrypt(ArmoredReader::new(sealed), &identity, FILE_LIMIT) {
         Ok(plaintext) => read_lines(&plaintext, path).map(Ok),
         Err(DecryptError::DecryptionFailed | DecryptError::KeyDecryptionFailed | DecryptError::NoMatchingKeys) => {
-            Ok(Err(WRONG_PASSPHRASE.to_owned()))
+            Ok(Err(Why::Passphrase))
         }
-        Err(error) => Ok(Err(reason(&error))),
+        Err(error) => Ok(Err(Why::Other(reason(&error)))),
     }
 }
 
@@ -283,11 +306,11 @@ fn attempt_all(identities: &[Identity], sought: &Sought<'_>, ask: &dyn Ask) -> R
         };
         match attempt {
             Attempt::Opened(key) => return Ok(Attempt::Opened(key)),
-            Attempt::No(why) if reasons.contains(&why) => {}
-            Attempt::No(why) => reasons.push(why),
+            Attempt::No(why) if reasons.contains(&why.to_string()) => {}
+            Attempt::No(why) => reasons.push(why.to_string()),
         }
     }
-    Ok(Attempt::No(reasons.join("; ")))
+    Ok(Attempt::no(reasons.join("; ")))
 }
 
 impl Sought<'_> {
@@ -297,7 +320,7 @@ impl Sought<'_> {
     }
 
     fn attempt_plugin(&self, identity: &age::plugin::Identity, ask: &dyn Ask) -> Result<Attempt> {
-        let Some(wrapped) = self.wrapped else { return Ok(Attempt::No(NOTHING_WRAPPED.to_owned())) };
+        let Some(wrapped) = self.wrapped else { return Ok(Attempt::no(NOTHING_WRAPPED)) };
         let outcome = with_questions(ask, |bridge| {
             let plugin = IdentityPluginV1::new(identity.plugin(), std::slice::from_ref(identity), bridge)
                 .map_err(DecryptError::PluginResolve)?;
@@ -305,15 +328,15 @@ impl Sought<'_> {
         });
         match outcome {
             // The plugin's pipe, not the wrapped key, has broken.
-            Ok(Err(error @ DecryptError::Io(_))) if broke(&error) => Ok(Attempt::No(reason(&error))),
+            Ok(Err(error @ DecryptError::Io(_))) if broke(&error) => Ok(Attempt::no(reason(&error))),
             Ok(outcome) => self.judge(outcome),
             Err(error) if error.kind() == Kind::Interrupted => Err(error),
-            Err(error) => Ok(Attempt::No(error.chain())),
+            Err(error) => Ok(Attempt::no(error.chain())),
         }
     }
 
     fn attempt(&self, identity: &dyn age::Identity) -> Result<Attempt> {
-        let Some(wrapped) = self.wrapped else { return Ok(Attempt::No(NOTHING_WRAPPED.to_owned())) };
+        let Some(wrapped) = self.wrapped else { return Ok(Attempt::no(NOTHING_WRAPPED)) };
         self.judge(decrypt(wrapped, identity, KEY_LIMIT))
     }
 
@@ -331,7 +354,7 @@ impl Sought<'_> {
             Err(error @ (DecryptError::InvalidHeader | DecryptError::InvalidMac | DecryptError::Io(_))) => {
                 Err(Error::damaged(format!("{} is damaged", self.what)).because(reason(&error)))
             }
-            Err(error) => Ok(Attempt::No(reason(&error))),
+            Err(error) => Ok(Attempt::no(reason(&error))),
         }
     }
 }

@@ -130,7 +130,7 @@ pub fn open(archive: &dyn Archive, sealing: &SealingId, identities: &Identities<
                 "{} wraps that key for nobody: only the identity that was made with it opens it.",
                 archive.describe()
             )),
-            (Some(_), Ok(Some(_))) if error.chain().contains(identity_file::WRONG_PASSPHRASE) => {
+            (Some(_), Ok(Some(_))) if of_a_passphrase(&error) => {
                 error.hint("Try again; a passphrase counts to the last capital letter and space.")
             }
             (Some(_), Ok(Some(record))) => {
@@ -143,6 +143,12 @@ pub fn open(archive: &dyn Archive, sealing: &SealingId, identities: &Identities<
         record.verify(&key)?;
     }
     Ok(key)
+}
+
+/// Whether a wrong passphrase is a reason why nothing opened.
+fn of_a_passphrase(error: &Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<identities::NotOpened>());
+    source.is_some_and(|not| not.passphrase)
 }
 
 /// Opens a wrapped sealing key that was copied elsewhere, such as the `identity.age` of a bundle; `what` names it.
