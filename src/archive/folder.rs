@@ -243,7 +243,7 @@ impl Archive for Folder {
             .create(true)
             .truncate(false)
             .mode(0o600)
-            .custom_flags(walk::lock_flags())
+            .custom_flags(durable::AT_ONCE)
             .open(&path)
             .map_err(|e| self.failed("lock", name.as_str(), e))?;
         let begun = Instant::now();

@@ -6,12 +6,12 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::fs::{FlockOperation, flock};
 
 use super::tree::Place;
 use crate::ground::durable::{self, Existing};
 use crate::ground::names::ObjectName;
-use crate::ground::{Error, Kind, Result, failpoint};
+use crate::ground::{Error, Result, failpoint};
 
 /// How long another run is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -22,7 +22,7 @@ pub struct FileEscrow {
 }
 
 impl FileEscrow {
-    /// The escrow in this folder; while it is not there, every call is [`Kind::Unreachable`].
+    /// The escrow in this folder; while it is not there, every call is [`crate::ground::Kind::Unreachable`].
     pub fn new(root: &Path) -> Self {
         Self { root: root.to_owned() }
     }
@@ -58,11 +58,11 @@ impl FileEscrow {
         let listing = match std::fs::read_dir(folder) {
             Ok(listing) => listing,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(e) => return Err(failed("list", folder, e)),
+            Err(e) => return Err(Error::io("list", folder, e)),
         };
         for entry in listing {
-            let entry = entry.map_err(|e| failed("list", folder, e))?;
-            let kind = entry.file_type().map_err(|e| failed("look at", &entry.path(), e))?;
+            let entry = entry.map_err(|e| Error::io("list", folder, e))?;
+            let kind = entry.file_type().map_err(|e| Error::io("look at", &entry.path(), e))?;
             if kind.is_dir() && depth > 0 {
                 Self::walk(&entry.path(), depth - 1, found)?;
             } else if kind.is_file() {
@@ -73,18 +73,6 @@ impl FileEscrow {
     }
 }
 
-/// As [`Error::io`], with a missing right as [`Kind::Denied`].
-fn failed(verb: &str, path: &Path, error: std::io::Error) -> Error {
-    let denied = error.kind() == std::io::ErrorKind::PermissionDenied;
-    let error = Error::io(verb, path, error);
-    if denied { error.with_kind(Kind::Denied) } else { error }
-}
-
-/// Others may write here: a link or a pipe in a file's place is not followed and not waited for.
-fn careful() -> i32 {
-    i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or_default()
-}
-
 impl Place for FileEscrow {
     fn describe(&self) -> String {
         format!("the folder {}", self.root.display())
@@ -93,13 +81,16 @@ impl Place for FileEscrow {
     fn get(&self, name: &ObjectName, limit: u64) -> Result<Vec<u8>> {
         self.there()?;
         let path = self.path(name);
-        let file =
-            OpenOptions::new().read(true).custom_flags(careful()).open(&path).map_err(|e| failed("read", &path, e))?;
-        if !file.metadata().map_err(|e| failed("read", &path, e))?.is_file() {
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(durable::AT_ONCE)
+            .open(&path)
+            .map_err(|e| Error::io("read", &path, e))?;
+        if !file.metadata().map_err(|e| Error::io("read", &path, e))?.is_file() {
             return Err(Error::damaged(format!("{} is not a regular file", path.display())));
         }
         let mut bytes = Vec::new();
-        file.take(limit + 1).read_to_end(&mut bytes).map_err(|e| failed("read", &path, e))?;
+        file.take(limit + 1).read_to_end(&mut bytes).map_err(|e| Error::io("read", &path, e))?;
         if bytes.len() as u64 > limit {
             return Err(Error::damaged(format!("{} has more than the {limit} bytes it may", path.display())));
         }
@@ -121,7 +112,7 @@ impl Place for FileEscrow {
         match std::fs::remove_file(&path) {
             Ok(()) => durable::sync_folder_of(&path)?,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(e) => return Err(failed("remove", &path, e)),
+            Err(e) => return Err(Error::io("remove", &path, e)),
         }
         failpoint::pass(&format!("after the removal of {}", path.display()));
         Ok(())
@@ -139,7 +130,7 @@ impl Place for FileEscrow {
         struct Held(#[expect(dead_code, reason = "closing the file ends the lock")] Option<File>);
         let path = self.prepared(name)?;
         let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(careful());
+        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(durable::AT_ONCE);
         let file = options.open(&path).ok();
         let begun = Instant::now();
         // Others may write here and hold it for ever: after a while, or where there are no locks, being careful must do.

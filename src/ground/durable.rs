@@ -201,7 +201,7 @@ pub fn write_file(path: &Path, bytes: &[u8], mode: u32, existing: Existing) -> R
     new.commit(existing)
 }
 
-/// Flags for a file of our own: no symbolic link, and no waiting for the other end of a pipe.
+/// Flags for opening where others may write: no symbolic link, and no waiting for the other end of a pipe.
 pub const AT_ONCE: i32 = (rustix::fs::OFlags::NOFOLLOW.bits() | rustix::fs::OFlags::NONBLOCK.bits()).cast_signed();
 
 /// Opens a regular file for reading, and waits for nobody: a pipe, a device or a folder is an error.

@@ -39,11 +39,6 @@ pub(super) struct Entry<'a> {
     pub(super) modified: SystemTime,
 }
 
-/// Flags for a lock file: no symbolic link, and no waiting for whoever opens the other end of a FIFO.
-pub(super) fn lock_flags() -> i32 {
-    i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or(0)
-}
-
 fn open_folder(root: &Path, components: &[&str], last: OFlags) -> Io<OwnedFd> {
     // The root itself is the operator's and may be a link.
     let mut folder = openat(CWD, root, if components.is_empty() { last } else { PASS }, Mode::empty())?;

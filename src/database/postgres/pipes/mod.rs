@@ -17,7 +17,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -28,7 +28,7 @@ use super::session::Said;
 use crate::database::Content;
 use crate::database::pgdump::{Data, Directory, Known, Reader};
 use crate::ground::progress::{Progress, Unit};
-use crate::ground::{Error, Result, interrupt};
+use crate::ground::{Error, Result, durable, interrupt};
 
 const DUMP: &str = "database.pgdump";
 
@@ -194,7 +194,7 @@ impl Watch<'_> {
         let (mut at, mut found) = (0, 0);
         for _ in 0..most {
             let pipe = &self.pipes[at];
-            match OpenOptions::new().write(true).custom_flags(nonblocking()).open(&pipe.path) {
+            match OpenOptions::new().write(true).custom_flags(durable::AT_ONCE).open(&pipe.path) {
                 Ok(file) => {
                     let pipe = self.pipes.remove(at);
                     // Whoever came a second time would wait for ever.
@@ -234,7 +234,7 @@ impl Watch<'_> {
     fn unblock(&self) {
         for some in self.pipes.chunks(100) {
             let held = some.iter().map(|pipe| {
-                let held = OpenOptions::new().read(true).write(true).custom_flags(nonblocking()).open(&pipe.path);
+                let held = OpenOptions::new().read(true).write(true).custom_flags(durable::AT_ONCE).open(&pipe.path);
                 let _ = std::fs::remove_file(&pipe.path);
                 held
             });
@@ -244,10 +244,6 @@ impl Watch<'_> {
             drop(held);
         }
     }
-}
-
-fn nonblocking() -> i32 {
-    i32::try_from((OFlags::NONBLOCK | OFlags::NOFOLLOW).bits()).unwrap_or(0)
 }
 
 /// Fills the pipes that are asked for, one after the other.
