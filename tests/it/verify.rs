@@ -179,6 +179,7 @@ fn a_bundle_made_without_a_key_is_tried_with_those_in_escrow_and_the_configured_
     said.says("the configured key is not tried");
     world.run(&format!("verify --card safe/recovery-card.txt -i {IDENTITY}"), 0).says(short);
     assert_eq!(world.json(&format!("verify {first} -i {IDENTITY}"), 0)["key_from"], "bundle");
+    world.run(&format!("restore --target out -i {IDENTITY}"), 0).says(&format!("needs key {short}"));
     let proved = world.json("key status", 0);
     let row = proved.as_array().expect("rows").iter().find(|row| row["fingerprint"] == right).expect("the key");
     assert!(row["last_proved"].is_string(), "{proved}");

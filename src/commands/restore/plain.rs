@@ -102,7 +102,15 @@ pub(super) fn run(
             key.short(),
             if config.is_some() { "" } else { " --card CARD" }
         ),
-        None => "  the application needs the key that was proved".to_owned(),
+        None => proved.candidate.as_ref().map_or_else(
+            || "  the bundle names no key".to_owned(),
+            |key| {
+                format!(
+                    "  the application needs key {}, which was proved; the bundle names none",
+                    key.fingerprint.short()
+                )
+            },
+        ),
     });
     Ok(Outcome {
         exit: proved.exit(header),

@@ -43,7 +43,14 @@ pub(super) fn bundle(
     let header = source.opened.header();
     let scheme = schemes::by_name(&header.scheme)?;
     let profile = verify::profile_of(config, header)?;
-    let sealed = || verify::candidate(desk, shelf, &source.opened, &source.sealing, scheme, None);
+    let sealed = || {
+        if verify::unnamed(&source.opened) {
+            let (opened, sealing) = (&source.opened, &source.sealing);
+            verify::fitting(desk, shelf, config, opened, sealing, scheme, &profile).map(|(key, _)| key)
+        } else {
+            verify::candidate(desk, shelf, &source.opened, &source.sealing, scheme, None)
+        }
+    };
     // The key that the application will use is the one to prove, whatever is sealed.
     let candidate = match live_key.map_or_else(sealed, Ok) {
         Ok(candidate) => Some(candidate),

@@ -24,7 +24,7 @@ const OPENED: usize = 10;
 const LOOKED: usize = 100;
 
 /// Where a key that is tried comes from.
-pub(super) enum Origin {
+pub(in crate::commands) enum Origin {
     /// From the command line.
     Given,
     /// From the bundle itself.
@@ -98,12 +98,12 @@ pub(in crate::commands) fn candidate(
 const ANOTHER: &str = "Try a key that you have: --key file:PATH or --key prompt:.";
 
 /// Whether a bundle neither holds a key nor names one: none could be read when it was made.
-pub(super) fn unnamed(opened: &Opened<'_>) -> bool {
+pub(in crate::commands) fn unnamed(opened: &Opened<'_>) -> bool {
     opened.header().keys.is_empty() && !opened.has(&Member::Key)
 }
 
 /// For a bundle that names no key: the one that opens most of its credentials, of those in escrow, newest first, and the configured one.
-pub(super) fn fitting(
+pub(in crate::commands) fn fitting(
     desk: &Desk<'_>,
     shelf: &Shelf,
     config: Option<&Config>,
