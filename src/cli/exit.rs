@@ -104,7 +104,7 @@ fn narrower(path: &[&str], code: u8) -> Option<&'static str> {
         (["guard"], 12) => "wrong key, or nothing to prove with under --require-proof: COMMAND was not started",
         (["restore"], 12) => "wrong key: some credential does not decrypt with it; nothing was touched",
         (["key", "rotate"], 12) => {
-            "wrong key: some credential does not decrypt with the configured key; nothing was changed"
+            "wrong key: some credential does not decrypt with the configured key, or with --abort is under the new one; nothing was changed"
         }
         (["prove" | "verify" | "config" | "key", ..], 12) => "wrong key: some credential does not decrypt with it",
         (["init"], 15) => "refused: a configuration, a key or an identity stands there already, or a file is not 0600",

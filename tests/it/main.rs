@@ -37,6 +37,7 @@ mod prove;
 mod restore;
 mod restore_live;
 mod traced;
+mod rotate_abort;
 mod verify;
 mod world;
 mod writers;
