@@ -203,6 +203,7 @@ fn spoilt(error: &Error) -> bool {
 
 /// Reads a recovery card.
 pub fn read_card(path: &std::path::Path) -> Result<Card> {
+    durable::named_as_file(path, "recovery card")?;
     let bytes = durable::read_file(path, 64 * 1024)?;
     Card::parse(&String::from_utf8_lossy(&bytes)).map_err(|e| e.context(format!("cannot use {}", path.display())))
 }

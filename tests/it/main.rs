@@ -6,6 +6,7 @@ mod backup;
 mod check;
 mod cleanup;
 mod clocks;
+mod codes;
 mod cron;
 mod custody;
 mod forge;
