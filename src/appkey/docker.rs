@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
 use crate::ground::child::{self, Environment};
-use crate::ground::{Error, Result};
+use crate::ground::{Error, Kind, Result};
 
 /// How long `docker` may take.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -18,9 +18,11 @@ const LIMIT: Duration = Duration::from_secs(30);
 pub fn variable(container: &str, name: &str, environment: &Environment) -> Result<Zeroizing<Vec<u8>>> {
     let argv = ["docker", "container", "inspect", "--format", "{{json .Config.Env}}", container].map(str::to_owned);
     let said = child::run(&argv, environment, b"", LIMIT).map(Zeroizing::new).map_err(|error| {
+        let (kind, hint) = meaning(&error);
         error
             .context(format!("docker does not show the configuration of container {container}"))
-            .hint("The user that runs this must be allowed to use docker; [env] pass names DOCKER_HOST and the like.")
+            .with_kind(kind)
+            .hint(hint)
     })?;
     let lines = lines(&said)
         .ok_or_else(|| Error::failed(format!("docker's answer about container {container} is no list of variables")))?;
@@ -29,6 +31,24 @@ pub fn variable(container: &str, name: &str, environment: &Environment) -> Resul
             "A variable that a program inside sets itself, or reads from a file, is not part of the configuration.",
         )
     })
+}
+
+/// What it means that docker failed, by what it said, and what helps.
+fn meaning(error: &Error) -> (Kind, &'static str) {
+    let said = error.chain().to_lowercase();
+    let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
+    if has(&["no such container"]) {
+        (Kind::NotFound, "`docker ps --all` lists the containers that there are.")
+    } else if has(&["permission denied"]) {
+        (Kind::Denied, "The user that runs this must be allowed to use docker.")
+    } else if has(&child::DOCKER_IS_AWAY) {
+        (Kind::Unreachable, "Is docker running? [env] pass names DOCKER_HOST and the like, where it is elsewhere.")
+    } else {
+        (
+            error.kind(),
+            "The user that runs this must be allowed to use docker; [env] pass names DOCKER_HOST and the like.",
+        )
+    }
 }
 
 /// One `NAME=value`; wiped when dropped.
@@ -57,6 +77,20 @@ fn find(lines: &[Line], name: &str) -> Option<Zeroizing<Vec<u8>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_docker_says_tells_who_has_to_do_something() {
+        for (said, kind) in [
+            ("Cannot connect to the Docker daemon at unix:///var/run/docker.sock.", Kind::Unreachable),
+            ("failed to connect to the docker API at unix:///x.sock; check if the path is correct", Kind::Unreachable),
+            ("error during connect: Get \"http://elsewhere:2375/_ping\": dial tcp", Kind::Unreachable),
+            ("permission denied while trying to connect to the docker API at unix:///x.sock", Kind::Denied),
+            ("Error response from daemon: No such container: x", Kind::NotFound),
+            ("unknown flag: --format", Kind::Failed),
+        ] {
+            assert_eq!(meaning(&Error::failed("docker failed").because(said.to_owned())).0, kind, "{said}");
+        }
+    }
 
     #[test]
     fn dockers_answer_is_read_exactly() {

@@ -123,7 +123,11 @@ impl Folder {
         match walk::parent(&self.root, name) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 if let Some(parent) = self.path(name).parent() {
-                    durable::create_folders(parent, 0o700)?;
+                    durable::create_folders(parent, 0o700).map_err(|e| match e.kind() {
+                        // Nobody named what lies inside.
+                        Kind::Usage => e.with_kind(Kind::Damaged),
+                        _ => e,
+                    })?;
                 }
                 walk::parent(&self.root, name)
             }

@@ -58,7 +58,7 @@ pub(super) struct Place {
     /// Where the archive is: its URL
     #[arg(long, help_heading = ELSEWHERE, value_name = "URL")]
     pub(super) archive: Option<String>,
-    /// A signer to believe (its minisign public key); may repeat
+    /// A signer to believe (its minisign public key), beside those of the configuration or the card; may repeat
     #[arg(long, help_heading = ELSEWHERE, value_name = "RW…")]
     pub(super) signer: Vec<String>,
     /// The recovery card, which names archive, application and signer

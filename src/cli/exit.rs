@@ -41,24 +41,25 @@ pub fn of_verb(path: &[&str]) -> &'static [u8] {
     match path {
         ["prove"] => &[3, 10, 12, 13, 14, 15, 16, 20, 21],
         ["init"] => &[3, 10, 11, 13, 14, 15, 20, 21],
-        ["backup"] => &[3, 10, 11, 13, 14, 15, 20, 21],
-        ["list" | "check"] | ["custody", "list"] => &[10, 13, 14, 20, 21],
+        ["backup"] => &[3, 10, 11, 13, 14, 15, 16, 20, 21],
+        ["list" | "check"] | ["custody", "list"] => &[10, 13, 14, 15, 20, 21],
         ["show" | "cat"] => &[10, 13, 14, 15, 16, 20, 21],
         ["verify"] => &[3, 10, 12, 13, 14, 15, 16, 20, 21],
         ["restore"] => &[3, 10, 11, 12, 13, 14, 15, 16, 20, 21],
-        ["guard"] => &[10, 12, 13, 14, 15, 20, 21],
+        ["guard"] => &[10, 12, 13, 14, 15, 16, 20, 21],
         ["demo"] => &[15, 21],
         ["custody", "test"] => &[10, 11, 13, 14, 15, 16, 20, 21],
-        ["config", "check"] => &[10, 12, 13, 14, 15, 20, 21],
-        ["key", "fingerprint"] => &[10, 15, 20, 21],
-        ["key", "lint"] => &[3, 10, 15, 20, 21],
-        ["key", "status" | "needed"] => &[3, 10, 13, 14, 20, 21],
-        ["key", "history"] => &[10, 13, 14, 20, 21],
-        ["key", "escrow"] => &[3, 10, 13, 14, 15, 20, 21],
+        ["config", "check"] => &[10, 12, 13, 14, 15, 16, 20, 21],
+        ["key", "fingerprint"] => &[10, 13, 15, 16, 20, 21],
+        ["key", "lint"] => &[3, 10, 13, 15, 16, 20, 21],
+        ["key", "status" | "needed"] => &[3, 10, 13, 14, 15, 20, 21],
+        ["key", "history"] => &[10, 13, 14, 15, 20, 21],
+        ["key", "escrow"] => &[3, 10, 13, 14, 15, 16, 20, 21],
         ["key", "verify"] => &[3, 10, 12, 13, 14, 15, 16, 20, 21],
         ["key", "fetch" | "exec"] => &[10, 13, 14, 15, 16, 20, 21],
         ["key", "doctor"] => &[3, 10, 12, 13, 14, 15, 16, 20, 21],
-        ["key", "rotate"] => &[3, 10, 11, 12, 13, 14, 15, 20, 21],
+        ["key", "rotate"] => &[3, 10, 11, 12, 13, 14, 15, 16, 20, 21],
+        ["key", "destroy"] => &[3, 10, 11, 13, 14, 15, 16, 20, 21],
         ["key", "retire"] => &[10, 13, 14, 15, 20, 21],
         ["man" | "reference"] => &[21],
         _ => &[],
@@ -77,6 +78,7 @@ pub fn note(path: &[&str]) -> Option<&'static str> {
 /// What a code means where a verb gives it a narrower sense than the table.
 fn narrower(path: &[&str], code: u8) -> Option<&'static str> {
     const WIDE: &str = "refused: a file that holds a secret can be read by others, or is none";
+    const BELIEVED: &str = "refused: others can write to the configuration, or it belongs to another user";
     Some(match (path, code) {
         (["init"], 0) => "done: everything stands, and works with the environment that cron would give",
         (["check"], 0) => "authentic and whole",
@@ -104,7 +106,7 @@ fn narrower(path: &[&str], code: u8) -> Option<&'static str> {
         (["guard"], 12) => "wrong key, or nothing to prove with under --require-proof: COMMAND was not started",
         (["restore"], 12) => "wrong key: some credential does not decrypt with it; nothing was touched",
         (["key", "rotate"], 12) => {
-            "wrong key: some credential does not decrypt with the configured key; nothing was changed"
+            "wrong key: some credential does not decrypt with the configured key, or with --abort is under the new one; nothing was changed"
         }
         (["prove" | "verify" | "config" | "key", ..], 12) => "wrong key: some credential does not decrypt with it",
         (["init"], 15) => "refused: a configuration, a key or an identity stands there already, or a file is not 0600",
@@ -116,6 +118,14 @@ fn narrower(path: &[&str], code: u8) -> Option<&'static str> {
             "refused: a file that holds a secret can be read by others, or a crash left a database to be rolled back first"
         }
         (["key", "fetch"], 15) => "refused: the file exists, or a file that holds a secret can be read by others",
+        (["key", "destroy"], 3) => "an escrow has a copy still",
+        (["key", "destroy"], 15) => {
+            "refused by a rule: a bundle, the application, its database or a rotation needs the key, nobody there to say yes"
+        }
+        (["list" | "check"] | ["custody", "list"] | ["key", "status" | "needed" | "history"], 15) => BELIEVED,
+        (["backup" | "guard"] | ["config", "check"] | ["key", "fingerprint" | "lint" | "escrow" | "destroy"], 16) => {
+            "sealed: gpg has no key or passphrase that opens the secret"
+        }
         (["key", "retire"], 15) => "refused by a rule: the key is in use, or retired already",
         (["key", "rotate"], 15) => {
             "refused by a rule: a rotation is under way, the new key is the old one, the database is in use, nobody there to say yes"

@@ -29,6 +29,9 @@ pub(super) struct Rotate {
     /// Go on with a rotation that did not end
     #[arg(long, conflicts_with_all = ["new", "reason", "dry_run", "from", "online"])]
     pub(super) resume: bool,
+    /// Give up a rotation that did not end, when every credential is under the old key still
+    #[arg(long, conflicts_with_all = ["new", "dry_run", "from", "online", "resume"])]
+    pub(super) abort: bool,
     /// Make no new key: put rows that are under this one, by the beginning of its fingerprint, under the one in use
     #[arg(long, value_name = "FINGERPRINT", conflicts_with = "new")]
     pub(super) from: Option<String>,
@@ -190,6 +193,7 @@ pub(super) fn run(desk: &Desk<'_>, global: &Global, verb: KeyVerb) -> Result<End
                 reason: a.reason,
                 dry_run: a.dry_run,
                 resume: a.resume,
+                abort: a.abort,
                 from: a.from,
                 identity: a.unseal.identity,
                 online: a.online,

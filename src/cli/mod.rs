@@ -228,11 +228,7 @@ fn dispatch(desk: &Desk<'_>, global: &Global, verb: Verb) -> Result<End> {
             demo::run(demo::Stage { say: &mut say, program: desk.program.clone() }, dir.as_deref())?;
             return Ok(End::Quiet);
         }
-        Verb::Custody { verb: CustodyVerb::List { place } } => custody::list(&shelf(&place)?),
-        Verb::Custody { verb: CustodyVerb::Test { unseal, place } } => {
-            let config = if elsewhere(&place) { None } else { global.config_if_any(desk)? };
-            custody::test(desk, &shelf(&place)?, config.as_ref(), &unseal.identity)
-        }
+        Verb::Custody { verb } => custody_verb(desk, global, &verb),
         Verb::Config { verb: ConfigVerb::Check } => commands::config::check(desk, global.config(desk)?),
         Verb::Policy { verb: PolicyVerb::Print(a) } => {
             let args::PolicyPrint { system, role, mount, prefix, region, account } = a;
@@ -256,6 +252,16 @@ fn dispatch(desk: &Desk<'_>, global: &Global, verb: Verb) -> Result<End> {
         }
     };
     outcome.map(End::Outcome)
+}
+
+fn custody_verb(desk: &Desk<'_>, global: &Global, verb: &CustodyVerb) -> Result<Outcome> {
+    let (CustodyVerb::List { place } | CustodyVerb::Test { place, .. }) = verb;
+    let config = if elsewhere(place) { None } else { global.config_if_any(desk)? };
+    let shelf = Shelf::open(desk, &flags(place), || global.config_of_the_shelf(desk))?;
+    match verb {
+        CustodyVerb::List { .. } => custody::list(&shelf, config.as_ref()),
+        CustodyVerb::Test { unseal, .. } => custody::test(desk, &shelf, config.as_ref(), &unseal.identity),
+    }
 }
 
 fn restore_verb(desk: &Desk<'_>, global: &Global, a: args::Restore) -> Result<Outcome> {

@@ -11,18 +11,36 @@ use crate::config::Config;
 use crate::custody;
 use crate::ground::names::Label;
 use crate::ground::{Error, Kind, Result, clock};
-use crate::ledger::{CustodyTestEvent, Event};
+use crate::ledger::{CustodyTestEvent, Entry, Event};
 
-/// Lists the sealing keys of the archive and the labels of who can open each.
-pub fn list(shelf: &Shelf) -> Result<Outcome> {
+/// Lists the sealing keys of the archive, who can open each, and which host's they are.
+pub fn list(shelf: &Shelf, config: Option<&Config>) -> Result<Outcome> {
     let mut text = Vec::new();
     let mut rows = Vec::new();
+    // What the archive says of custody can be shown to somebody who believes no signer yet.
+    let ledger = shelf.ledger().ok();
     for record in custody::list(shelf.archive.as_ref())? {
         let labels: Vec<&str> = record.labels.iter().map(Label::as_str).collect();
         text.push(format!("sealing key {}", record.sealing));
         text.push(format!("  generation {}, made {}", record.generation, clock::rfc3339(record.created)));
         text.push(format!("  any {} of: {}", record.threshold, labels.join(", ")));
-        rows.push(super::to_json(&record)?);
+        let signer = ledger.as_ref().and_then(|ledger| {
+            let about = |entry: &&Entry| matches!(&entry.event, Event::Custody(e) if e.sealing == record.sealing);
+            ledger.entries().iter().find(about).map(|entry| entry.signer)
+        });
+        let bundles = ledger.as_ref().map(|ledger| ledger.bundles().filter(|b| b.sealing == record.sealing).count());
+        if let Some(signer) = signer {
+            text.push(format!("  entered by signer {signer}"));
+        }
+        if let Some(bundles) = bundles {
+            let ours = config.is_some_and(|config| *config.recipient.id() == record.sealing);
+            let ours = if ours { "; what this host backs up is sealed to it" } else { "" };
+            text.push(format!("  {bundles} bundles are sealed to it{ours}"));
+        }
+        let mut row = super::to_json(&record)?;
+        row["signer"] = json!(signer);
+        row["bundles"] = json!(bundles);
+        rows.push(row);
     }
     if rows.is_empty() {
         text.push(format!("{} keeps no sealing key; it was made elsewhere", shelf.archive.describe()));

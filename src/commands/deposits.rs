@@ -45,6 +45,8 @@ pub(super) struct Held {
     pub(super) places: Vec<String>,
     /// What went wrong.
     pub(super) problems: Vec<Problem>,
+    /// Why escrows do not have it, in their order.
+    pub(super) missed: Vec<Error>,
 }
 
 /// Who makes deposits, and where.
@@ -131,6 +133,7 @@ impl Depositor<'_> {
                     let mut problem = Problem::from_error(&error);
                     "escrow-missed".clone_into(&mut problem.code);
                     held.problems.push(problem);
+                    held.missed.push(error);
                 }
             }
         }

@@ -21,6 +21,9 @@ use crate::signer::Signer;
 /// The file in the state folder that holds the new key of a rotation under way.
 pub(super) const ROTATION: &str = "rotation.json";
 
+/// What can be done about a rotation that did not end.
+pub(super) const ROTATION_NEXT: &str = "Go on with it: strongroom key rotate --resume. Or give it up, as long as no row is under the new key: strongroom key rotate --abort";
+
 /// A key that was read: exact text, what the application uses of it, its name.
 pub struct NamedKey {
     /// The exact text.
@@ -191,7 +194,7 @@ impl Host {
             Problem::new(
                 "rotation-pending",
                 format!("a key rotation did not end: {} holds its new key", path.display()),
-                "Go on with it: strongroom key rotate --resume",
+                ROTATION_NEXT,
             )
         })
     }

@@ -26,7 +26,7 @@ const OLDER: usize = 500;
 pub struct PlaceFlags {
     /// `--archive`
     pub archive: Option<String>,
-    /// `--signer`
+    /// `--signer`: believed beside those of the configuration or the card
     pub signers: Vec<String>,
     /// `--card`
     pub card: Option<PathBuf>,
@@ -67,9 +67,11 @@ impl Shelf {
         let card = flags.card.as_ref().map(|path| read_card(path)).transpose()?;
         let Some(url) = flags.archive.clone().or_else(|| card.as_ref().map(|c| c.archive_url.clone())) else {
             let mut shelf = Self::from_config(desk, &config()?)?;
-            if !flags.signers.is_empty() {
-                shelf.trusted = Trusted::new(flags.signers.iter().map(|s| s.parse()).collect::<Result<_>>()?);
+            let mut signers = shelf.trusted.keys().to_vec();
+            for text in &flags.signers {
+                signers.push(text.parse()?);
             }
+            shelf.trusted = Trusted::with_flags(signers);
             if let Some(app) = &flags.app {
                 shelf.app = app.parse()?;
             }
@@ -97,7 +99,7 @@ impl Shelf {
         };
         let newest_known = card.and_then(|c| c.newest);
         let escrows = vec![EscrowPlace::Archive];
-        Ok(Self { archive, id, app, trusted: Trusted::new(signers), escrows, newest_known })
+        Ok(Self { archive, id, app, trusted: Trusted::with_flags(signers), escrows, newest_known })
     }
 
     /// The verified ledger; one that is shorter than what the card remembers is not authentic.
@@ -202,6 +204,7 @@ fn spoilt(error: &Error) -> bool {
 
 /// Reads a recovery card.
 pub fn read_card(path: &std::path::Path) -> Result<Card> {
+    durable::named_as_file(path, "recovery card")?;
     if let Some(seems) = Seems::file(path).filter(|seems| *seems != Seems::Card) {
         let error = Error::usage(format!("{} is {}, and no recovery card", path.display(), seems.name()));
         return Err(match seems {

@@ -85,6 +85,7 @@ pub struct Config {
 impl Config {
     /// Reads a configuration file; `variables` are the `STRONGROOM_<SECTION>_<FIELD>` overrides.
     pub fn load(path: &Path, variables: &[(String, String)]) -> Result<Self> {
+        durable::named_as_file(path, "configuration")?;
         let bytes = durable::read_believed_file(path, 1 << 20).map_err(|e| {
             if e.kind() == crate::ground::Kind::NotFound {
                 // A name alone says nothing to who reads this in cron's mail.

@@ -134,7 +134,10 @@ pub fn open(archive: &dyn Archive, sealing: &SealingId, identities: &Identities<
                 error.hint("Try again; a passphrase counts to the last capital letter and space.")
             }
             (Some(_), Ok(Some(record))) => {
-                error.hint(format!("Use the identity of one of its custodians: {}.", record.labels_text()))
+                error.hint(format!(
+                    "Use the identity of one of its custodians: {}. `strongroom custody list` says which host's sealing key it is.",
+                    record.labels_text()
+                ))
             }
             (Some(_), _) => error,
         }

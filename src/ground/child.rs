@@ -20,6 +20,10 @@ const CHUNK: usize = 4096;
 /// How long a child's pipes are listened to after its end.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// What the `docker` program says, in small letters, when nobody answers it.
+pub const DOCKER_IS_AWAY: [&str; 3] =
+    ["cannot connect to the docker daemon", "failed to connect to the docker api", "error during connect"];
+
 /// What children get of our environment.
 #[derive(Debug, Clone, Default)]
 pub struct Environment {

@@ -190,6 +190,10 @@ pub fn create_folders(folder: &Path, mode: u32) -> Result<()> {
             sync_folder_of(folder)
         }
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+            Err(Error::usage(format!("{} is there already, and is no folder", folder.display()))
+                .hint("Name another place, or move away what stands there."))
+        }
         Err(e) => Err(Error::io("create the folder", folder, e)),
     }
 }
@@ -215,6 +219,19 @@ pub fn open_regular(path: &Path, follow: bool) -> std::io::Result<File> {
     }
     let file = File::from(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?);
     if file.metadata()?.is_file() { Ok(file) } else { Err(std::io::Error::other("it is not a regular file")) }
+}
+
+/// Refuses a folder, or something else that is no file, where somebody named a file ([`super::Kind::Usage`]); `what` it should be.
+///
+/// What is not there passes: reading it says so.
+pub fn named_as_file(path: &Path, what: &str) -> Result<()> {
+    match std::fs::metadata(path) {
+        Ok(meta) if !meta.is_file() => {
+            let is = if meta.is_dir() { "a folder" } else { "not a regular file" };
+            Err(Error::usage(format!("{} is {is}, and no {what}", path.display())).hint("Name the file itself."))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Reads a whole file of at most `limit` bytes.

@@ -12,7 +12,10 @@ use serde::{Deserialize, Serialize};
 use super::minisig::Minisig;
 use crate::ground::{Error, Result};
 
-const HINT: &str = "Trusted signers come from [signing] trusted in the configuration, from --signer RW… or from the \
+const HINT: &str = "Trusted signers come from [signing] trusted in the configuration; compare with the signer's own \
+                    strongroom-signing.pub.";
+/// The same for commands that take these flags.
+const HINT_FLAGS: &str = "Trusted signers come from [signing] trusted in the configuration, from --signer RW… or from the \
                     recovery card (--card); compare with the signer's own strongroom-signing.pub.";
 
 /// A minisign public key: algorithm `Ed`, key id and Ed25519 point, 42 bytes compared whole.
@@ -104,28 +107,43 @@ impl From<PublicKey> for String {
 
 /// The signers that are accepted; an empty list accepts nobody.
 #[derive(Clone, Debug, Default)]
-pub struct Trusted(Vec<PublicKey>);
+pub struct Trusted {
+    keys: Vec<PublicKey>,
+    /// The command line could name more.
+    flags: bool,
+}
 
 impl Trusted {
     /// Trusts these keys and no others.
     pub fn new(keys: Vec<PublicKey>) -> Self {
-        Self(keys)
+        Self { keys, flags: false }
+    }
+
+    /// The same where the command line takes `--signer` and `--card`, so that a hint may name them.
+    pub fn with_flags(keys: Vec<PublicKey>) -> Self {
+        Self { keys, flags: true }
+    }
+
+    fn hint(&self) -> &'static str {
+        if self.flags { HINT_FLAGS } else { HINT }
     }
 
     /// The keys.
     pub fn keys(&self) -> &[PublicKey] {
-        &self.0
+        &self.keys
     }
 
     /// Whether nobody is trusted.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.keys.is_empty()
     }
 
     /// Fails with [`crate::ground::Kind::NotAuthentic`] when nobody is trusted; `what` is what could not be accepted.
     pub fn somebody(&self, what: &str) -> Result<()> {
         if self.is_empty() {
-            return Err(Error::not_authentic(format!("{what} cannot be accepted: no signer is trusted")).hint(HINT));
+            return Err(
+                Error::not_authentic(format!("{what} cannot be accepted: no signer is trusted")).hint(self.hint())
+            );
         }
         Ok(())
     }
@@ -148,13 +166,12 @@ impl Trusted {
             )));
         }
         // An id is eight bytes that anybody may put into a key, so several trusted keys may have it.
-        let mut named = self.0.iter().filter(|key| key.key_id() == parsed.key_id).peekable();
+        let mut named = self.keys.iter().filter(|key| key.key_id() == parsed.key_id).peekable();
         if named.peek().is_none() {
             let id: Vec<u8> = parsed.key_id.iter().rev().copied().collect();
             let id = crate::ground::names::hex(&id).to_uppercase();
-            return Err(
-                Error::not_authentic(format!("{what} is signed by a key that is not trusted (id {id})")).hint(HINT)
-            );
+            return Err(Error::not_authentic(format!("{what} is signed by a key that is not trusted (id {id})"))
+                .hint(self.hint()));
         }
         if let Some(key) = named.find(|key| key.made(&parsed, message)) {
             return Ok(*key);
@@ -204,6 +221,9 @@ mod tests {
         let strangers = Trusted::new(vec![*Signer::generate().expect("random").public()]);
         let error = strangers.verify(b"message", &minisig, "comment", "it").expect_err("refused");
         assert_eq!(error.kind(), Kind::NotAuthentic);
+        assert!(!error.hints()[0].contains("--signer"));
+        let error =
+            Trusted::with_flags(strangers.keys).verify(b"message", &minisig, "comment", "it").expect_err("refused");
         assert!(error.hints()[0].contains("--signer"));
     }
 

@@ -158,7 +158,19 @@ fn the_documented_shapes_are_what_is_printed() {
         "key destroy",
         &["strongroom key destroy --json --yes $(strongroom key status --json | jq -r '.[-1].fingerprint')"],
     );
-    checked.verb("key rotate", &["strongroom key rotate --json --dry-run", "strongroom key rotate --json --yes"]);
+    // Another program has the database open: the rotation stops before its commit.
+    let (_, exit) = checked
+        .stage
+        .shell("sleep 1000 3</data/database.sqlite & p=$!; strongroom key rotate --yes; r=$?; kill $p; (exit $r)");
+    assert_eq!(exit, 15);
+    checked.verb(
+        "key rotate",
+        &[
+            "strongroom key rotate --json --abort",
+            "strongroom key rotate --json --dry-run",
+            "strongroom key rotate --json --yes",
+        ],
+    );
     checked.verb("Errors", &["strongroom verify --json", "strongroom show --json 1999"]);
     run(
         &checked,

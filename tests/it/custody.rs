@@ -8,10 +8,48 @@ use crate::world::{IDENTITY, INIT, World, codes, text};
 fn custody_lists_who_can_open_the_sealing_key() {
     let (world, _) = World::backed_up();
     let listed = world.json("custody list", 0);
-    assert_eq!(listed[0]["labels"], serde_json::json!(["recovery"]));
+    let label = text(&listed[0]["labels"][0]);
+    assert!(label.starts_with("recovery-"), "{label}");
+    assert_eq!(listed[0]["bundles"], 1);
     assert_eq!(listed[0]["threshold"], 1);
     assert_eq!(listed[0]["generation"], 1);
     assert_eq!(listed[0]["sealing"], world.json("list", 0)[0]["sealing"]);
+}
+
+#[test]
+fn hosts_that_share_an_archive_have_custodians_that_can_be_told_apart() {
+    let (old, _) = World::backed_up();
+    let signer = |world: &World| {
+        let public = std::fs::read_to_string(world.path("strongroom-signing.pub")).expect("read");
+        public.lines().nth(1).expect("a key").to_owned()
+    };
+    let new = World::new();
+    let line = INIT.replace("file:archive", &format!("file:{}", old.path("archive").display()));
+    new.run(&format!("{line} --signer {}", signer(&old)), 0);
+    new.run("backup", 3);
+
+    let listed = new.json("custody list", 0);
+    let rows = listed.as_array().expect("sealing keys");
+    let of = |world: &World| rows.iter().find(|row| row["signer"] == signer(world).as_str()).expect("its host's");
+    let (first, second) = (text(&of(&old)["labels"][0]), text(&of(&new)["labels"][0]));
+    assert_eq!(second, format!("{first}-2"), "both are hosts of one name");
+    assert_eq!((&of(&old)["bundles"], &of(&new)["bundles"]), (&1.into(), &1.into()));
+    new.run("custody list", 0).says("what this host backs up is sealed to it").says(&signer(&old));
+    // An identity that is the other host's: the hint names one that it is not.
+    let other = old.path(IDENTITY);
+    let ran = new.call("custody test").arg("-i").arg(&other).ends(16);
+    ran.says(&format!("custodians: {second}.")).says("strongroom custody list");
+
+    // The host before does not believe the new one yet. Where a flag helps it is named, and it adds to the configuration.
+    let both = format!("--signer {}", signer(&new));
+    old.run("list", 14).says("--signer");
+    assert_eq!(old.json(&format!("list {both}"), 0).as_array().map(Vec::len), Some(2));
+    old.run(&format!("check --all {both}"), 0);
+    for line in ["backup", "config check", "key escrow", "guard -- /bin/true"] {
+        let ran = old.call(line).run();
+        assert_eq!(ran.code, Some(if line.starts_with("guard") { 0 } else { 14 }), "{line}: {}", ran.stderr);
+        ran.keeps_quiet_about("--signer").keeps_quiet_about("--card");
+    }
 }
 
 #[test]

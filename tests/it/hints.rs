@@ -197,9 +197,10 @@ fn a_rotation_that_did_not_end_is_told_until_it_ends() {
     let pending = "strongroom key rotate --resume";
     let json = world.json("backup", 3);
     assert!(crate::world::codes(&json).contains(&"rotation-pending".to_owned()), "{json}");
-    world.run("key status", 3).says("rotation.json").says(pending);
-    world.run("config check", 12).says(pending);
-    world.call("guard -- /bin/true").ends(12).says(pending);
+    for (line, code) in [("key status", 3), ("config check", 12), ("guard -- /bin/true", 12), ("backup", 3)] {
+        world.run(line, code).says("rotation.json").says(pending).says("strongroom key rotate --abort");
+    }
+    world.run(&format!("key doctor -i {IDENTITY}"), 12).says(pending).says("strongroom key rotate --abort");
     let new = std::fs::read(world.path("strongroom-state/rotation.json")).expect("read");
     let record: serde_json::Value = serde_json::from_slice(&new).expect("JSON");
     let key = base64::prelude::BASE64_STANDARD.decode(text(&record["key_b64"])).expect("base64");

@@ -338,6 +338,25 @@ fn a_rotation_killed_anywhere_is_all_old_or_all_new_and_goes_on() {
 
 #[test]
 #[cfg(feature = "failpoints")]
+fn a_rotation_killed_before_its_commit_can_be_given_up_and_not_after_it() {
+    let Some((server, world)) = host(15, 5) else { return };
+    world.ends("backup", 0);
+    let before = rows(&server);
+    for line in ["key rotate --yes", "key rotate --yes --online"] {
+        killed(&world, line, COMMIT[0]);
+        world.ends("key rotate --abort", 0);
+        assert_eq!(rows(&server), before);
+        assert!(!world.path("strongroom-state/rotation.json").exists());
+        world.ends("prove", 0);
+    }
+    killed(&world, "key rotate --yes", COMMIT[1]);
+    assert!(world.ends("key rotate --abort", 12).contains("5 credentials are under the new key"));
+    world.ends("key rotate --resume", 0);
+    world.ends("prove", 0);
+}
+
+#[test]
+#[cfg(feature = "failpoints")]
 fn a_restore_killed_while_it_re_encrypts_has_touched_nothing() {
     let Some((server, world)) = host(15, 5) else { return };
     world.ends("backup", 0);

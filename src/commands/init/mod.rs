@@ -123,9 +123,11 @@ fn set_up(desk: &Desk<'_>, request: &Request, made: &mut Made) -> Result<SetUp> 
     let installation = installation_of(archive.as_ref(), &id, &settled.profile.app, &ledger, &trusted)?;
 
     let recovery = base.join("recovery-identity.txt");
-    let (recipient, labels, made_here) = match elsewhere {
-        Some(recipient) => (recipient, Vec::new(), false),
-        None => seal(desk, request, &archive, custodians, &recovery, made)?,
+    let (recipient, labels, made_here) = if let Some(recipient) = elsewhere {
+        (recipient, Vec::new(), false)
+    } else {
+        let own = || own_label(archive.as_ref(), &host_name());
+        seal(desk, request, &archive, (custodians, &own), &recovery, made)?
     };
     if !secret.exists() {
         made.signer(&secret, &public);
@@ -287,7 +289,7 @@ fn seal(
     desk: &Desk<'_>,
     request: &Request,
     archive: &std::sync::Arc<dyn archive::Archive>,
-    mut custodians: Vec<Custodian>,
+    (mut custodians, own): (Vec<Custodian>, &dyn Fn() -> Result<Label>),
     recovery: &Path,
     made: &mut Made,
 ) -> Result<(Recipient, Vec<Label>, bool)> {
@@ -301,12 +303,31 @@ fn seal(
         let (identity, recipient) = custody::new_recovery_identity(passphrase.as_deref().map(String::as_str))?;
         made.file(recovery);
         durable::write_file(recovery, &identity, 0o600, Existing::Keep)?;
-        custodians.push(Custodian::new("recovery".parse()?, &recipient)?);
+        custodians.push(Custodian::new(own()?, &recipient)?);
     }
     let key = SealingKey::generate();
     made.custody(std::sync::Arc::clone(archive), key.id());
     custody::establish(archive.as_ref(), &key, &custodians)?;
     Ok((key.recipient().clone(), custodians.iter().map(|c| c.label().clone()).collect(), made_here))
+}
+
+/// What a recovery identity that is made here is called: by this host, and as no custodian that the archive shows already.
+fn own_label(archive: &dyn archive::Archive, host: &str) -> Result<Label> {
+    let known = custody::list(archive)?;
+    let taken: Vec<&str> = known.iter().flat_map(|record| &record.labels).map(Label::as_str).collect();
+    // A label takes small letters, digits and dashes; what is longer is cut, so that a number fits behind it.
+    let host: String =
+        host.to_ascii_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(40).collect();
+    let name = format!("recovery-{host}");
+    let name = name.trim_end_matches('-');
+    let names = std::iter::once(name.to_owned()).chain((2_u32..).map(|n| format!("{name}-{n}")));
+    names.into_iter().find(|name| !taken.contains(&name.as_str())).unwrap_or_default().parse()
+}
+
+/// This machine's name, up to its first dot; empty when it has none to tell.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().split('.').next().unwrap_or_default().to_owned()
 }
 
 fn custody_event(recipient: &Recipient, labels: &[Label]) -> Event {

@@ -1,6 +1,6 @@
 //! What PostgreSQL says, turned into errors of ours.
 
-use crate::ground::{Error, Kind};
+use crate::ground::{Error, Kind, child};
 
 /// An error with a code (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
 pub(super) fn coded(what: &str, code: &str, message: &str) -> Error {
@@ -96,10 +96,10 @@ pub(super) fn ended(what: &str, program: &str, said: &str, status: &str) -> Erro
         "is the server running",
         "no such container",
         "is not running",
-        "cannot connect to the docker daemon",
         "connection to server at",
         "connection to server on",
-    ]) {
+    ]) || has(&child::DOCKER_IS_AWAY)
+    {
         (
             Kind::Unreachable,
             "Is the server running, does it take another session, and are host and port in the URL right?",

@@ -287,11 +287,21 @@ pub(crate) fn fault(path: &Path, error: rusqlite::Error) -> Error {
             if writes { failed.hint(QUOTA) } else { failed }
         }
         ffi::SQLITE_PERM | ffi::SQLITE_AUTH => Error::new(Kind::Denied, format!("may not read {shown}")).because(error),
-        ffi::SQLITE_READONLY | ffi::SQLITE_CANTOPEN => Error::failed(format!("cannot open {shown}"))
-            .hint("The file or its folder is read-only, and SQLite needs to write a file beside it.")
-            .because(error),
+        ffi::SQLITE_READONLY if code != ffi::SQLITE_READONLY_DBMOVED => may_not_write(path).because(error),
+        ffi::SQLITE_CANTOPEN if !writable_folder(path) => may_not_write(path).because(error),
+        ffi::SQLITE_READONLY | ffi::SQLITE_CANTOPEN => Error::failed(format!("cannot open {shown}")).because(error),
         _ => Error::failed(format!("cannot read {shown}")).because(error),
     }
+}
+
+fn may_not_write(path: &Path) -> Error {
+    Error::denied(format!("may not write {}", path.display()))
+        .hint("The file or its folder is read-only, and SQLite needs to write a file beside it: run as the user that owns the database.")
+}
+
+fn writable_folder(path: &Path) -> bool {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).is_ok()
 }
 
 /// Another program holds a lock and does not let go.

@@ -84,7 +84,7 @@ pub(super) fn check(live: &Path, facts: &Facts) -> Result<()> {
         }
         let user = rustix::process::geteuid();
         if !user.is_root() && meta.uid() != user.as_raw() {
-            return Err(Error::refused(format!(
+            return Err(Error::denied(format!(
                 "{} belongs to user {}, and user {} may not give files away",
                 live.display(),
                 meta.uid(),
@@ -98,11 +98,11 @@ pub(super) fn check(live: &Path, facts: &Facts) -> Result<()> {
     }
     let stat = rustix::fs::statvfs(folder).map_err(|e| Error::io("look at", folder, e.into()))?;
     if stat.f_flag.contains(StatVfsMountFlags::RDONLY) {
-        return Err(Error::refused(format!("{} is on a file system that is mounted read-only", folder.display()))
+        return Err(Error::denied(format!("{} is on a file system that is mounted read-only", folder.display()))
             .hint("Mount it for writing, or restore elsewhere with --database or --target."));
     }
     rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK).map_err(|e| {
-        Error::refused(format!("cannot write in {}", folder.display()))
+        Error::denied(format!("may not write in {}", folder.display()))
             .because(std::io::Error::from(e))
             .hint("The restored database is built beside the live one: the folder must be writable.")
     })?;

@@ -80,7 +80,7 @@ impl Rotation<'_> {
             return Ok(told(json, lines, Vec::new()));
         }
         self.confirm(&lines)?;
-        self.escrow(&to, &Origin::default())?;
+        self.escrow(&to, &Origin::default()).map_err(|missed| missed.error)?;
         // That this bundle is not proved is what is being mended.
         self.back_up("the bundle before")?;
         let facts = Facts {

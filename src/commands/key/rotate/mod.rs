@@ -2,11 +2,12 @@
 //!
 //! The order: prove the old key, make the new one durable, escrow it, back up, stop the application, re-encrypt in one
 //! transaction, configure, start, back up. Killed anywhere, the database is all under the old key or all under the new one, both
-//! keys are at hand, and `--resume` finds out which it is.
+//! keys are at hand, and `--resume` finds out which it is; before the commit `--abort` gives the rotation up.
 //!
 //! Beside a running application (`--online`) nothing is stopped before the credentials are re-encrypted; once the application has
 //! the new key, a second sweep takes what it wrote under the old one in between.
 
+mod abort;
 mod from;
 mod mark;
 mod pending;
@@ -18,12 +19,12 @@ use serde_json::json;
 
 use self::mark::Mark;
 use self::pending::{Pending, under_way};
-use self::steps::Swept;
+use self::steps::{Missed, Swept};
 use crate::appkey::KeyText;
 use crate::appkey::proof::Verdict;
 use crate::commands::deposits::{self, Origin};
 use crate::commands::hooks::Hooks;
-use crate::commands::host::{Host, NamedKey, read_key};
+use crate::commands::host::{Host, NamedKey, ROTATION_NEXT, read_key};
 use crate::commands::{ATTENTION, Desk, Outcome, Problem, proof};
 use crate::config::Config;
 use crate::database::{Database, Others};
@@ -41,6 +42,8 @@ pub struct RotateRequest {
     pub dry_run: bool,
     /// Go on with a rotation that did not end.
     pub resume: bool,
+    /// Give up a rotation that did not end.
+    pub abort: bool,
     /// Put rows under this key, by the beginning of its fingerprint, under the one in use; no new key is made.
     pub from: Option<String>,
     /// Who opens that key.
@@ -67,7 +70,14 @@ fn run(desk: &Desk<'_>, host: &Host, request: &RotateRequest) -> Result<Outcome>
     let state = host.state_folder()?;
     let rotation = Rotation { desk, host, database: database.as_ref(), request };
     let mark = Mark::find(&state)?;
-    match (Pending::find(&state)?, request.resume) {
+    match (Pending::find(&state)?, request.resume || request.abort) {
+        (None, true) if request.abort => {
+            let error = Error::not_found("there is no rotation to give up");
+            Err(match mark {
+                Some(_) => error.hint("One with --from was killed: `strongroom key rotate --resume` ends it."),
+                None => error,
+            })
+        }
         (None, false) => {
             if let Some(fingerprint) = &request.from {
                 return rotation.rows_from(fingerprint, mark);
@@ -84,7 +94,7 @@ fn run(desk: &Desk<'_>, host: &Host, request: &RotateRequest) -> Result<Outcome>
         (Some(pending), false) => Err(under_way(pending.path())),
         (Some(pending), true) => {
             rotation.settle(mark)?.map_or(Ok(()), Mark::end)?;
-            rotation.resume(pending)
+            if request.abort { rotation.abort(pending) } else { rotation.resume(pending) }
         }
     }
 }
@@ -126,7 +136,16 @@ impl Rotation<'_> {
         let record = deposits::record(self.host, &new, &origin);
         let beside = self.request.online.then(|| deposits::record(self.host, &old, &Origin::default()));
         let pending = Pending::begin(&self.host.state_folder()?, record, &old.fingerprint, beside)?;
-        self.under_old(pending, &old, weak)
+        failpoint::pass("before the new key is escrowed");
+        match self.escrow(&new, &pending.origin()) {
+            Ok(()) => self.under_old(pending, &old, &new, weak),
+            // Nobody else has the key, and nothing is under it: there is nothing to go on with.
+            Err(Missed { error, stored: false }) => Err(match pending.end() {
+                Ok(()) => error.hint("Nothing was changed, and no rotation is pending."),
+                Err(_) => error.hint(ROTATION_NEXT),
+            }),
+            Err(missed) => Err(missed.error.hint(ROTATION_NEXT)),
+        }
     }
 
     /// Finds out what a run that was killed left, and goes on from there.
@@ -140,7 +159,8 @@ impl Rotation<'_> {
         }
         let old = self.old(&pending)?;
         self.prove(&old, None)?;
-        self.under_old(pending, &old, Vec::new())
+        self.escrow(&new, &pending.origin()).map_err(|missed| missed.error.hint(ROTATION_NEXT))?;
+        self.under_old(pending, &old, &new, Vec::new())
     }
 
     /// The key that is being replaced: as the file keeps it, else as it is configured still.
@@ -149,6 +169,11 @@ impl Rotation<'_> {
             let text = KeyText::new(record.key.clone());
             return NamedKey::new(text, self.host.scheme, &self.host.config.installation);
         }
+        self.configured_old(pending)
+    }
+
+    /// The key that is being replaced, which has to be the configured one.
+    fn configured_old(&self, pending: &Pending) -> Result<NamedKey> {
         let old = self.host.key(self.desk, None)?;
         if old.fingerprint == *pending.old() {
             return Ok(old);
@@ -159,8 +184,8 @@ impl Rotation<'_> {
             pending.old().short()
         ))
         .hint(format!(
-            "The database is under the old key still. Configure that one again, or remove {} to give the rotation up.",
-            pending.path().display()
+            "The database is under the old key still: configure that one again. `strongroom key fetch {} -i FILE -o KEYFILE` writes it out.",
+            pending.old().short()
         )))
     }
 
@@ -176,21 +201,27 @@ impl Rotation<'_> {
         Err(Error::damaged(format!("{} holds another key than it says", pending.path().display())))
     }
 
-    /// From a database under the old key: escrow, back up, stop, re-encrypt.
-    fn under_old(&self, pending: Pending, old: &NamedKey, mut problems: Vec<Problem>) -> Result<Outcome> {
-        let new = self.named(&pending)?;
-        failpoint::pass("before the new key is escrowed");
-        self.escrow(&new, &pending.origin())?;
-        problems.extend(self.back_up("the bundle before the rotation")?);
+    /// From a database under the old key, and a new one in escrow: back up, stop, re-encrypt.
+    fn under_old(
+        &self,
+        pending: Pending,
+        old: &NamedKey,
+        new: &NamedKey,
+        mut problems: Vec<Problem>,
+    ) -> Result<Outcome> {
+        let before = self.back_up("the bundle before the rotation");
+        problems.extend(before.map_err(|error| error.hint(ROTATION_NEXT))?);
         let beside = pending.beside().is_some();
         let hooks = Hooks { on: self.request.hooks && !beside, ..self.hooks() };
-        hooks.stop()?;
-        match self.sweep(old, &new, if beside { Others::Wait } else { Others::Refuse }) {
-            Ok(Swept::Done(_)) => self.under_new(pending, &new, problems),
+        hooks.stop().map_err(|error| error.hint(ROTATION_NEXT))?;
+        match self.sweep(old, new, if beside { Others::Wait } else { Others::Refuse }) {
+            Ok(Swept::Done(_)) => self.under_new(pending, new, problems),
             Ok(Swept::Unknown(error)) => Err(unknown(error, "`key rotate --resume` finds out then")),
             // Nothing was changed: the application goes on with the old key.
             Err(error) => Err(match hooks.start() {
-                Ok(()) => error.hint("Nothing was changed. `key rotate --resume` tries again."),
+                Ok(()) => error.hint(
+                    "Nothing was changed. `key rotate --resume` tries again, and `key rotate --abort` gives the rotation up.",
+                ),
                 Err(second) => {
                     error.hint(format!("Nothing was changed, but starting again failed: {}", second.chain()))
                 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::commands::deposits::Origin;
-use crate::commands::host::ROTATION;
+use crate::commands::host::{ROTATION, ROTATION_NEXT};
 use crate::escrow::{self, Record};
 use crate::ground::durable::{self, Existing};
 use crate::ground::names::Fingerprint;
@@ -94,6 +94,5 @@ fn path_in(state: &Path) -> PathBuf {
 
 /// The error for a rotation that did not end.
 pub(super) fn under_way(path: &Path) -> Error {
-    Error::refused(format!("a rotation is under way: {} holds its new key", path.display()))
-        .hint("Go on with it: strongroom key rotate --resume")
+    Error::refused(format!("a rotation is under way: {} holds its new key", path.display())).hint(ROTATION_NEXT)
 }

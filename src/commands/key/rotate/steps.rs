@@ -12,6 +12,13 @@ use crate::database::{Others, Rewritten};
 use crate::ground::{Error, Result, clock};
 use crate::ledger::{Event, KeyEvent};
 
+/// A key that too few escrows took.
+pub(super) struct Missed {
+    pub(super) error: Error,
+    /// Some of them may have it.
+    pub(super) stored: bool,
+}
+
 /// How a sweep over the credentials ended that was not refused.
 pub(super) enum Swept {
     Done(Moved),
@@ -55,17 +62,31 @@ impl Rotation<'_> {
     }
 
     /// A key is in as many escrows as the rules ask for, before anything depends on it.
-    pub(super) fn escrow(&self, key: &NamedKey, origin: &Origin) -> Result<()> {
-        let signer = self.host.signer()?;
-        let place = self.host.shelf(self.desk)?;
-        let mut ledger = place.ledger()?;
+    pub(super) fn escrow(&self, key: &NamedKey, origin: &Origin) -> Result<(), Missed> {
+        let nowhere = |error| Missed { error, stored: false };
+        let signer = self.host.signer().map_err(nowhere)?;
+        let place = self.host.shelf(self.desk).map_err(nowhere)?;
+        let mut ledger = place.ledger().map_err(nowhere)?;
         let depositor = Depositor { desk: self.desk, host: self.host, shelf: &place, signer: &signer };
-        let held = depositor.make(&mut ledger, key, origin, false)?;
-        if held.places.len() >= self.host.config.escrow_min_copies.max(1) {
+        // It fails as a whole only once a deposit was made, which was not entered then.
+        let held = depositor.make(&mut ledger, key, origin, false).map_err(|error| Missed { error, stored: true })?;
+        let (copies, asked) = (held.places.len(), self.host.config.escrow_min_copies.max(1));
+        if copies >= asked {
             return Ok(());
         }
-        let error = Error::failed("the new key is not in escrow, so nothing is put under it");
-        Err(held.problems.into_iter().fold(error, |error, problem| error.hint(problem.message)))
+        let short = key.fingerprint.short();
+        let message = format!("{copies} of {asked} escrows hold key {short}, so nothing is put under it");
+        let error = match held.missed {
+            missed if missed.is_empty() => Error::usage(message)
+                .hint("Name as many escrows as [rules] escrow_min_copies asks for, at least one: [[escrow]] kind = \"archive\""),
+            missed => {
+                let kind = missed[0].kind();
+                let hints: Vec<String> = missed.iter().flat_map(|error| error.hints().to_vec()).collect();
+                let causes = missed.iter().map(Error::chain).collect::<Vec<_>>().join("; ");
+                hints.into_iter().fold(Error::new(kind, message).because(causes), Error::hint)
+            }
+        };
+        Err(Missed { error, stored: copies > 0 })
     }
 
     /// Enters the rotation into the ledger, once.

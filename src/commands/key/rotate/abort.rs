@@ -1,0 +1,115 @@
+//! `key rotate --abort`: a rotation whose new key no row is under is given up.
+//!
+//! Nothing is taken on trust: every credential is tried with both keys. The new key's deposits stay where they are, because a row
+//! that came under it after all could be read with nothing else; the ledger says that it is in use no more, and `key destroy`, which
+//! looks again, removes it.
+
+use serde_json::json;
+
+use super::Rotation;
+use super::pending::Pending;
+use crate::appkey::proof::Verdict;
+use crate::commands::hooks::Hooks;
+use crate::commands::host::NamedKey;
+use crate::commands::{ATTENTION, Outcome, Problem, proof};
+use crate::ground::{Error, Result, clock};
+use crate::ledger::{Event, KeyEvent, KeyState};
+
+/// Why the new key is retired, where nobody gave a reason.
+const REASON: &str = "the rotation to it was given up";
+
+impl Rotation<'_> {
+    /// Proves the database under the old key, starts the application with it, and forgets the new one.
+    pub(super) fn abort(&self, pending: Pending) -> Result<Outcome> {
+        let new = self.named(&pending)?;
+        self.nothing_under(&new)?;
+        let old = self.configured_old(&pending)?;
+        let proved = self.try_key(&old, None)?;
+        self.desk.progress.finish();
+        let sentence = proof::sentence(proved.verdict(), &proved.total);
+        if !matches!(proved.verdict(), Verdict::Proved | Verdict::Plausible | Verdict::Unproven) {
+            for line in proof::failure_lines(&proved) {
+                self.desk.ask.say(&line);
+            }
+            return Err(Error::wrong_key(sentence)
+                .context("the rotation is not given up: some rows are not under the old key")
+                .hint("Nothing was changed. `strongroom key doctor -i FILE` says which keys they are under."));
+        }
+        // A run that was killed may have left it stopped.
+        let hooks = Hooks { on: self.request.hooks && pending.beside().is_none(), ..self.hooks() };
+        hooks.start()?;
+        hooks.well()?;
+        let (places, problems) = self.retire(&new)?;
+        pending.end()?;
+        let short = new.fingerprint.short();
+        let mut text = vec![
+            format!("the rotation is given up: key {} stays in use", old.fingerprint.short()),
+            format!("  {sentence}"),
+        ];
+        if !places.is_empty() {
+            text.push(format!(
+                "  key {short} stays in {}; nothing needs it, and `strongroom key destroy {short}` removes it",
+                places.join(", ")
+            ));
+        }
+        Ok(Outcome {
+            exit: if problems.is_empty() { 0 } else { ATTENTION },
+            json: json!({
+                "old": old.fingerprint, "new": new.fingerprint, "state": "aborted", "moved": 0,
+                "credentials": proof::counts_json(&proved.total), "escrows": places, "problems": problems,
+            }),
+            line: problems.first().map_or_else(String::new, |p| p.message.clone()),
+            text,
+            problems,
+        })
+    }
+
+    /// No credential opens with the new key.
+    fn nothing_under(&self, new: &NamedKey) -> Result<()> {
+        let total = self.try_key(new, None)?.total;
+        self.desk.progress.finish();
+        // Of a cipher that proves little, single rows may open with any key.
+        let rows = if total.failed == 0 { total.proved + total.plausible } else { total.proved };
+        if rows == 0 {
+            return Ok(());
+        }
+        Err(Error::wrong_key(format!(
+            "the rotation cannot be given up: {rows} credentials are under the new key {}",
+            new.fingerprint.short()
+        ))
+        .hint("Nothing was changed. Go on with it: strongroom key rotate --resume"))
+    }
+
+    /// Enters that the new key is in use no more, where an escrow has it; which do, and which could not be asked.
+    fn retire(&self, new: &NamedKey) -> Result<(Vec<String>, Vec<Problem>)> {
+        let place = self.host.shelf(self.desk)?;
+        let mut ledger = place.ledger()?;
+        let (mut places, mut problems) = (Vec::new(), Vec::new());
+        for escrow in &place.escrows {
+            let asked = self.desk.systems.escrow(escrow, place.archive.as_ref()).and_then(|escrow| {
+                let sealing = self.host.config.recipient.id();
+                let there = escrow.remains(&self.host.config.app, &new.fingerprint, sealing, &place.trusted)?;
+                Ok(there.then(|| escrow.describe()))
+            });
+            match asked {
+                Ok(found) => places.extend(found),
+                Err(error) => problems.push(Problem::from_error(&error)),
+            }
+        }
+        let facts = ledger.keys().into_iter().find(|key| key.fingerprint == new.fingerprint);
+        // A run that was killed may have made a deposit that no entry names: `key destroy` finds it by this one.
+        let retired = facts.as_ref().map_or(places.is_empty(), |key| {
+            !key.bundles.is_empty() || matches!(key.state, KeyState::Retired | KeyState::Destroyed)
+        });
+        if !retired {
+            let event = KeyEvent {
+                fingerprint: new.fingerprint.clone(),
+                action: "retired".to_owned(),
+                predecessor: None,
+                reason: Some(self.request.reason.clone().unwrap_or_else(|| REASON.to_owned())),
+            };
+            ledger.append(&self.host.signer()?, Event::Key(event), clock::now())?;
+        }
+        Ok((places, problems))
+    }
+}
