@@ -10,6 +10,7 @@ use super::members::{Listed, Member};
 use crate::archive::Archive;
 use crate::ground::names::{ObjectName, Sha256Hex};
 use crate::ground::progress::Progress;
+use crate::ground::words::counted;
 use crate::ground::{Error, Kind, Result};
 
 /// Bytes that are read at once.
@@ -100,7 +101,10 @@ pub(super) fn objects(
     }
     let shown = others[..others.len().min(NAMED)].join(", ");
     let more = if others.len() > NAMED { ", …" } else { "" };
-    Err(first.hint(format!("{} more objects are not as they should be: {shown}{more}", others.len())))
+    Err(first.hint(format!(
+        "{} not as they should be: {shown}{more}",
+        counted(others.len(), "more object is", "more objects are")
+    )))
 }
 
 fn one(

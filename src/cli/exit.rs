@@ -123,7 +123,7 @@ fn narrower(path: &[&str], code: u8) -> Option<&'static str> {
             "refused by a rule: a bundle, the application, its database or a rotation needs the key, nobody there to say yes"
         }
         (["list" | "check"] | ["custody", "list"] | ["key", "status" | "needed" | "history"], 15) => BELIEVED,
-        (["backup" | "guard"] | ["config", "check"] | ["key", "fingerprint" | "lint" | "escrow" | "destroy"], 16) => {
+        (["backup" | "guard"] | ["config", "check"] | ["key", "fingerprint" | "lint" | "escrow"], 16) => {
             "sealed: gpg has no key or passphrase that opens the secret"
         }
         (["key", "retire"], 15) => "refused by a rule: the key is in use, or retired already",

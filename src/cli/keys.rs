@@ -145,6 +145,8 @@ pub(super) enum KeyVerb {
         /// Do not ask
         #[arg(long)]
         yes: bool,
+        #[command(flatten)]
+        unseal: Unseal,
     },
     /// Is it a good key, and what does the application really use of it?
     Lint {
@@ -202,8 +204,9 @@ pub(super) fn run(desk: &Desk<'_>, global: &Global, verb: KeyVerb) -> Result<End
             };
             key::rotate(desk, global.config(desk)?, &request)
         }
-        KeyVerb::Destroy { key, reason, yes } => {
-            key::destroy(desk, global.config(desk)?, &key::DestroyRequest { key, reason, yes })
+        KeyVerb::Destroy { key, reason, yes, unseal } => {
+            let identity = unseal.identity;
+            key::destroy(desk, global.config(desk)?, &key::DestroyRequest { key, reason, yes, identity })
         }
         KeyVerb::Retire { key, reason } => key::retire(desk, global.config(desk)?, &key, reason.as_deref()),
     };

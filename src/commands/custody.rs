@@ -10,6 +10,7 @@ use super::{Desk, Outcome, Problem};
 use crate::config::Config;
 use crate::custody;
 use crate::ground::names::Label;
+use crate::ground::words::counted;
 use crate::ground::{Error, Kind, Result, clock};
 use crate::ledger::{CustodyTestEvent, Entry, Event};
 
@@ -35,7 +36,7 @@ pub fn list(shelf: &Shelf, config: Option<&Config>) -> Result<Outcome> {
         if let Some(bundles) = bundles {
             let ours = config.is_some_and(|config| *config.recipient.id() == record.sealing);
             let ours = if ours { "; what this host backs up is sealed to it" } else { "" };
-            text.push(format!("  {bundles} bundles are sealed to it{ours}"));
+            text.push(format!("  {} sealed to it{ours}", counted(bundles, "bundle is", "bundles are")));
         }
         let mut row = super::to_json(&record)?;
         row["signer"] = json!(signer);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Event, Ledger};
+use super::{BundleEvent, Event, Ledger};
 use crate::ground::clock;
 use crate::ground::names::{BundleId, Fingerprint, SealingId};
 
@@ -103,6 +103,8 @@ impl Ledger<'_> {
     /// Every application key that an entry names, in the order in which they were first entered.
     pub fn keys(&self) -> Vec<KeyFacts> {
         let mut book = Book::default();
+        let unnamed: BTreeSet<_> =
+            self.bundles().filter(|b| b.event.keys.is_empty()).map(|b| &b.event.bundle).collect();
         for entry in &self.entries {
             match &entry.event {
                 Event::Bundle(event) => {
@@ -129,7 +131,12 @@ impl Ledger<'_> {
                 }
                 Event::Verification(event) if event.verdict == "proved" => {
                     if let Some(fingerprint) = &event.fingerprint {
-                        book.of(fingerprint, entry.time).last_proved = Some(entry.time);
+                        let key = book.of(fingerprint, entry.time);
+                        key.last_proved = Some(entry.time);
+                        // What was made without a key has one since somebody has found it.
+                        if unnamed.contains(&event.bundle) && !key.bundles.contains(&event.bundle) {
+                            key.bundles.push(event.bundle.clone());
+                        }
                     }
                 }
                 Event::Key(event) => {
@@ -153,5 +160,22 @@ impl Ledger<'_> {
             }
         }
         book.keys
+    }
+
+    /// The bundles that hold credentials under a key that no entry names, as far as the ledger tells, oldest first.
+    pub fn under_unknown_keys(&self) -> impl Iterator<Item = &BundleEvent> {
+        let found: BTreeSet<_> = self
+            .entries
+            .iter()
+            .filter_map(|entry| match &entry.event {
+                Event::Verification(event) if event.verdict == "proved" => Some(&event.bundle),
+                _ => None,
+            })
+            .collect();
+        self.bundles().map(|committed| committed.event).filter(move |event| match event.verdict.as_str() {
+            "mixed" | "wrong-key" => true,
+            "no-key" => event.contains.iter().any(|what| what == "database") && !found.contains(&event.bundle),
+            _ => false,
+        })
     }
 }

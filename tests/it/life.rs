@@ -69,6 +69,43 @@ fn a_destruction_that_was_entered_and_not_done_shows_and_goes_on() {
 }
 
 #[test]
+fn a_key_is_not_destroyed_while_a_bundle_that_names_none_may_need_it() {
+    let world = World::ready();
+    let old = fingerprint(&world, KEY);
+    world.run("key escrow", 0);
+    std::fs::remove_file(world.path("app/.env")).expect("removed");
+    let unnamed = world.backup(3);
+    // All begins anew under another key.
+    world.app.execute("DELETE FROM artifacts; DELETE FROM repositories WHERE id <> 'manual'");
+    world.app.set_key(WRONG);
+    world.app.add_credential(80, WRONG);
+    world.backup(0);
+    let destroy = format!("key destroy {old} --yes");
+    world.run(&destroy, 15).says(&unnamed).says("-i FILE");
+    world.run(&format!("{destroy} -i {IDENTITY}"), 15).says(&unnamed).says("opens");
+    // Once somebody has found it out, the ledger says it.
+    world.run(&format!("verify {unnamed} --deep -i {IDENTITY}"), 0);
+    world.run(&destroy, 15).says("1 bundle needs key").says(&unnamed);
+    assert_eq!(copies(&world, &old), 3);
+}
+
+#[test]
+fn a_key_is_tried_on_bundles_of_a_wrong_key_before_it_is_destroyed() {
+    let (world, _) = World::backed_up();
+    let third = "dGhlIHRoaXJkIGtleSBvZiBhIHRlc3QsIG5ldmVyIHU=";
+    let (right, unused) = (fingerprint(&world, KEY), fingerprint(&world, third));
+    world.app.set_key(third);
+    world.run("key escrow", 0);
+    world.app.set_key(WRONG);
+    let wrong = world.backup(3);
+    world.app.set_key(KEY);
+    world.backup(0);
+    world.run(&format!("key destroy {unused} --yes"), 15).says(&wrong).says("-i FILE");
+    world.run(&format!("key destroy {unused} --yes -i {IDENTITY}"), 0);
+    assert_eq!((copies(&world, &unused), copies(&world, &right)), (0, 3));
+}
+
+#[test]
 fn a_key_that_is_escrowed_again_is_destroyed_no_more() {
     let world = World::ready();
     let other = fingerprint(&world, WRONG);

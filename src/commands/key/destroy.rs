@@ -4,17 +4,22 @@
 //! nobody signed for cannot happen, and an entry without its removal shows in `key status`.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use serde_json::json;
 
+use super::copies::{CopyRequest, open_one};
 use super::{named, rotate};
 use crate::appkey::proof::{ProverOptions, prove_with};
+use crate::appkey::schemes;
 use crate::commands::host::Host;
-use crate::commands::shelf::Shelf;
+use crate::commands::shelf::{self, Shelf};
+use crate::commands::verify::{self, Trial};
 use crate::commands::{ATTENTION, Desk, Outcome, Problem};
 use crate::config::Config;
 use crate::escrow::{Destroyed, Escrow};
 use crate::ground::names::{BundleId, Fingerprint, SealingId};
+use crate::ground::words::counted;
 use crate::ground::{Error, Kind, Result, clock};
 use crate::ledger::{Event, KeyEvent, KeyFacts, KeyState, Ledger};
 
@@ -26,6 +31,8 @@ pub struct DestroyRequest {
     pub reason: Option<String>,
     /// Do not ask.
     pub yes: bool,
+    /// Who opens bundles that may need it.
+    pub identity: Vec<PathBuf>,
 }
 
 /// Removes a key from every escrow; refused while a bundle, the application or a rotation needs it.
@@ -40,6 +47,9 @@ pub fn destroy(desk: &Desk<'_>, config: Config, request: &DestroyRequest) -> Res
     needed_by_nothing(&facts)?;
     rotate::not_in_one(&host, &facts.fingerprint)?;
     opens_nothing(desk, &host, &facts.fingerprint)?;
+    if facts.state != KeyState::Destroyed {
+        opens_no_bundle(desk, &host, &shelf, &ledger, &facts.fingerprint, &request.identity)?;
+    }
 
     // All of them answer, or nothing is begun.
     let mut places = Vec::new();
@@ -77,8 +87,8 @@ fn needed(facts: &KeyFacts) -> Error {
     let ids: Vec<&str> = facts.bundles.iter().take(3).map(BundleId::as_str).collect();
     let more = if facts.bundles.len() > ids.len() { " …" } else { "" };
     Error::refused(format!(
-        "{} bundles need key {}: {}{more}",
-        facts.bundles.len(),
+        "{} key {}: {}{more}",
+        counted(facts.bundles.len(), "bundle needs", "bundles need"),
         facts.fingerprint.short(),
         ids.join(", ")
     ))
@@ -116,12 +126,55 @@ fn opens_nothing(desk: &Desk<'_>, host: &Host, fingerprint: &Fingerprint) -> Res
         return Ok(());
     }
     Err(Error::refused(format!(
-        "{} credentials of {} do not decrypt with the key in use, and may need key {}",
-        proved.total.failed,
+        "{} of {} not under the key in use, and may need key {}",
+        counted(proved.total.failed, "credential", "credentials"),
         database.describe(),
         fingerprint.short()
     ))
     .hint("`strongroom key doctor -i FILE` says which keys they are under; `key rotate --from` puts them under the one in use."))
+}
+
+/// No bundle that holds credentials under a key that nobody knows has one under this key: it is tried on each.
+fn opens_no_bundle(
+    desk: &Desk<'_>,
+    host: &Host,
+    shelf: &Shelf,
+    ledger: &Ledger<'_>,
+    fingerprint: &Fingerprint,
+    identity: &[PathBuf],
+) -> Result<()> {
+    let short = fingerprint.short();
+    let unsure: Vec<_> = ledger.under_unknown_keys().collect();
+    let Some(newest) = unsure.last() else { return Ok(()) };
+    if identity.is_empty() {
+        return Err(Error::refused(format!(
+            "{} credentials that no key of its own opens, and key {short} may: {}",
+            counted(unsure.len(), "bundle has", "bundles have"),
+            newest.bundle
+        ))
+        .hint("With -i FILE the key is tried on them first."));
+    }
+    let request = CopyRequest { key: Some(fingerprint.as_str()), identity };
+    let (copy, _) = open_one(desk, shelf, Some(&host.config), &request)?;
+    let identities = shelf::identities(desk, identity)?;
+    for bundle in unsure {
+        let opened = shelf.bundle_by_id(&bundle.bundle, &bundle.sums)?;
+        let header = opened.header();
+        let sealing = shelf.unseal(&header.sealing, &identities, Some(&opened))?;
+        let (scheme, profile) = (schemes::by_name(&header.scheme)?, verify::profile_of(Some(&host.config), header)?);
+        let trial = Trial { desk, scheme, candidate: &copy.key, others: &[], profile: &profile };
+        let total = trial.quick(&opened, &sealing)?.0.total;
+        desk.progress.finish();
+        if total.proved + total.plausible > 0 {
+            return Err(Error::refused(format!(
+                "key {short} opens {} of bundle {}",
+                counted(total.proved + total.plausible, "credential", "credentials"),
+                header.id
+            ))
+            .hint("A key goes when its last bundle has gone."));
+        }
+    }
+    Ok(())
 }
 
 /// Every sealing key that anything was ever sealed to; a deposit that was half removed may be listed no more.

@@ -22,6 +22,7 @@ use crate::config::{self, Config};
 use crate::database::DatabasePlan;
 use crate::ground::names::{BundleId, Fingerprint};
 use crate::ground::progress::Unit;
+use crate::ground::words::counted;
 use crate::ground::{Error, Result};
 use crate::sealing::SealingKey;
 use crate::storage::Owner;
@@ -102,8 +103,8 @@ impl Plan {
         }
         if let Some(storage) = &self.storage {
             lines.push(format!(
-                "  storage: {} files, {}; {} to write, {} already right, {} replaced, {} extra{}",
-                storage.files,
+                "  storage: {}, {}; {} to write, {} already right, {} replaced, {} extra{}",
+                counted(storage.files, "file", "files"),
                 human_bytes(storage.bytes),
                 storage.write,
                 storage.already_right,

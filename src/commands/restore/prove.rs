@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::config::profile::Profile;
 use crate::database::Snapshot;
 use crate::ground::names::Fingerprint;
+use crate::ground::words::counted;
 use crate::ground::{Error, Result};
 
 /// What was proved, and with what.
@@ -130,8 +131,9 @@ pub(super) fn restored(desk: &Desk<'_>, proved: &Proved, snapshot: &mut dyn Snap
         prove_with(&options, |sink| snapshot.credentials(&proved.profile, None, &mut |credential| sink(credential)))?;
     if again.total.proved < proved.counts.proved || again.total.failed > proved.counts.failed {
         return Err(Error::damaged(format!(
-            "the restored database proves {} credentials, and the bundle's proof {}",
-            again.total.proved, proved.counts.proved
+            "the restored database proves {}, and the bundle's proof {}",
+            counted(again.total.proved, "credential", "credentials"),
+            proved.counts.proved
         )));
     }
     Ok(())

@@ -16,6 +16,7 @@ use crate::commands::reencrypt::{Prepared, Reencryption, Rest};
 use crate::config::profile::Profile;
 use crate::database::Replacement;
 use crate::ground::names::Fingerprint;
+use crate::ground::words::counted;
 use crate::ground::{Error, Result};
 
 /// The keys of a restore that re-encrypts; part of its plan.
@@ -32,8 +33,8 @@ pub struct Rekey {
 impl Rekey {
     pub(super) fn sentence(&self) -> String {
         format!(
-            "re-encrypt its {} credentials from key {} to key {}, which the application will be started with, before the swap",
-            self.credentials,
+            "re-encrypt {} from key {} to key {}, which the application will be started with, before the swap",
+            counted(self.credentials, "credential", "credentials"),
             self.from.short(),
             self.to.short()
         )

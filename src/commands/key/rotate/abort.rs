@@ -12,6 +12,7 @@ use crate::appkey::proof::Verdict;
 use crate::commands::hooks::Hooks;
 use crate::commands::host::NamedKey;
 use crate::commands::{ATTENTION, Outcome, Problem, proof};
+use crate::ground::words::counted;
 use crate::ground::{Error, Result, clock};
 use crate::ledger::{Event, KeyEvent, KeyState};
 
@@ -74,7 +75,8 @@ impl Rotation<'_> {
             return Ok(());
         }
         Err(Error::wrong_key(format!(
-            "the rotation cannot be given up: {rows} credentials are under the new key {}",
+            "the rotation cannot be given up: {} under the new key {}",
+            counted(rows, "credential is", "credentials are"),
             new.fingerprint.short()
         ))
         .hint("Nothing was changed. Go on with it: strongroom key rotate --resume"))

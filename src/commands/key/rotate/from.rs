@@ -14,6 +14,7 @@ use crate::commands::key::copies::{self, CopyRequest};
 use crate::commands::reencrypt::{Moved, Rest};
 use crate::commands::{ATTENTION, Outcome, Problem, proof};
 use crate::database::Rewritten;
+use crate::ground::words::counted;
 use crate::ground::{Error, Result, clock};
 use crate::ledger::Event;
 
@@ -138,7 +139,8 @@ impl Rotation<'_> {
         mark.end()?;
         let mut text = vec![
             format!(
-                "{moved} credentials went from key {} to key {}, the one in use",
+                "{} went from key {} to key {}, the one in use",
+                counted(moved, "credential", "credentials"),
                 from.short(),
                 to.fingerprint.short()
             ),
@@ -148,7 +150,7 @@ impl Rotation<'_> {
         if proved.total.failed > 0 && problems.is_empty() {
             problems.push(Problem::new(
                 "several-keys",
-                format!("{} credentials are under neither key", proved.total.failed),
+                format!("{} under neither key", counted(proved.total.failed, "credential is", "credentials are")),
                 "`strongroom key doctor -i FILE` says whether another known key opens them.",
             ));
         }
@@ -169,8 +171,10 @@ impl Rotation<'_> {
             ),
             "  back up".to_owned(),
             format!(
-                "  re-encrypt {} credentials in one transaction; {} are under the key in use, {} under neither",
-                counts.now, counts.already, counts.neither
+                "  re-encrypt {} in one transaction; {} under the key in use, {} under neither",
+                counted(counts.now, "credential", "credentials"),
+                counts.already,
+                counts.neither
             ),
         ];
         lines.extend(self.hook_lines());

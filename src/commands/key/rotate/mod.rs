@@ -29,6 +29,7 @@ use crate::commands::{ATTENTION, Desk, Outcome, Problem, proof};
 use crate::config::Config;
 use crate::database::{Database, Others};
 use crate::ground::names::Fingerprint;
+use crate::ground::words::counted;
 use crate::ground::{Error, Result, failpoint};
 
 /// What is asked.
@@ -323,8 +324,11 @@ impl Rotation<'_> {
         let made = if self.request.new.is_some() { new.fingerprint.short() } else { "made at random" };
         let mut lines = vec![
             format!("rotate key {} of {}; the new one is {made}", old.fingerprint.short(), self.database.describe()),
-            format!("  escrow the new key in {} places, and back up", self.host.config.escrows.len()),
-            format!("  re-encrypt {count} credentials in one transaction"),
+            format!(
+                "  escrow the new key in {}, and back up",
+                counted(self.host.config.escrows.len(), "place", "places")
+            ),
+            format!("  re-encrypt {} in one transaction", counted(count, "credential", "credentials")),
         ];
         if self.request.online {
             lines.push("  the application runs on, and cannot read credentials until it has the new key".to_owned());
