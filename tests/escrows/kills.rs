@@ -132,7 +132,7 @@ fn a_rotation_killed_between_its_two_writes_waits_for_an_administrator_where_it_
     let half: Vec<_> = bao.secrets("strongroom/sealed");
     assert_eq!((half.len(), bao.secrets("strongroom/public").len()), (2, 1));
     // Nobody vouches for what lies there, and this account may not replace it.
-    let refused = world.run("key rotate --resume", 1);
+    let refused = world.run("key rotate --resume", 14);
     refused.says("nothing is put under it").says("no signed record vouches for it");
     assert_eq!(world.state_of("app"), before);
     let complete = bao.secrets("strongroom/public")[0].replace("/public/", "/sealed/");
