@@ -108,7 +108,7 @@ fn a_key_in_use_is_not_retired_and_one_that_was_is() {
     world.run(&format!("key retire {old}"), 15);
     world.app.set_key(WRONG);
     world.backup(3);
-    world.run(&format!("key retire {}", &old[..6]), 0).says("need it still");
+    world.run(&format!("key retire {}", &old[..6]), 0).says("1 bundle needs it still");
     assert_eq!(world.json("key status", 0)[0]["state"], "retired");
     world.run(&format!("key retire {old}"), 15);
 }
