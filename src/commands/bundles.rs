@@ -90,10 +90,11 @@ pub fn show(desk: &Desk<'_>, shelf: &Shelf, bundle: &str, identity: &[PathBuf], 
     let summary = super::verify::summary(&opened, &key)?;
     text.push(format!("proof         {}", proof::sentence(header.verdict, &summary.counts)));
     for (table, rows) in &summary.facts.tables {
-        text.push(format!("  {rows:>10} {} in {table}", if *rows == 1 { "row" } else { "rows" }));
+        let noun = if *rows == 1 { "row" } else { "rows" };
+        text.push(format!("  {rows:>10} {noun} in {}", shown(table.as_bytes())));
     }
     for fault in &summary.facts.faults {
-        text.push(format!("  fault: {fault}"));
+        text.push(format!("  fault: {}", shown(fault.as_bytes())));
     }
     json["proof"] = super::to_json(&summary)?;
     if files {
@@ -178,9 +179,10 @@ pub fn check(desk: &Desk<'_>, shelf: &Shelf, bundle: Option<&str>) -> Result<Out
             Err(error) => {
                 text.push(format!("{id}: {}", error.chain()));
                 rows.push(match error.kind() {
+                    // Damage may have been met before the signature.
                     Kind::Damaged | Kind::NotAuthentic => json!({
                         "bundle": id,
-                        "authentic": error.kind() == Kind::Damaged,
+                        "authentic": if error.kind() == Kind::Damaged { authentic.then_some(true) } else { Some(false) },
                         "read": true,
                         "whole": false,
                         "error": error.chain(),
@@ -212,6 +214,13 @@ pub fn check(desk: &Desk<'_>, shelf: &Shelf, bundle: Option<&str>) -> Result<Out
     desk.progress.finish();
     if chosen.is_empty() {
         text.push(none_yet(shelf));
+    }
+    if bundle.is_none() && first_error.as_ref().is_none_or(|error| error.kind() != Kind::Interrupted) {
+        for error in super::custody::all_changed(shelf, &ledger)? {
+            text.push(error.chain());
+            problems.push(Problem::from_error(&error));
+            first_error.get_or_insert(error);
+        }
     }
     match first_error {
         Some(error) if chosen.len() == 1 => Err(error),

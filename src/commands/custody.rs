@@ -9,26 +9,28 @@ use super::shelf::{self, Shelf};
 use super::{Desk, Outcome, Problem};
 use crate::config::Config;
 use crate::custody;
-use crate::ground::names::Label;
+use crate::ground::names::{Label, SealingId};
 use crate::ground::words::counted;
 use crate::ground::{Error, Kind, Result, clock};
-use crate::ledger::{CustodyTestEvent, Entry, Event};
+use crate::ledger::{CustodyEvent, CustodyTestEvent, Event, Ledger};
+use crate::signer::PublicKey;
 
 /// Lists the sealing keys of the archive, who can open each, and which host's they are.
 pub fn list(shelf: &Shelf, config: Option<&Config>) -> Result<Outcome> {
     let mut text = Vec::new();
     let mut rows = Vec::new();
     // What the archive says of custody can be shown to somebody who believes no signer yet.
-    let ledger = shelf.ledger().ok();
+    let ledger = if shelf.trusted.is_empty() { None } else { Some(shelf.ledger()?) };
     for record in custody::list(shelf.archive.as_ref())? {
         let labels: Vec<&str> = record.labels.iter().map(Label::as_str).collect();
         text.push(format!("sealing key {}", record.sealing));
         text.push(format!("  generation {}, made {}", record.generation, clock::rfc3339(record.created)));
         text.push(format!("  any {} of: {}", record.threshold, labels.join(", ")));
-        let signer = ledger.as_ref().and_then(|ledger| {
-            let about = |entry: &&Entry| matches!(&entry.event, Event::Custody(e) if e.sealing == record.sealing);
-            ledger.entries().iter().find(about).map(|entry| entry.signer)
-        });
+        let entered = ledger.as_ref().and_then(|ledger| newest(ledger, &record.sealing));
+        if let Some(error) = ledger.as_ref().and_then(|ledger| changed(shelf, ledger, &record)) {
+            return Err(error);
+        }
+        let signer = entered.map(|(_, signer)| signer);
         let bundles = ledger.as_ref().map(|ledger| ledger.bundles().filter(|b| b.sealing == record.sealing).count());
         if let Some(signer) = signer {
             text.push(format!("  entered by signer {signer}"));
@@ -49,6 +51,52 @@ pub fn list(shelf: &Shelf, config: Option<&Config>) -> Result<Outcome> {
         text.push("the labels are what the archive says; `custody test -i FILE` checks them".to_owned());
     }
     Outcome::done(rows, text)
+}
+
+/// The same for the record of one key, for a backup, which is made all the same.
+pub(super) fn record_changed(shelf: &Shelf, ledger: &Ledger<'_>, sealing: &SealingId) -> Option<Problem> {
+    let error = match custody::record(shelf.archive.as_ref(), sealing) {
+        Ok(record) => changed(shelf, ledger, &record?)?,
+        Err(error) => error,
+    };
+    let mut problem = Problem::from_error(&error);
+    if !error.is_fault() {
+        "custody-changed".clone_into(&mut problem.code);
+    }
+    Some(problem)
+}
+
+/// What is to be said of every record of the archive that was changed.
+pub(super) fn all_changed(shelf: &Shelf, ledger: &Ledger<'_>) -> Result<Vec<Error>> {
+    match custody::list(shelf.archive.as_ref()) {
+        Ok(records) => Ok(records.iter().filter_map(|record| changed(shelf, ledger, record)).collect()),
+        // One that cannot be read as a record is changed, too.
+        Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotAuthentic) => Ok(vec![error]),
+        Err(error) => Err(error),
+    }
+}
+
+/// What is to be said of a record that is not what was entered into the ledger.
+pub(super) fn changed(shelf: &Shelf, ledger: &Ledger<'_>, record: &custody::CustodyRecord) -> Option<Error> {
+    let (event, _) = newest(ledger, &record.sealing)?;
+    let same =
+        (event.generation, event.threshold, &event.labels) == (record.generation, record.threshold, &record.labels);
+    (!same).then(|| {
+        Error::not_authentic(format!(
+            "custody/{}/custody.json in {} is not what was entered into the ledger",
+            record.sealing,
+            shelf.archive.describe()
+        ))
+        .hint(custody::RECORD_NEXT)
+    })
+}
+
+/// The newest entry about the custodians of a sealing key, and who signed it.
+fn newest<'a>(ledger: &'a Ledger<'_>, sealing: &SealingId) -> Option<(&'a CustodyEvent, PublicKey)> {
+    ledger.entries().iter().rev().find_map(|entry| match &entry.event {
+        Event::Custody(event) if event.sealing == *sealing => Some((event, entry.signer)),
+        _ => None,
+    })
 }
 
 /// Opens the sealing key with an identity, checks the record of custody, and signs the test into the ledger.

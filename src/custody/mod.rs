@@ -29,7 +29,7 @@ mod tests;
 pub use ask::Ask;
 pub use custodian::{Custodian, check};
 pub use identities::Identities;
-pub use record::CustodyRecord;
+pub use record::{CustodyRecord, NEXT as RECORD_NEXT};
 pub use recovery::new_recovery_identity;
 
 use crate::archive::Archive;

@@ -10,6 +10,9 @@ use crate::ground::names::{Label, SealingId, hex, unhex};
 use crate::ground::{Error, Result, clock, json};
 use crate::sealing::SealingKey;
 
+/// What can be done about a record that somebody changed.
+pub const NEXT: &str = "Whoever can write to the archive may have changed it, and its list of custodians is not to be relied on. Nothing is opened with it: take custody.json from another copy of the archive, or move it out of its folder, and run this again.";
+
 /// What `custody.json` says; it names custodians by label and holds no recipient.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CustodyRecord {
@@ -99,11 +102,7 @@ impl CustodyRecord {
     /// `threshold`, `labels`, `created`. None of the values can hold a character that JSON escapes, so the bytes are unique:
     /// `{"format":1,"sealing":"…","generation":1,"threshold":1,"labels":["alice"],"created":"2026-11-23T02:00:00Z"}`.
     pub fn verify(&self, key: &SealingKey) -> Result<()> {
-        let wrong = |why: &str| {
-            Error::not_authentic(format!("custody/{}/custody.json {why}", self.sealing)).hint(
-                "Whoever can write to the archive may have changed it; its list of custodians is not to be relied on.",
-            )
-        };
+        let wrong = |why: &str| Error::not_authentic(format!("custody/{}/custody.json {why}", self.sealing)).hint(NEXT);
         if self.sealing != *key.id() {
             return Err(wrong("is about another sealing key"));
         }

@@ -46,7 +46,9 @@ impl Seems {
         if text.starts_with("untrusted comment:") {
             // A public key is 42 bytes in base64, a secret one 158.
             let key = lines().nth(1).unwrap_or_default();
-            return Some(if key.len() > 56 { Self::Signer } else { Self::SignerPublic });
+            // A line that is cut off here may be longer.
+            let whole = begins.len() < BEGINNING || text.matches('\n').count() > 1;
+            return if key.len() > 56 { Some(Self::Signer) } else { whole.then_some(Self::SignerPublic) };
         }
         if ["ssh-", "ecdsa-", "sk-ssh-", "age1"].iter().any(|begin| text.starts_with(begin)) {
             return Some(Self::Recipient);
@@ -107,6 +109,8 @@ mod tests {
             ("ssh-ed25519 AAAA me", Some(Seems::Recipient)),
             ("\u{feff}age1abc", Some(Seems::Recipient)),
             (&signer, Some(Seems::Signer)),
+            (&format!("untrusted comment: {}\n{}\n", "x".repeat(470), "R".repeat(212)), None),
+            (&format!("untrusted comment: {}\n{}\n", "x".repeat(400), "R".repeat(212)), Some(Seems::Signer)),
             (&public, Some(Seems::SignerPublic)),
             ("installation = \"x\"\n[key]\nsource = \"env:X\"\n", Some(Seems::Configuration)),
             ("app = \"mine\"\nscheme = \"x\"\n[[credential]]\n", None),

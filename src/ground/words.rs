@@ -10,13 +10,14 @@ pub fn counted<N: Copy + Display + PartialEq + From<u8>>(number: N, one: &str, m
 
 /// A name for a terminal: what is no text and what a terminal would obey is escaped, quotes are left as they are.
 pub fn shown(name: &[u8]) -> String {
+    let name = String::from_utf8_lossy(name);
     let mut shown = String::with_capacity(name.len());
-    for c in String::from_utf8_lossy(name).chars() {
-        if matches!(c, '\'' | '"') {
-            shown.push(c);
-        } else {
-            let _ = write!(shown, "{}", c.escape_debug());
-        }
+    // Between quotes as a whole: an accent that stands behind its letter is no reason to escape it.
+    for piece in name.split_inclusive(['\'', '"']) {
+        let quote = piece.chars().next_back().filter(|c| matches!(c, '\'' | '"'));
+        let text = piece.strip_suffix(['\'', '"']).unwrap_or(piece);
+        let _ = write!(shown, "{}", text.escape_debug());
+        shown.extend(quote);
     }
     shown
 }
@@ -37,5 +38,7 @@ mod tests {
         assert_eq!(shown("o'brien \"x\" ä".as_bytes()), "o'brien \"x\" ä");
         assert_eq!(shown(b"a\x1b[2J\n\\"), "a\\u{1b}[2J\\n\\\\");
         assert_eq!(shown(b"a\xff"), "a\u{fffd}");
+        assert_eq!(shown("Gru\u{308}\u{df}e's".as_bytes()), "Gru\u{308}\u{df}e's");
+        assert_eq!(shown("a\u{202e}b".as_bytes()), "a\\u{202e}b");
     }
 }

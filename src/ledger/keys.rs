@@ -61,7 +61,7 @@ pub struct KeyFacts {
     pub predecessor: Option<Fingerprint>,
     /// Why it took the place of that one.
     pub reason: Option<String>,
-    /// The bundles that name it and were not pruned, oldest first.
+    /// The bundles that name it, or that a verification proved with it because they name none, and were not pruned.
     pub bundles: Vec<BundleId>,
     /// Deposits that were made of it.
     pub deposits: BTreeSet<Deposited>,
@@ -162,19 +162,13 @@ impl Ledger<'_> {
         book.keys
     }
 
-    /// The bundles that hold credentials under a key that no entry names, as far as the ledger tells, oldest first.
+    /// The bundles of which some credential does not open with the key that they name, or that name none, oldest first.
+    ///
+    /// What a verification found out since is no reason to leave one out: whoever may sign could say so.
     pub fn under_unknown_keys(&self) -> impl Iterator<Item = &BundleEvent> {
-        let found: BTreeSet<_> = self
-            .entries
-            .iter()
-            .filter_map(|entry| match &entry.event {
-                Event::Verification(event) if event.verdict == "proved" => Some(&event.bundle),
-                _ => None,
-            })
-            .collect();
-        self.bundles().map(|committed| committed.event).filter(move |event| match event.verdict.as_str() {
+        self.bundles().map(|committed| committed.event).filter(|event| match event.verdict.as_str() {
             "mixed" | "wrong-key" => true,
-            "no-key" => event.contains.iter().any(|what| what == "database") && !found.contains(&event.bundle),
+            "no-key" => event.contains.iter().any(|what| what == "database"),
             _ => false,
         })
     }

@@ -214,6 +214,9 @@ pub trait Target: Send + Sync {
     /// Removes a file or a link, or a folder with nothing in it; nothing there, or a folder in use, is no error.
     fn discard(&self, path: &[u8]) -> Result<()>;
 
+    /// Removes the temporary files and links that a run that ended early left behind.
+    fn sweep(&self) -> Result<()>;
+
     /// Fails when something stands where replaced files would be kept; changes nothing.
     fn can_keep(&self, rollback: &str) -> Result<()>;
 

@@ -408,3 +408,17 @@ fn a_wrapped_key_that_no_bundle_vouches_for_any_more_is_told() {
     world.run(&format!("verify latest -i {IDENTITY}"), 0);
     world.json("backup", 0);
 }
+
+#[test]
+fn a_storage_that_has_lost_all_its_files_is_told() {
+    let (world, first) = World::backed_up();
+    world.app.execute("DELETE FROM artifacts");
+    let aside = world.path("aside");
+    std::fs::rename(world.app.storage(), &aside).expect("moved");
+    std::fs::create_dir(world.app.storage()).expect("made");
+    let json = world.json("backup", 3);
+    assert_eq!(codes(&json), ["storage-empty"], "{json}");
+    assert!(json.to_string().contains(&first), "{json}");
+    // Said of the night on which it went, and of no other.
+    world.run("backup", 0);
+}

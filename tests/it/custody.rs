@@ -53,6 +53,26 @@ fn hosts_that_share_an_archive_have_custodians_that_can_be_told_apart() {
 }
 
 #[test]
+fn a_record_of_custody_that_was_changed_is_found_without_a_secret() {
+    let (world, _) = World::backed_up();
+    let file = world.files("archive/custody").into_iter().find(|f| f.ends_with("custody.json")).expect("a record");
+    let path = world.path("archive/custody").join(file);
+    let good = std::fs::read_to_string(&path).expect("read");
+    for bad in [good.replacen("recovery-", "recoverx-", 1), good.replacen('{', "[", 1)] {
+        std::fs::write(&path, &bad).expect("written");
+        world.run("custody list", if bad.starts_with('{') { 14 } else { 13 });
+        let ran = world.call("check --all --json").run();
+        assert!(matches!(ran.code, Some(13 | 14)), "{:?} {}", ran.code, ran.stdout);
+        assert!(codes(&world.json("backup", 3)).contains(&"custody-changed".to_owned()));
+    }
+    let restore = format!("restore --target out --only storage -i {IDENTITY}");
+    std::fs::write(&path, good.replacen("recovery-", "recoverx-", 1)).expect("written");
+    world.run(&restore, 14).says("move it out of its folder");
+    std::fs::remove_file(&path).expect("removed");
+    world.run(&restore, 0);
+}
+
+#[test]
 fn a_custodians_identity_is_tested_and_the_test_is_recorded() {
     let (world, _) = World::backed_up();
     let json = world.json(&format!("custody test -i {IDENTITY}"), 0);

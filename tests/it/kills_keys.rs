@@ -126,7 +126,7 @@ fn what_a_killed_run_changed_and_did_not_enter_the_next_one_enters_whatever_it_i
         // Without an identity what was done is ended, and what was not is not begun.
         let world = killed.copy();
         let resumed = world.run("key rotate --resume --yes", if changed { 0 } else { 2 });
-        resumed.says(if changed { "1 credentials went from key" } else { "-i FILE" });
+        resumed.says(if changed { "1 credential went from key" } else { "-i FILE" });
         assert_eq!(entered(&world, &old), usize::from(changed));
         world.run("key rotate --resume --yes", 10);
         world.run(&line, 0);

@@ -64,6 +64,19 @@ fn a_destruction_that_was_entered_and_not_done_shows_and_goes_on() {
     let status = std::process::Command::new("/bin/cp").arg("-a").arg(from).arg(world.path("archive")).status();
     assert!(status.expect("cp runs").success());
     world.run("key status", 3).says("was to be destroyed").says("key destroy");
+    // A bundle that came since, and names no key, may need what is there.
+    let env = std::fs::read(world.path("app/.env")).expect("read");
+    std::fs::remove_file(world.path("app/.env")).expect("removed");
+    world.app.add_credential(90, KEY);
+    let since = world.copy();
+    since.backup(3);
+    since.app.execute("DELETE FROM repositories WHERE id = 'repo-90'");
+    secret_file(&since.path("app/.env"), std::str::from_utf8(&env).expect("text"));
+    since.run(&format!("key destroy {old} --yes"), 15).says("-i FILE");
+    since.run(&format!("key destroy {old} --yes -i {IDENTITY}"), 15).says("opens 1 credential of bundle");
+    assert_eq!(copies(&since, &old), 3);
+    world.app.execute("DELETE FROM repositories WHERE id = 'repo-90'");
+    secret_file(&world.path("app/.env"), std::str::from_utf8(&env).expect("text"));
     world.run(&format!("key destroy {old} --yes"), 0).says("gone from");
     assert_eq!((copies(&world, &old), state(&world, &old, 0)), (0, "destroyed".to_owned()));
 }
@@ -86,6 +99,18 @@ fn a_key_is_not_destroyed_while_a_bundle_that_names_none_may_need_it() {
     // Once somebody has found it out, the ledger says it.
     world.run(&format!("verify {unnamed} --deep -i {IDENTITY}"), 0);
     world.run(&destroy, 15).says("1 bundle needs key").says(&unnamed);
+    assert_eq!(copies(&world, &old), 3);
+}
+
+#[test]
+fn nothing_is_destroyed_by_a_ledger_that_lost_its_end() {
+    let (world, old) = outlived();
+    let entries = world.files("archive/ledger");
+    let newest = entries.iter().filter(|file| !file.ends_with(".minisig")).max().expect("an entry").clone();
+    for file in [newest.clone(), format!("{newest}.minisig")] {
+        std::fs::remove_file(world.path("archive/ledger").join(file)).expect("removed");
+    }
+    world.run(&format!("key destroy {old} --yes"), 14).says("remembered");
     assert_eq!(copies(&world, &old), 3);
 }
 

@@ -181,5 +181,16 @@ fn what_cannot_be_kept_is_refused_before_anything_is_touched() {
         assert!(refused.stderr.contains("1.0.0.zip") && refused.stderr.contains("--target"), "{}", refused.stderr);
     }
     assert_eq!(world.state_of("app"), before);
+    // A single file may be what is mounted, and where replaced files would go may be, too.
+    let file = world.app.storage().join(object("manual", "acme/tools", "1.0.0"));
+    let own = world.app.storage().join(".strongroom");
+    std::fs::create_dir(&own).expect("made");
+    for (place, says) in [(&file, "1.0.0.zip"), (&own, ".strongroom")] {
+        let script = format!("mount --bind {0} {0} && exec {PROGRAM} {restore} -i {IDENTITY}", place.display());
+        let ran = Call::new("unshare", &world.path(""), "--map-root-user --mount -- /bin/sh -c").arg(script).ends(15);
+        ran.says(says);
+    }
+    std::fs::remove_dir(&own).expect("removed");
+    assert_eq!(world.state_of("app"), before);
     world.run(&format!("{restore} -i {IDENTITY}"), 0);
 }

@@ -127,6 +127,38 @@ fn nothing_of_a_damaged_bundle_stays() {
 }
 
 #[test]
+fn a_folder_is_filled_by_one_run_at_a_time_and_a_begun_one_says_of_which_bundle() {
+    let (world, first) = World::backed_up();
+    let second = world.backup(0);
+    let out = world.path("out");
+    std::fs::create_dir(&out).expect("made");
+    let marker = out.join(".strongroom-restore");
+    std::fs::write(&marker, &first).expect("written");
+    std::fs::create_dir_all(out.join("storage/private")).expect("made");
+    let left = out.join("storage/private/.0123456789abcdef.strongroom-tmp");
+    std::fs::write(&left, b"begun").expect("written");
+
+    let held = std::fs::File::open(&marker).expect("opened");
+    held.try_lock().expect("locked");
+    world.run(&format!("restore {first} --target out -i {IDENTITY}"), 11).says("another run");
+    drop(held);
+    world.run(&format!("restore {second} --target out -i {IDENTITY}"), 15).says(&first);
+    world.run(&format!("restore {first} --target out --include **/1.0.0.zip -i {IDENTITY}"), 0);
+    assert!(!left.exists() && !marker.exists(), "what the run before had begun is gone");
+}
+
+#[test]
+fn a_damaged_key_in_a_bundle_keeps_nobody_out() {
+    let (world, id) = World::backed_up();
+    flip(&world.bundle(&id).join("key.age"));
+    // The configured one, and the one in escrow.
+    world.run(&format!("restore --yes -i {IDENTITY}"), 0);
+    world.run(&format!("restore --target out -i {IDENTITY}"), 0);
+    std::fs::remove_dir_all(world.path("archive/keys")).expect("removed");
+    world.run(&format!("restore --target never -i {IDENTITY}"), 13).says("key.age");
+}
+
+#[test]
 fn damage_in_what_is_not_wanted_does_not_keep_the_rest_from_being_restored() {
     let (world, id) = World::backed_up();
     let part = world.files("archive/parts").into_iter().find(|p| p.ends_with(".tar.age")).expect("a part");

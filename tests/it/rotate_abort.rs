@@ -71,7 +71,7 @@ fn a_rotation_is_given_up_only_while_every_row_is_under_the_old_key() {
     let (new, key) = new_key(&world);
     let mixed = world.copy();
     mixed.app.add_credential(90, &key);
-    mixed.run("key rotate --abort", 12).says("1 credentials are under the new key").says("--resume");
+    mixed.run("key rotate --abort", 12).says("1 credential is under the new key").says("--resume");
     assert_eq!(new_key(&mixed).0, new, "nothing was changed");
 
     let strange = world.copy();

@@ -187,10 +187,25 @@ fn a_bundle_made_without_a_key_is_tried_with_those_in_escrow_and_the_configured_
     std::fs::remove_dir_all(world.path("archive/keys")).expect("removed");
     world.run(&format!("verify -i {IDENTITY}"), 10).says("--key");
     world.app.set_key(WRONG);
-    world.run(&format!("verify -i {IDENTITY}"), 10).says("nor the configured one opens");
+    world.run(&format!("verify -i {IDENTITY}"), 10).says("nor the configured one, opens");
     world.app.set_key(KEY);
     let json = world.json(&format!("verify -i {IDENTITY}"), 0);
     assert_eq!((&json["key_from"], &json["fingerprint"]), (&"configuration".into(), &right));
+}
+
+#[test]
+fn rows_under_no_key_do_not_hide_those_that_a_key_opens() {
+    let world = World::ready();
+    world.run("key escrow", 0);
+    world.app.execute("DELETE FROM artifacts; DELETE FROM repositories WHERE id <> 'manual'");
+    for n in 100..205 {
+        world.app.add_credential(n, WRONG);
+    }
+    world.app.add_credential(900, KEY);
+    std::fs::remove_file(world.path("app/.env")).expect("removed");
+    world.backup(3);
+    let json = world.json(&format!("verify -i {IDENTITY}"), 12);
+    assert_eq!((&json["verdict"], &json["credentials"]["proved"]), (&"mixed".into(), &1.into()), "{json}");
 }
 
 #[test]

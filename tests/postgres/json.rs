@@ -64,7 +64,7 @@ fn a_place_in_json_is_found_live_and_in_every_dump() {
     for wrong in ["data->'smtp'", "->>'x'", "data->>smtp"] {
         std::fs::write(world.path("place.toml"), profile(wrong)).expect("written");
         let told = world.ends(&format!("prove {} --key env:KEY --app place.toml", server.url("app", "app")), 2);
-        assert!(told.contains("is not a profile") && told.contains("column"), "{told}");
+        assert!(told.contains("place.toml line 4") && told.contains("column"), "{told}");
     }
 
     // A backup, the verification of its dump, and a restore.

@@ -152,10 +152,7 @@ fn credentials_are_found_in_every_schema_type_and_key() {
         (3, &4.into(), &1.into()),
         "{backup}"
     );
-    assert!(
-        backup["problems"].to_string().contains("Odd.one.Ta\\\"ble.Se;cret looks encrypted (1 values)"),
-        "{backup}"
-    );
+    assert!(backup["problems"].to_string().contains("Odd.one.Ta\\\"ble.Se;cret looks encrypted (1 value)"), "{backup}");
     let (code, deep) = world.json("verify --deep -i recovery-identity.txt");
     assert_eq!((code, &deep["credentials"]), (0, &backup["credentials"]), "{deep}");
     server.sql("app", "app", "UPDATE repositories SET auth_credentials = 'x' WHERE part = 2");

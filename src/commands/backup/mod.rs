@@ -143,6 +143,7 @@ pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Ou
 
     let stored = finish_storage(store.as_mut(), &mut draft)?;
     problems.extend(stored.iter().flat_map(report::storage_problems));
+    problems.extend(emptied(&shelf, &ledger, stored.as_ref()));
 
     let escrows = match &key {
         Some(key) if only.key() => {
@@ -157,6 +158,7 @@ pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Ou
     }
     let (wrapped, changed) = wrapped_identity(&shelf, &ledger, host.config.recipient.id())?;
     problems.extend(changed);
+    problems.extend(super::custody::record_changed(&shelf, &ledger, host.config.recipient.id()));
     if let Some(wrapped) = wrapped {
         draft.put_raw(Member::Identity, &wrapped)?;
     }
@@ -219,6 +221,20 @@ pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Ou
         proof_failures: proved.failure_lines,
         tried_live: only != Only::Storage,
     }))
+}
+
+/// A storage without files where the bundle before had some: it may not be mounted.
+fn emptied(shelf: &Shelf, ledger: &Ledger<'_>, stored: Option<&StoreReport>) -> Option<Problem> {
+    stored.filter(|stored| stored.files == 0)?;
+    let before = ledger.bundles().rev().find(|bundle| bundle.contains.iter().any(|what| what == "storage"))?;
+    let files = shelf.bundle_by_id(&before.bundle, &before.sums).ok()?.header().storage.as_ref()?.files;
+    (files > 0).then(|| {
+        Problem::new(
+            "storage-empty",
+            format!("the storage has no file, and bundle {} has {files} of it", before.bundle),
+            "Is it mounted? The bundle before has what was there.",
+        )
+    })
 }
 
 /// What this host could not write down of a bundle that is whole without it.

@@ -67,6 +67,8 @@ pub(super) fn storage_problems(report: &StoreReport) -> Vec<Problem> {
             format!("{} is not in the bundle: {}", left.path, left.reason),
             if left.reason.contains(FAULT) {
                 "The device does not give it back: see the system's log (`dmesg`); older bundles may have it."
+            } else if left.reason.starts_with("it is a") {
+                "It is no file, and nothing of it could be restored: move it out of the storage."
             } else {
                 "Give this user the right to read it, or move it out of the storage."
             },

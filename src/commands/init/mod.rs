@@ -313,7 +313,8 @@ fn seal(
 
 /// What a recovery identity that is made here is called: by this host, and as no custodian that the archive shows already.
 fn own_label(archive: &dyn archive::Archive, host: &str) -> Result<Label> {
-    let known = custody::list(archive)?;
+    // A record that cannot be read keeps nobody from joining: the name is only to be told from others.
+    let known = custody::list(archive).unwrap_or_default();
     let taken: Vec<&str> = known.iter().flat_map(|record| &record.labels).map(Label::as_str).collect();
     // A label takes small letters, digits and dashes; what is longer is cut, so that a number fits behind it.
     let host: String =

@@ -12,6 +12,8 @@ use super::copies::{CopyRequest, open_one};
 use super::{named, rotate};
 use crate::appkey::proof::{ProverOptions, prove_with};
 use crate::appkey::schemes;
+use crate::archive::state::State;
+use crate::bundle;
 use crate::commands::host::Host;
 use crate::commands::shelf::{self, Shelf};
 use crate::commands::verify::{self, Trial};
@@ -42,24 +44,25 @@ pub fn destroy(desk: &Desk<'_>, config: Config, request: &DestroyRequest) -> Res
     let signer = host.signer()?;
     let shelf = host.shelf(desk)?;
     let mut ledger = shelf.ledger()?;
+    whole(&host, &shelf, &ledger)?;
     let facts = named(&ledger, Some(&request.key))?;
     let short = facts.fingerprint.short().to_owned();
     needed_by_nothing(&facts)?;
     rotate::not_in_one(&host, &facts.fingerprint)?;
     opens_nothing(desk, &host, &facts.fingerprint)?;
-    if facts.state != KeyState::Destroyed {
-        opens_no_bundle(desk, &host, &shelf, &ledger, &facts.fingerprint, &request.identity)?;
-    }
 
     // All of them answer, or nothing is begun.
-    let mut places = Vec::new();
+    let (mut places, mut there) = (Vec::new(), false);
     for place in &shelf.escrows {
         let escrow = desk.systems.escrow(place, shelf.archive.as_ref())?;
         let deposits = escrow.list(&shelf.app).map_err(|e| e.context(format!("key {short} is not destroyed")))?;
+        there |= deposits.iter().any(|(key, _)| *key == facts.fingerprint);
         let mut sealings = sealings(&host, &ledger);
         sealings.extend(deposits.into_iter().filter(|(key, _)| *key == facts.fingerprint).map(|(_, id)| id));
         places.push((escrow, sealings));
     }
+    // Where no copy is listed there is none to try, and a removal that was begun is ended.
+    let tried = if there { opens_no_bundle(desk, &host, &shelf, &ledger, &facts.fingerprint, request)? } else { 0 };
     confirm(desk, request, &short, places.iter().map(|(escrow, _)| escrow.describe()))?;
 
     let mut seq = None;
@@ -73,10 +76,12 @@ pub fn destroy(desk: &Desk<'_>, config: Config, request: &DestroyRequest) -> Res
         seq = Some(ledger.append(&signer, Event::Key(event), clock::now())?);
         // Another host may have entered a bundle before that number was ours.
         let now = named(&ledger, Some(facts.fingerprint.as_str()))?;
+        let late = "It came while the destruction was entered; nothing was removed. A backup enters the key anew.";
         if !now.bundles.is_empty() {
-            return Err(needed(&now).hint(
-                "It came while the destruction was entered; nothing was removed. A backup enters the key anew.",
-            ));
+            return Err(needed(&now).hint(late));
+        }
+        if there && ledger.under_unknown_keys().count() != tried {
+            return Err(Error::refused(format!("a bundle came that key {short} was not tried on")).hint(late));
         }
     }
     let removed = remove(&shelf, &facts.fingerprint, &places);
@@ -126,30 +131,32 @@ fn opens_nothing(desk: &Desk<'_>, host: &Host, fingerprint: &Fingerprint) -> Res
         return Ok(());
     }
     Err(Error::refused(format!(
-        "{} of {} not under the key in use, and may need key {}",
-        counted(proved.total.failed, "credential", "credentials"),
+        "{} not under the key in use in {}, and may need key {}",
+        counted(proved.total.failed, "credential is", "credentials are"),
         database.describe(),
         fingerprint.short()
     ))
     .hint("`strongroom key doctor -i FILE` says which keys they are under; `key rotate --from` puts them under the one in use."))
 }
 
-/// No bundle that holds credentials under a key that nobody knows has one under this key: it is tried on each.
+/// No bundle whose credentials its own key does not open has one that this key opens: it is tried on each; answers on how many.
 fn opens_no_bundle(
     desk: &Desk<'_>,
     host: &Host,
     shelf: &Shelf,
     ledger: &Ledger<'_>,
     fingerprint: &Fingerprint,
-    identity: &[PathBuf],
-) -> Result<()> {
+    request: &DestroyRequest,
+) -> Result<usize> {
+    let identity = request.identity.as_slice();
     let short = fingerprint.short();
     let unsure: Vec<_> = ledger.under_unknown_keys().collect();
-    let Some(newest) = unsure.last() else { return Ok(()) };
+    let Some(newest) = unsure.last() else { return Ok(0) };
+    let count = unsure.len();
     if identity.is_empty() {
         return Err(Error::refused(format!(
-            "{} credentials that no key of its own opens, and key {short} may: {}",
-            counted(unsure.len(), "bundle has", "bundles have"),
+            "{} credentials that no key of its own opens, and key {short} may, the newest {}",
+            counted(count, "bundle has", "bundles have"),
             newest.bundle
         ))
         .hint("With -i FILE the key is tried on them first."));
@@ -172,6 +179,27 @@ fn opens_no_bundle(
                 header.id
             ))
             .hint("A key goes when its last bundle has gone."));
+        }
+    }
+    Ok(count)
+}
+
+/// The ledger has the end that this host saw last, and no bundle lies there that it calls pruned.
+fn whole(host: &Host, shelf: &Shelf, ledger: &Ledger<'_>) -> Result<()> {
+    let because = "Nothing is destroyed by a ledger that may not tell of every bundle.";
+    let path = host.config.state.join("state.sqlite");
+    if path.exists()
+        && let Some((seq, digest)) = State::open(&path, &shelf.id, &shelf.app)?.newest_entry()?
+    {
+        ledger.remembered(seq, &digest).map_err(|error| error.hint(because))?;
+    }
+    for id in ledger.pruned() {
+        let list = bundle::folder(&shelf.app, &id)?.join(bundle::SUMS)?;
+        if shelf.archive.length(&list)?.is_some() {
+            return Err(Error::refused(format!(
+                "the ledger says that bundle {id} was pruned, and it lies in the archive"
+            ))
+            .hint(because));
         }
     }
     Ok(())

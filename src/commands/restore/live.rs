@@ -84,6 +84,7 @@ pub(super) fn run(
     let storage = plan.storage.as_ref();
     let moved = storage.filter(|s| s.delete_extra).map_or(0, |s| s.extra_count);
     let mut text = vec![format!("bundle {} restored", header.id)];
+    text.extend(plan.signer.map(|signer| format!("  it was made by another host, signer {signer}")));
     text.push(format!("  {}", proof::sentence(proved.verdict, &proved.counts)));
     if let Some(id) = &before {
         text.push(format!("  what stood in the database before is bundle {id}"));
@@ -289,6 +290,8 @@ fn plan(
         storage,
         hooks,
         rollback,
+        // Without a signing key of its own this is nobody's host yet.
+        signer: host.signer().ok().filter(|own| *own.public() != header.signer).map(|_| header.signer),
     })
 }
 

@@ -25,6 +25,7 @@ use crate::ground::progress::Unit;
 use crate::ground::words::counted;
 use crate::ground::{Error, Result};
 use crate::sealing::SealingKey;
+use crate::signer::PublicKey;
 use crate::storage::Owner;
 
 /// What is asked.
@@ -91,11 +92,14 @@ pub struct Plan {
     pub hooks: Vec<String>,
     /// What can be rolled back and what cannot.
     pub rollback: String,
+    /// Who signed the bundle, when it was not this host.
+    pub signer: Option<PublicKey>,
 }
 
 impl Plan {
     fn lines(&self) -> Vec<String> {
         let mut lines = vec![format!("restore {}", self.bundle)];
+        lines.extend(self.signer.map(|signer| format!("  made by another host, signer {signer}")));
         if let Some(database) = &self.database {
             lines.push(format!("  database: {}", database.target));
             lines.extend(database.steps.iter().map(|s| format!("    {s}")));
@@ -144,7 +148,8 @@ impl<'a> Source<'a> {
     /// Checks the digest of every object that the restore will use.
     fn authenticate(&self, desk: &Desk<'_>, request: &Request) -> Result<()> {
         desk.progress.stage("check every digest", None, Unit::Bytes);
-        let mut members = vec![Member::Proof, Member::Key];
+        // A sealed key is compared when it is read, and one that is damaged keeps nobody out who has the key.
+        let mut members = vec![Member::Proof];
         members.extend(self.opened.database_member().filter(|_| request.database));
         self.opened.check(Scope::Only(&members), desk.progress.as_ref())?;
         if request.storage && self.has_storage() {

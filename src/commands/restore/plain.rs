@@ -1,6 +1,7 @@
 //! `restore --target`: plain files and an importable dump in an empty folder, no live system touched.
 
 use std::ffi::OsStr;
+use std::fs::{File, TryLockError};
 use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -15,6 +16,7 @@ use crate::commands::{Desk, Outcome, proof};
 use crate::config::Config;
 use crate::database::DatabasePlan;
 use crate::ground::durable::{self, Existing, NewFile};
+use crate::ground::names::BundleId;
 use crate::ground::progress::Unit;
 use crate::ground::scratch::Scratch;
 use crate::ground::{Error, Kind, Result, failpoint};
@@ -69,6 +71,7 @@ pub(super) fn run(
         storage,
         hooks: Vec::new(),
         rollback: "no live system is touched".to_owned(),
+        signer: None,
     };
     if request.dry_run {
         return Outcome::done(&plan, plan.lines());
@@ -81,12 +84,24 @@ pub(super) fn run(
         .hint("Name an empty folder, or one that does not exist yet."));
     }
     let stood = folder.symlink_metadata().is_ok();
+    durable::create_folders(folder, 0o700)?;
+    let _claim = claim(folder, header.id.as_str(), begun)?;
     if let Err(error) = fill(desk, source, &plan, member.as_ref(), &proved, &options, folder) {
         if error.kind() != Kind::Damaged {
-            return Err(error);
+            let goes_on = format!(
+                "What is there stays. `strongroom restore {} --target {}` goes on with it.",
+                header.id,
+                folder.display()
+            );
+            return Err(error.hint(goes_on));
         }
-        // Nothing of a bundle that is damaged stays, but for what an earlier run had found whole.
-        if !begun {
+        // Nothing of a bundle that is damaged stays, but for what an earlier run had made whole.
+        if begun {
+            let swept = sweep(folder).and_then(|()| swept_below(desk, &storage_folder));
+            if let Err(second) = swept {
+                desk.ask.say(&format!("warning: {}", second.chain()));
+            }
+        } else {
             clear(folder, stood, member.as_ref());
         }
         // The first fault ended it; this names them all.
@@ -131,10 +146,8 @@ fn fill(
     options: &ExtractOptions,
     folder: &Path,
 ) -> Result<()> {
-    durable::create_folders(folder, 0o700)?;
     sweep(folder)?;
     let marker = folder.join(MARKER);
-    durable::write_file(&marker, source.opened.header().id.as_str().as_bytes(), 0o600, Existing::Replace)?;
     if let Some(member) = member {
         desk.progress.stage("write the database", Some(proved.summary.facts.bytes), Unit::Bytes);
         let path = folder.join(member.base_name());
@@ -160,10 +173,42 @@ fn fill(
         let target = desk.systems.folder(&storage_folder)?;
         extract::run(source.files(), &source.sealing, target.as_ref(), storage, options, desk.progress.as_ref())?;
     }
+    // A run that ended early may have begun what this one was not asked for.
+    swept_below(desk, &folder.join("storage"))?;
     failpoint::pass("before the marker of a restore is removed");
     std::fs::remove_file(&marker).map_err(|e| Error::io("remove", &marker, e))?;
     failpoint::pass("after the marker of a restore was removed");
     durable::sync_folder(folder)
+}
+
+/// Removes temporary files of a storage that was restored, if there is one.
+fn swept_below(desk: &Desk<'_>, storage: &Path) -> Result<()> {
+    if storage.is_dir() { desk.systems.folder(storage)?.sweep() } else { Ok(()) }
+}
+
+/// Takes a folder for this run alone, and looks again whether it may: a person may have been asked for something since the first look.
+fn claim(folder: &Path, bundle: &str, begun: bool) -> Result<File> {
+    let path = folder.join(MARKER);
+    let made = !begun && durable::write_file(&path, bundle.as_bytes(), 0o600, Existing::Keep)?;
+    let marker = File::open(&path).map_err(|e| Error::io("open", &path, e))?;
+    if let Err(TryLockError::WouldBlock) = marker.try_lock() {
+        return Err(Error::new(Kind::Locked, format!("another run is restoring into {}", folder.display()))
+            .hint("Wait until it has ended, or name another folder."));
+    }
+    let others = |entry: std::fs::DirEntry| entry.file_name() != MARKER && !leaves_empty(&entry.file_name());
+    if made && std::fs::read_dir(folder).is_ok_and(|listing| listing.flatten().any(others)) {
+        let _ = std::fs::remove_file(&path);
+        return Err(not_empty(folder));
+    }
+    if !made && !must_be_ours(folder, bundle)? {
+        return Err(not_empty(folder));
+    }
+    Ok(marker)
+}
+
+fn not_empty(folder: &Path) -> Error {
+    Error::refused(format!("{} is not empty", folder.display()))
+        .hint("Name an empty folder, or one that does not exist yet.")
 }
 
 /// Takes away what [`fill`] made in a folder that was empty before, and the folder too if it was not there.
@@ -191,6 +236,11 @@ fn sealed_or_given(
     let scheme = crate::appkey::schemes::by_name(&header.scheme)?;
     let text = crate::commands::host::read_key(desk, config, reference)?;
     crate::commands::host::NamedKey::new(text, scheme, &header.installation).map(Some)
+}
+
+/// Whether a name does not make a folder less empty: `lost+found` is what an empty disk has.
+fn leaves_empty(name: &OsStr) -> bool {
+    name == "lost+found" || is_temporary(name)
 }
 
 /// Whether a name is one of a file that a killed run did not finish.
@@ -235,18 +285,21 @@ fn must_be_ours(folder: &Path, bundle: &str) -> Result<bool> {
         Err(e) => return Err(Error::io("list", folder, e)),
     };
     nobody_elses(folder)?;
-    // `lost+found` is what an empty disk has.
-    let occupied =
-        listing.flatten().any(|entry| entry.file_name() != "lost+found" && !is_temporary(&entry.file_name()));
+    let occupied = listing.flatten().any(|entry| !leaves_empty(&entry.file_name()));
     let marker = folder.join(MARKER);
     let begun = occupied && marker.symlink_metadata().is_ok();
     if begun {
         nobody_elses(&marker)?;
     }
-    let begun = begun && durable::read_file(&marker, 1024).is_ok_and(|bytes| bytes == bundle.as_bytes());
-    if occupied && !begun {
-        return Err(Error::refused(format!("{} is not empty", folder.display()))
-            .hint("Name an empty folder, or one that does not exist yet."));
+    let of = if begun { durable::read_file(&marker, 1024).ok() } else { None };
+    if occupied && of.as_deref() != Some(bundle.as_bytes()) {
+        let other = of.and_then(|of| String::from_utf8(of).ok()?.parse::<BundleId>().ok());
+        return Err(match other {
+            Some(other) => not_empty(folder).hint(format!(
+                "A restore of bundle {other} was begun there: the same command with that id goes on with it."
+            )),
+            None => not_empty(folder),
+        });
     }
-    Ok(begun)
+    Ok(occupied)
 }

@@ -15,12 +15,12 @@ use crate::config::Config;
 use crate::config::profile::Profile;
 use crate::escrow::{self, Record};
 use crate::ground::names::{Fingerprint, Uuid};
-use crate::ground::{Error, Result, interrupt};
+use crate::ground::{Error, Kind, Result, interrupt};
 use crate::sealing::SealingKey;
 
 /// How many credentials have to open before the key that opens most of them is chosen.
 const OPENED: usize = 10;
-/// How many are looked at for that, because rows under no key at all may come first.
+/// How many are looked at for that once one has opened; rows under no key at all may come first.
 const LOOKED: usize = 100;
 
 /// Where a key that is tried comes from.
@@ -72,7 +72,15 @@ pub(in crate::commands) fn candidate(
     if let Some((reference, config)) = given {
         return NamedKey::new(read_key(desk, config, reference)?, scheme, &header.installation);
     }
-    if let Some(record) = sealed_records(opened, sealing)?.into_iter().next() {
+    let records = match sealed_records(opened, sealing) {
+        Ok(records) => records,
+        Err(error) if error.kind() == Kind::Damaged => {
+            // An escrow may have the same key.
+            return in_escrow(desk, shelf, opened, sealing, scheme)?.ok_or(error);
+        }
+        Err(error) => return Err(error),
+    };
+    if let Some(record) = records.into_iter().next() {
         let named = record.fingerprint.clone();
         let found = NamedKey::new(KeyText::new(record.key), scheme, &header.installation)?;
         if found.fingerprint != named || !header.keys.contains(&named) {
@@ -86,12 +94,22 @@ pub(in crate::commands) fn candidate(
         }
         return Ok(found);
     }
-    escrowed(desk, shelf, sealing, scheme, &header.installation, None)?
-        .into_iter()
-        .find(|c| header.keys.contains(&c.fingerprint))
-        .ok_or_else(|| {
-            Error::not_found(format!("no sealed copy of the key of bundle {} was found", header.id)).hint(ANOTHER)
-        })
+    in_escrow(desk, shelf, opened, sealing, scheme)?.ok_or_else(|| {
+        Error::not_found(format!("no sealed copy of the key of bundle {} was found", header.id)).hint(ANOTHER)
+    })
+}
+
+/// The key that a bundle names, from an escrow.
+fn in_escrow(
+    desk: &Desk<'_>,
+    shelf: &Shelf,
+    opened: &Opened<'_>,
+    sealing: &SealingKey,
+    scheme: &dyn Scheme,
+) -> Result<Option<NamedKey>> {
+    let header = opened.header();
+    let found = escrowed(desk, shelf, sealing, scheme, &header.installation, None)?;
+    Ok(found.into_iter().find(|key| header.keys.contains(&key.fingerprint)))
 }
 
 /// What to do when no key was found.
@@ -138,7 +156,7 @@ pub(in crate::commands) fn fitting(
     let mut opens = vec![0; keys.len()];
     let (mut looked, mut opened_some) = (0, 0);
     let mut reader = proof_of(opened, sealing)?;
-    while looked < LOOKED && opened_some < OPENED {
+    while opened_some < OPENED && (looked < LOOKED || opened_some == 0) {
         let Some(credential) = reader.next_credential()? else { break };
         interrupt::check()?;
         if profile.is_plaintext(&credential.table, &credential.column, &credential.ciphertext) {
@@ -155,8 +173,10 @@ pub(in crate::commands) fn fitting(
     let most = opens.iter().copied().max().unwrap_or(0);
     if most == 0 && looked > 0 {
         return Err(Error::not_found(format!(
-            "bundle {} was made without its key, and neither the {escrows} in escrow nor the configured one opens a credential of it",
-            header.id
+            "bundle {} was made without its key, and none of the {} in escrow{} opens a credential of it",
+            header.id,
+            escrows,
+            if keys.len() > escrows { ", nor the configured one," } else { "" }
         ))
         .hint(ANOTHER));
     }

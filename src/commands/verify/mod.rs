@@ -123,6 +123,9 @@ fn verify(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, request: &Req
         text.push(format!("  the bundle names no key; tried with {}, {origin}", candidate.fingerprint.short()));
     }
     text.extend(proof::failure_lines(&proved));
+    if !request.deep {
+        text.push("  neither the dump nor the storage was read: --deep reads everything".to_owned());
+    }
     if request.deep {
         let taken = if dump.is_some() { "; the credentials were taken from the dump itself" } else { "" };
         text.push(format!("  deep: every digest matches{taken}"));

@@ -6,9 +6,9 @@ use rustix::fs::{AtFlags, Dir, Mode, OFlags, RenameFlags, fsync, mkdirat, openat
 use rustix::io::Errno;
 
 use super::path::{as_path, split};
-use super::target::FilesystemTarget;
+use super::target::{FilesystemTarget, mount_of};
 use super::{OWN_FOLDER, walk};
-use crate::ground::{Error, Result, failpoint};
+use crate::ground::{Error, Kind, Result, failpoint};
 use crate::storage::{EntryKind, Standing, Target as _};
 
 /// What one restore keeps, under its own name.
@@ -64,7 +64,13 @@ impl<'a> Rollback<'a> {
                 return Err(self.target.error("keep replaced files in", &path, Errno::NOTDIR));
             }
         }
-        self.own_folder().map(drop)
+        let Some(own) = self.own_folder()? else { return Ok(()) };
+        if mount_of(&own, b"") == self.target.mount {
+            return Ok(());
+        }
+        Err(self.failed(Errno::XDEV).with_kind(Kind::Refused).hint(
+            "Something is mounted there, and nothing can be moved to it: unmount it, or restore with --target DIR.",
+        ))
     }
 
     /// Begins to keep: what a finished restore kept under this name gets another one.

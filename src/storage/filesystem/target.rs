@@ -32,7 +32,7 @@ pub struct FilesystemTarget {
     blocks: Arc<Blocks>,
     device: u64,
     /// What is mounted at the root, as far as the system tells.
-    mount: Option<u64>,
+    pub(super) mount: Option<u64>,
     /// A folder of each other file system that is mounted below: it is made to last apart.
     mounted: Mutex<BTreeMap<u64, Arc<OwnedFd>>>,
 }
@@ -43,9 +43,12 @@ fn temporary(name: &[u8]) -> Vec<u8> {
     format!(".{}{TEMPORARY}", &hash[..16]).into_bytes()
 }
 
-/// The number of what is mounted where a folder is: nothing is renamed from one to another, even of one file system.
-fn mount_of(folder: &OwnedFd) -> Option<u64> {
-    let stat = statx(folder, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok()?;
+/// The number of what is mounted where something stands: nothing is renamed from one to another, even of one file system.
+///
+/// `name` is one in the folder, or empty for the folder itself.
+pub(super) fn mount_of(folder: &OwnedFd, name: &[u8]) -> Option<u64> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    let stat = statx(folder, as_path(name), flags, StatxFlags::MNT_ID).ok()?;
     StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::MNT_ID).then_some(stat.stx_mnt_id)
 }
 
@@ -54,7 +57,7 @@ impl FilesystemTarget {
     pub fn new(root: &Path) -> Result<Self> {
         let fd = open_folder(root)?;
         let stat = rustix::fs::fstat(&fd).map_err(|e| Error::io("look at", root, e.into()))?;
-        let mount = mount_of(&fd);
+        let mount = mount_of(&fd, b"");
         Ok(Self {
             root: fd,
             shown: root.to_owned(),
@@ -126,23 +129,6 @@ impl FilesystemTarget {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
             Err(e) => Err(self.error("look at", path, e)),
         }
-    }
-
-    /// Removes the temporary files that a run that was killed left behind.
-    pub(super) fn sweep(&self) -> Result<()> {
-        let mut left = Vec::new();
-        walk::walk(&self.root, &self.shown, &mut |entry| {
-            if entry.path.ends_with(TEMPORARY.as_bytes()) {
-                left.push(entry.path);
-            }
-            Ok(())
-        })?;
-        for path in left {
-            let (folder, name) = split(&path);
-            let removed = self.open_dir(folder).and_then(|fd| unlinkat(&fd, as_path(name), AtFlags::empty()));
-            removed.map_err(|e| self.error("remove", &path, e))?;
-        }
-        Ok(())
     }
 }
 
@@ -285,15 +271,32 @@ impl Target for FilesystemTarget {
             .map_err(|e| self.error("make durable", b"", e))
     }
 
+    fn sweep(&self) -> Result<()> {
+        let mut left = Vec::new();
+        walk::walk(&self.root, &self.shown, &mut |entry| {
+            if entry.path.ends_with(TEMPORARY.as_bytes()) {
+                left.push(entry.path);
+            }
+            Ok(())
+        })?;
+        for path in left {
+            let (folder, name) = split(&path);
+            let removed = self.open_dir(folder).and_then(|fd| unlinkat(&fd, as_path(name), AtFlags::empty()));
+            removed.map_err(|e| self.error("remove", &path, e))?;
+        }
+        Ok(())
+    }
+
     fn can_keep(&self, rollback: &str) -> Result<()> {
         Rollback::of(self, rollback).possible()
     }
 
     fn can_put_away(&self, path: &[u8]) -> Result<()> {
-        let folder = split(path).0;
+        let (folder, name) = split(path);
         let fd = self.open_dir(folder).map_err(|e| self.error("open the folder", folder, e))?;
         let device = rustix::fs::fstat(&fd).map_err(|e| self.error("look at", folder, e))?.st_dev;
-        if (device, mount_of(&fd)) == (self.device, self.mount) {
+        // A single file may be what is mounted, too.
+        if (device, mount_of(&fd, name)) == (self.device, self.mount) {
             return Ok(());
         }
         Err(Error::refused(format!(

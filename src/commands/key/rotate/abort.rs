@@ -1,6 +1,7 @@
 //! `key rotate --abort`: a rotation whose new key no row is under is given up.
 //!
-//! Nothing is taken on trust: every credential is tried with both keys. The new key's deposits stay where they are, because a row
+//! Nothing is taken on trust: every credential is tried with both keys, while nobody writes and after what a run that was killed had
+//! begun has come to its end. The new key's deposits stay where they are, because a row
 //! that came under it after all could be read with nothing else; the ledger says that it is in use no more, and `key destroy`, which
 //! looks again, removes it.
 
@@ -19,16 +20,35 @@ use crate::ledger::{Event, KeyEvent, KeyState};
 /// Why the new key is retired, where nobody gave a reason.
 const REASON: &str = "the rotation to it was given up";
 
+fn took_place(moved: u64, new: &NamedKey) -> Error {
+    Error::wrong_key(format!(
+        "the rotation cannot be given up: {} under the new key {}",
+        counted(moved, "credential is", "credentials are"),
+        new.fingerprint.short()
+    ))
+    .hint("Nothing was changed. Go on with it: strongroom key rotate --resume")
+}
+
 impl Rotation<'_> {
     /// Proves the database under the old key, starts the application with it, and forgets the new one.
     pub(super) fn abort(&self, pending: Pending) -> Result<Outcome> {
         let new = self.named(&pending)?;
-        self.nothing_under(&new)?;
-        let old = self.configured_old(&pending)?;
+        let old = match self.configured_old(&pending) {
+            Ok(old) => old,
+            // Where it took place, the new one may be configured already.
+            Err(error) => {
+                let moved = self.try_key(&new, None)?.total.proved;
+                return Err(if moved > 0 { took_place(moved, &new) } else { error });
+            }
+        };
+        let counts = self.standing(&new, &old)?;
+        if counts.now > 0 {
+            return Err(took_place(counts.now, &new));
+        }
         let proved = self.try_key(&old, None)?;
         self.desk.progress.finish();
         let sentence = proof::sentence(proved.verdict(), &proved.total);
-        if !matches!(proved.verdict(), Verdict::Proved | Verdict::Plausible | Verdict::Unproven) {
+        if counts.neither > 0 || !matches!(proved.verdict(), Verdict::Proved | Verdict::Plausible | Verdict::Unproven) {
             for line in proof::failure_lines(&proved) {
                 self.desk.ask.say(&line);
             }
@@ -49,7 +69,7 @@ impl Rotation<'_> {
         ];
         if !places.is_empty() {
             text.push(format!(
-                "  key {short} stays in {}; nothing needs it, and `strongroom key destroy {short}` removes it",
+                "  key {short} stays in {}; `strongroom key destroy {short}` removes it when nothing needs it",
                 places.join(", ")
             ));
         }
@@ -63,23 +83,6 @@ impl Rotation<'_> {
             text,
             problems,
         })
-    }
-
-    /// No credential opens with the new key.
-    fn nothing_under(&self, new: &NamedKey) -> Result<()> {
-        let total = self.try_key(new, None)?.total;
-        self.desk.progress.finish();
-        // Of a cipher that proves little, single rows may open with any key.
-        let rows = if total.failed == 0 { total.proved + total.plausible } else { total.proved };
-        if rows == 0 {
-            return Ok(());
-        }
-        Err(Error::wrong_key(format!(
-            "the rotation cannot be given up: {} under the new key {}",
-            counted(rows, "credential is", "credentials are"),
-            new.fingerprint.short()
-        ))
-        .hint("Nothing was changed. Go on with it: strongroom key rotate --resume"))
     }
 
     /// Enters that the new key is in use no more, where an escrow has it; which do, and which could not be asked.
@@ -100,7 +103,7 @@ impl Rotation<'_> {
         }
         let facts = ledger.keys().into_iter().find(|key| key.fingerprint == new.fingerprint);
         // A run that was killed may have made a deposit that no entry names: `key destroy` finds it by this one.
-        let retired = facts.as_ref().map_or(places.is_empty(), |key| {
+        let retired = facts.as_ref().map_or(places.is_empty() && problems.is_empty(), |key| {
             !key.bundles.is_empty() || matches!(key.state, KeyState::Retired | KeyState::Destroyed)
         });
         if !retired {

@@ -99,11 +99,14 @@ impl Rotation<'_> {
         let rewritten = match self.rewrite(&way, &prepared, self.others()) {
             Ok((Rewritten::Committed, moved)) => Ok(moved),
             // Other rows may have been under that key before: these must be.
-            Ok((Rewritten::Unknown(error), moved)) => match mark.took_place(self.database, &self.host.config.profile) {
-                Ok(true) => Ok(moved),
-                Ok(false) => Err(error),
-                Err(_) => return Err(unknown(error, "Run this again then")),
-            },
+            Ok((Rewritten::Unknown(error), moved)) => {
+                match self.standing(&to, &from).and_then(|_| mark.took_place(self.database, &self.host.config.profile))
+                {
+                    Ok(true) => Ok(moved),
+                    Ok(false) => Err(error),
+                    Err(_) => return Err(unknown(error, "Run this again then")),
+                }
+            }
             Err(error) => Err(error),
         };
         match rewritten {

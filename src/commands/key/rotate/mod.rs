@@ -30,7 +30,7 @@ use crate::config::Config;
 use crate::database::{Database, Others};
 use crate::ground::names::Fingerprint;
 use crate::ground::words::counted;
-use crate::ground::{Error, Result, failpoint};
+use crate::ground::{Error, Kind, Result, failpoint};
 
 /// What is asked.
 #[expect(clippy::struct_excessive_bools, reason = "each is asked for on its own")]
@@ -234,11 +234,15 @@ impl Rotation<'_> {
     fn under_new(&self, pending: Pending, new: &NamedKey, mut problems: Vec<Problem>) -> Result<Outcome> {
         self.enter(&pending)?;
         let hooks = self.hooks();
+        let mut failed = None;
         if !self.configured(new) {
-            hooks.set_key(new.text.expose())?;
+            failed = hooks.set_key(new.text.expose()).err();
+        }
+        if let Some(error) = failed.take_if(|error| error.kind() == Kind::Interrupted) {
+            return Err(error);
         }
         if !self.configured(new) {
-            return Ok(self.waiting(&pending, new));
+            return Ok(self.waiting(&pending, new, failed.as_ref()));
         }
         if pending.beside().is_some() {
             hooks.stop()?;
@@ -283,7 +287,7 @@ impl Rotation<'_> {
     }
 
     /// The database is done and the application's configuration is not.
-    fn waiting(&self, pending: &Pending, new: &NamedKey) -> Outcome {
+    fn waiting(&self, pending: &Pending, new: &NamedKey, failed: Option<&Error>) -> Outcome {
         let file = pending.path().display();
         let (first, again) = if pending.beside().is_some() {
             (format!("head -n 1 {file} | jq -r .key_b64"), "start the application anew, then")
@@ -299,14 +303,22 @@ impl Rotation<'_> {
             ),
             format!("Put the new key there (`{first} | base64 -d` prints it), {again}: strongroom key rotate --resume"),
         );
+        let hook = failed.map(|error| {
+            Problem::new(
+                "set-key-failed",
+                error.chain(),
+                "`strongroom key rotate --resume` runs it again, and goes on; the hook is given the new key on its standard input.",
+            )
+        });
+        let problems: Vec<_> = std::iter::once(problem).chain(hook).collect();
         Outcome {
             exit: ATTENTION,
             json: json!({
-                "old": pending.old(), "new": new.fingerprint, "state": "not-configured", "problems": [&problem],
+                "old": pending.old(), "new": new.fingerprint, "state": "not-configured", "problems": &problems,
             }),
-            line: problem.message.clone(),
+            line: problems.first().map_or_else(String::new, |p| p.message.clone()),
             text: vec![format!("every credential is under key {} now", new.fingerprint.short())],
-            problems: vec![problem],
+            problems,
         }
     }
 
