@@ -26,6 +26,10 @@ fn expected(name: &str) -> &'static [i32] {
     if name == "strongroom.json" {
         return &[13, 14];
     }
+    // `check --all` compares what the ledger says of it, which leaves out when it was made.
+    if name.ends_with("custody.json") {
+        return &[0, 13, 14];
+    }
     &[0]
 }
 

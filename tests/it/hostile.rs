@@ -118,6 +118,7 @@ fn bombs_and_foreign_age_files_in_a_signed_bundle_are_damage() {
     forge.put("key.age", &forge.seal(&vec![b'x'; 9 << 20]));
     forge.sign();
     forge.world.run(&format!("verify -i {IDENTITY}"), 13);
+    std::fs::remove_dir_all(forge.world.path("archive/keys")).expect("removed");
     forge.world.run(&format!("restore --target out -i {IDENTITY}"), 13);
     assert!(!forge.world.path("out").exists());
 }

@@ -13,7 +13,7 @@ use crate::config::profile::Profile;
 use crate::database::Snapshot;
 use crate::ground::names::Fingerprint;
 use crate::ground::words::counted;
-use crate::ground::{Error, Result};
+use crate::ground::{Error, Kind, Result};
 
 /// What was proved, and with what.
 pub(super) struct Proved {
@@ -49,7 +49,16 @@ pub(super) fn bundle(
             let (opened, sealing) = (&source.opened, &source.sealing);
             verify::fitting(desk, shelf, config, opened, sealing, scheme, &profile).map(|(key, _)| key)
         } else {
-            verify::candidate(desk, shelf, &source.opened, &source.sealing, scheme, None)
+            verify::candidate(desk, shelf, &source.opened, &source.sealing, scheme, None).or_else(|error| {
+                if error.kind() != Kind::Damaged {
+                    return Err(error);
+                }
+                // The sealed copy is damaged, and an escrow may have the same key.
+                let found = verify::in_escrow(desk, shelf, &source.opened, &source.sealing, scheme)?;
+                let Some(key) = found else { return Err(error) };
+                desk.ask.say(&format!("warning: {}; the key is taken from an escrow", error.chain()));
+                Ok(key)
+            })
         }
     };
     // The key that the application will use is the one to prove, whatever is sealed.

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::config::profile::Profile;
 use crate::escrow::{self, Record};
 use crate::ground::names::{Fingerprint, Uuid};
-use crate::ground::{Error, Kind, Result, interrupt};
+use crate::ground::{Error, Result, interrupt};
 use crate::sealing::SealingKey;
 
 /// How many credentials have to open before the key that opens most of them is chosen.
@@ -72,15 +72,7 @@ pub(in crate::commands) fn candidate(
     if let Some((reference, config)) = given {
         return NamedKey::new(read_key(desk, config, reference)?, scheme, &header.installation);
     }
-    let records = match sealed_records(opened, sealing) {
-        Ok(records) => records,
-        Err(error) if error.kind() == Kind::Damaged => {
-            // An escrow may have the same key.
-            return in_escrow(desk, shelf, opened, sealing, scheme)?.ok_or(error);
-        }
-        Err(error) => return Err(error),
-    };
-    if let Some(record) = records.into_iter().next() {
+    if let Some(record) = sealed_records(opened, sealing)?.into_iter().next() {
         let named = record.fingerprint.clone();
         let found = NamedKey::new(KeyText::new(record.key), scheme, &header.installation)?;
         if found.fingerprint != named || !header.keys.contains(&named) {
@@ -100,7 +92,7 @@ pub(in crate::commands) fn candidate(
 }
 
 /// The key that a bundle names, from an escrow.
-fn in_escrow(
+pub(in crate::commands) fn in_escrow(
     desk: &Desk<'_>,
     shelf: &Shelf,
     opened: &Opened<'_>,

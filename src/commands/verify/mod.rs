@@ -25,7 +25,7 @@ use crate::ground::{Error, Kind, Result, clock};
 use crate::ledger::{Event, VerificationEvent};
 use crate::sealing::SealingKey;
 use candidates::Origin;
-pub(super) use candidates::{candidate, escrowed, fitting, sealed_records, unnamed};
+pub(super) use candidates::{candidate, escrowed, fitting, in_escrow, sealed_records, unnamed};
 
 /// What is asked.
 pub struct Request {
