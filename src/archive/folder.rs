@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::{Archive, Listed, NewObject, Object};
+use crate::ground::block::{Block, TakeBlocks};
 use crate::ground::durable::{self, Existing, NewFile};
 use crate::ground::names::ObjectName;
 use crate::ground::{Error, Kind, Result, failpoint};
@@ -317,6 +318,12 @@ struct NewFolderObject(NewFile);
 impl NewObject for NewFolderObject {
     fn commit(self: Box<Self>) -> Result<bool> {
         self.0.commit(Existing::Keep)
+    }
+}
+
+impl TakeBlocks for NewFolderObject {
+    fn give(&mut self, block: Block) -> std::io::Result<Block> {
+        self.0.give(block)
     }
 }
 

@@ -5,6 +5,7 @@ use std::io::{Cursor, Read, Seek, SeekFrom, Write};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::{Archive, Listed, NewObject, Object};
+use crate::ground::block::TakeBlocks;
 use crate::ground::names::ObjectName;
 use crate::ground::{Error, Result};
 
@@ -114,6 +115,8 @@ impl Write for New {
         Ok(())
     }
 }
+
+impl TakeBlocks for New {}
 
 impl NewObject for New {
     fn commit(self: Box<Self>) -> Result<bool> {

@@ -17,8 +17,9 @@ pub(crate) mod conformance;
 #[cfg(test)]
 pub(crate) mod memory;
 
-use std::io::{Read, Seek, Write};
+use std::io::{Read, Seek};
 
+use crate::ground::block::TakeBlocks;
 use crate::ground::names::{ObjectName, Uuid};
 use crate::ground::{Error, Result, json};
 
@@ -35,7 +36,7 @@ pub trait Object: Read + Seek + Send {
 }
 
 /// An object that is being written; it does not exist until [`NewObject::commit`].
-pub trait NewObject: Write + Send {
+pub trait NewObject: TakeBlocks + Send {
     /// Makes it durable and gives it its name; `false` when the name was taken, and nothing is changed then.
     fn commit(self: Box<Self>) -> Result<bool>;
 }

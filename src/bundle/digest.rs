@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 
 use ring::digest::{Context, SHA256};
 
+use crate::ground::block::{Block, TakeBlocks};
 use crate::ground::names::Sha256Hex;
 use crate::ground::{Error, Result, interrupt};
 
@@ -18,12 +19,14 @@ pub struct DigestWriter<W> {
     inner: W,
     context: Context,
     bytes: u64,
+    /// So much of the next block is in the digest.
+    shown: usize,
 }
 
 impl<W> DigestWriter<W> {
     /// Begins with nothing written.
     pub fn new(inner: W) -> Self {
-        Self { inner, context: Context::new(&SHA256), bytes: 0 }
+        Self { inner, context: Context::new(&SHA256), bytes: 0, shown: 0 }
     }
 
     /// How many bytes were written.
@@ -48,6 +51,22 @@ impl<W: Write> Write for DigestWriter<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.inner.flush()
+    }
+}
+
+impl<W: TakeBlocks> TakeBlocks for DigestWriter<W> {
+    fn show(&mut self, bytes: &[u8]) -> io::Result<()> {
+        interrupt::check().map_err(Error::into_io)?;
+        self.context.update(bytes);
+        self.shown += bytes.len();
+        Ok(())
+    }
+
+    fn give(&mut self, block: Block) -> io::Result<Block> {
+        self.context.update(&block.bytes()[self.shown..]);
+        self.shown = 0;
+        self.bytes += block.bytes().len() as u64;
+        self.inner.give(block)
     }
 }
 

@@ -71,10 +71,15 @@ impl Host {
 
     /// The application's key as it is configured, or as `reference` names it.
     pub fn key(&self, desk: &Desk<'_>, reference: Option<&str>) -> Result<NamedKey> {
-        NamedKey::new(self.key_text(desk, reference)?, self.scheme, &self.config.installation)
+        self.named(self.key_text(desk, reference)?)
     }
 
-    /// The same, without its name, which costs a slow hash.
+    /// A key with its name here, which costs a slow hash.
+    pub fn named(&self, text: KeyText) -> Result<NamedKey> {
+        NamedKey::new(text, self.scheme, &self.config.installation)
+    }
+
+    /// The key's text as it is configured, or as `reference` names it.
     pub fn key_text(&self, desk: &Desk<'_>, reference: Option<&str>) -> Result<KeyText> {
         match reference {
             Some(text) => read_key(desk, Some(&self.config), text),

@@ -10,14 +10,11 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
+use super::block::{ALIGNMENT, Block};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl, fstatfs};
 
 /// Where the middle begins: smaller files are left to the cache.
 pub(super) const HEAD: u64 = 4 << 20;
-
-/// Bytes written at once, and what their place in memory and in the file is a multiple of.
-const BLOCK: usize = 1 << 20;
-const ALIGNMENT: usize = 4096;
 
 /// So many blocks are being filled, waiting or being written.
 const BLOCKS: usize = 3;
@@ -80,39 +77,7 @@ impl<T: Send + 'static> Helper<T> {
     }
 }
 
-/// Memory whose bytes begin at a multiple of [`ALIGNMENT`].
-pub(crate) struct Block {
-    memory: Vec<u8>,
-    from: usize,
-    filled: usize,
-}
-
 impl Block {
-    /// An empty one; `None` where memory cannot be had so.
-    pub(crate) fn new() -> Option<Self> {
-        let memory = vec![0; BLOCK + ALIGNMENT];
-        let from = memory.as_ptr().align_offset(ALIGNMENT);
-        (from <= ALIGNMENT).then_some(Self { memory, from, filled: 0 })
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &self.memory[self.from..self.from + self.filled]
-    }
-
-    /// Takes as many bytes as it has room for.
-    pub(crate) fn fill(&mut self, bytes: &[u8]) -> usize {
-        let taken = bytes.len().min(BLOCK - self.filled);
-        let at = self.from + self.filled;
-        self.memory[at..at + taken].copy_from_slice(&bytes[..taken]);
-        self.filled += taken;
-        taken
-    }
-
-    /// Whether it has no room left.
-    pub(crate) fn is_full(&self) -> bool {
-        self.filled == BLOCK
-    }
-
     /// Writes what it has to its place in a file that [`past_cache`] has prepared, and empties it.
     ///
     /// Only the last of a file may be less than full.
@@ -132,7 +97,7 @@ impl Block {
             file.write_all_at(&bytes[whole..], *at + whole as u64)?;
         }
         *at += bytes.len() as u64;
-        self.filled = 0;
+        self.clear();
         Ok(())
     }
 }
@@ -156,10 +121,9 @@ pub(super) struct Direct {
 
 impl Direct {
     fn begin(file: &File) -> Option<Self> {
-        let block = Block::new()?;
         let (give, spare) = sync_channel(BLOCKS);
         for _ in 1..BLOCKS {
-            give.send(Block::new()?).ok()?;
+            give.send(Block::new()).ok()?;
         }
         let own = file.try_clone().ok()?;
         if !past_cache(file) {
@@ -178,19 +142,47 @@ impl Direct {
             cached_again(file).ok()?;
             return None;
         };
-        Some(Self { block, spare, helper: Some(helper) })
+        Some(Self { block: Block::new(), spare, helper: Some(helper) })
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.block.is_full() {
-            // Without blocks the thread has ended, and says why.
-            let Ok(next) = self.spare.recv() else { return Err(self.failed()) };
+        if self.block.room() == 0 {
+            let next = self.next()?;
             let full = std::mem::replace(&mut self.block, next);
-            if self.helper.as_ref().is_none_or(|helper| helper.ask.send(full).is_err()) {
-                return Err(self.failed());
-            }
+            self.ask(full)?;
         }
         Ok(self.block.fill(bytes))
+    }
+
+    /// Writes a whole block; without copying it, if it was given out by this.
+    pub(super) fn give(&mut self, mut full: Block) -> io::Result<Block> {
+        if full.put_in_front(self.block.bytes()) {
+            full.cut(&mut self.block);
+            self.ask(full)?;
+            let mut next = self.next()?;
+            next.clear_for(self.block.bytes().len());
+            return Ok(next);
+        }
+        let mut bytes = full.bytes();
+        while !bytes.is_empty() {
+            bytes = &bytes[self.write(bytes)?..];
+        }
+        let rest = self.next()?;
+        let mut begun = std::mem::replace(&mut self.block, rest);
+        begun.cut(&mut self.block);
+        self.ask(begun)?;
+        full.clear_for(self.block.bytes().len());
+        Ok(full)
+    }
+
+    /// An empty block; without blocks the thread has ended, and says why.
+    fn next(&mut self) -> io::Result<Block> {
+        self.spare.recv().map_err(|_| self.failed())
+    }
+
+    fn ask(&mut self, block: Block) -> io::Result<()> {
+        let asked = self.helper.as_ref().is_some_and(|helper| helper.ask.send(block).is_ok());
+        if asked { Ok(()) } else { Err(self.failed()) }
     }
 
     /// Why the thread has ended.
@@ -272,6 +264,42 @@ mod tests {
             }
             round(&mut file, |file| Cached::begin(file).map(Bulk::Cached), 65 << 20);
         }
+    }
+
+    #[test]
+    fn blocks_that_are_handed_over_arrive_in_their_place_among_other_writes() {
+        let content: Vec<u8> = (0..23 * BLOCK).map(|n| u8::try_from(n / 7 % 253).expect("a byte")).collect();
+        let mut file = tempfile::tempfile_in(env!("CARGO_MANIFEST_DIR")).expect("a file");
+        io::Write::write_all(&mut file, &vec![1; usize::try_from(HEAD).expect("small")]).expect("the head");
+        let Some(mut direct) = Direct::begin(&file) else { return };
+        let (mut rest, mut block, mut lent) = (&content[..], Block::new(), 0);
+        // All lengths of what is over, blocks that are nearly empty and full, and writes in between.
+        for (round, length) in
+            (1..).zip([1, 4095, 4096, 983_280, BLOCK, 70_001, 0, BLOCK - 4096, 15 * 65_552].iter().cycle())
+        {
+            if rest.is_empty() {
+                break;
+            }
+            let (piece, after) = rest.split_at(rest.len().min(*length));
+            assert_eq!(block.fill(piece), piece.len());
+            lent += usize::from(!direct.block.bytes().is_empty());
+            block = direct.give(block).expect("taken");
+            assert!(block.bytes().is_empty());
+            rest = after;
+            if round % 5 == 0 && !rest.is_empty() {
+                let (piece, after) = rest.split_at(rest.len().min(100_003));
+                let written = direct.write(piece).expect("written");
+                rest = &rest[written.min(piece.len())..];
+                assert!(rest.len() >= after.len());
+            }
+        }
+        assert!(lent > 10, "hardly anything was over: {lent}");
+        direct.end().expect("ended");
+        cached_again(&file).expect("readable at any place");
+        file.rewind().expect("at the front");
+        let mut read = Vec::new();
+        file.read_to_end(&mut read).expect("read");
+        assert!(read[usize::try_from(HEAD).expect("small")..] == content, "bytes have changed");
     }
 
     #[test]

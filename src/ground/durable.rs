@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
+use super::block::{Block, TakeBlocks};
 use super::bulk::{self, Bulk};
 use super::{Error, Result, failpoint, names};
 
@@ -112,6 +113,18 @@ impl Write for NewFile {
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
+    }
+}
+
+impl TakeBlocks for NewFile {
+    fn give(&mut self, mut block: Block) -> std::io::Result<Block> {
+        if let Some(Bulk::Direct(direct)) = &mut self.bulk {
+            self.written += block.bytes().len() as u64;
+            return direct.give(block).map_err(|e| Error::on_its_way("write", &self.target, e));
+        }
+        self.write_all(block.bytes())?;
+        block.clear();
+        Ok(block)
     }
 }
 

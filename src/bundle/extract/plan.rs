@@ -41,6 +41,9 @@ pub struct ExtractPlan {
     /// Entries of the bundle that were asked for, links and folders too.
     #[serde(skip)]
     matched: u64,
+    /// A folder of the bundle where nothing stands, and so nothing below it: lines come by path, what is in it soon after it.
+    #[serde(skip)]
+    nothing_below: Option<Vec<u8>>,
     #[serde(skip)]
     pub(super) todo: Todo,
 }
@@ -81,6 +84,7 @@ pub fn plan(
         extra_count: 0,
         delete_extra: options.delete_extra,
         matched: 0,
+        nothing_below: None,
         todo,
     };
     for_each_line(opened, key, &mut |line| {
@@ -118,7 +122,11 @@ pub fn plan(
 }
 
 fn one(plan: &mut ExtractPlan, target: &dyn Target, line: &FileLine, options: &ExtractOptions) -> Result<()> {
-    let standing = target.standing(&line.path)?;
+    let below = |folder: &Vec<u8>| line.path.strip_prefix(folder.as_slice()).is_some_and(|rest| rest.starts_with(b"/"));
+    let standing = match &plan.nothing_below {
+        Some(folder) if below(folder) => Standing::Nothing,
+        _ => target.standing(&line.path)?,
+    };
     let fresh = standing == Standing::Nothing;
     let replace = || if options.rollback && !fresh { target.can_put_away(&line.path) } else { Ok(()) };
     match line.kind {
@@ -126,7 +134,11 @@ fn one(plan: &mut ExtractPlan, target: &dyn Target, line: &FileLine, options: &E
             if standing != Standing::Dir {
                 replace()?;
             }
-            plan.todo.stands(Action::Folder, line, target.look(&line.path)?.as_ref(), fresh)
+            let look = if fresh { None } else { target.look(&line.path)? };
+            if fresh && !plan.nothing_below.as_ref().is_some_and(below) {
+                plan.nothing_below = Some(line.path.clone());
+            }
+            plan.todo.stands(Action::Folder, line, look.as_ref(), fresh)
         }
         EntryKind::Symlink => {
             if standing == Standing::Symlink && Some(target.read_link(&line.path)?) == line.target {

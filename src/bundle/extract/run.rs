@@ -67,19 +67,35 @@ pub fn run(
     if let Some(rollback) = rollback {
         target.begin_keeping(rollback)?;
     }
-    lines(Action::Folder, &mut |line| {
-        target.folder(&line.path, rollback)?;
-        plan.todo.made(&line.path)
-    })?;
-    let report = write_parts(opened, key, target, &plan.todo, options, progress)?;
+    // Only who undoes this must know what was made.
+    let made = |path: &[u8]| if rollback.is_some() { plan.todo.made(path) } else { Ok(()) };
+    let folders = || {
+        lines(Action::Folder, &mut |line| {
+            target.folder(&line.path, rollback)?;
+            made(&line.path)
+        })
+    };
+    let files = || write_parts(opened, key, target, &plan.todo, options, progress);
+    let report = if rollback.is_some() {
+        folders()?;
+        files()?
+    } else {
+        // Nothing has to go out of the way first, and a file makes the folders above it where they are not there yet.
+        std::thread::scope(|scope| {
+            let folders = scope.spawn(folders);
+            let files = files();
+            let ended = |_| Err(Error::failed("the thread that makes folders has panicked"));
+            folders.join().unwrap_or_else(ended).and(files)
+        })?
+    };
     lines(Action::Link, &mut |line| target.link(&line.path, &look(&line), options.owner))?;
     failpoint::pass("before the first sync of restored files");
     target.sync()?;
     failpoint::pass("after the first sync of restored files");
-    publish(target, &plan.todo, rollback)?;
+    publish(target, &plan.todo, rollback, &made)?;
     lines(Action::Link, &mut |line| {
         target.publish(&line.path, rollback)?;
-        plan.todo.made(&line.path)
+        made(&line.path)
     })?;
     lines(Action::Dress, &mut |line| target.dress(&line.path, &look(&line), options.owner))?;
     if let Some(rollback) = rollback {
@@ -176,7 +192,12 @@ impl Writing<'_> {
 }
 
 /// Gives every file its name, on all cores: each waits for the system a little, and there may be a million.
-fn publish(target: &dyn Target, todo: &Todo, rollback: Option<&str>) -> Result<()> {
+fn publish(
+    target: &dyn Target,
+    todo: &Todo,
+    rollback: Option<&str>,
+    made: &(dyn Fn(&[u8]) -> Result<()> + Sync),
+) -> Result<()> {
     let (hand, taken) = bounded::<Vec<u8>>(WAITING);
     let failed = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -184,7 +205,7 @@ fn publish(target: &dyn Target, todo: &Todo, rollback: Option<&str>) -> Result<(
         let work = move |taken: Receiver<Vec<u8>>| {
             let result = taken.iter().try_for_each(|path| {
                 target.publish(&path, rollback)?;
-                todo.made(&path)
+                made(&path)
             });
             failed.fetch_or(result.is_err(), Ordering::Relaxed);
             result

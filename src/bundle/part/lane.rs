@@ -4,9 +4,9 @@ use std::io::Write as _;
 
 use crossbeam_channel::Sender;
 
-use super::sniff;
 use super::tar::{padding, write_headers};
 use super::writer::{Closing, PartWriter};
+use super::{BUFFER, sniff};
 use crate::archive::Archive;
 use crate::bundle::filelist::Place;
 use crate::ground::names::AppName;
@@ -16,8 +16,6 @@ use crate::storage::{Entry, Opened, Reader};
 
 /// A part is closed when its tar file has grown past this.
 const AIM: u64 = 256 << 20;
-/// Bytes read at a time.
-const BUFFER: usize = 256 << 10;
 
 /// Where a file was stored, and what was stored of it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,6 +11,7 @@ use crate::ground::{Error, Kind, Result, interrupt};
 use crate::sealing::SealingKey;
 use crate::sealing::stream::SealedReader;
 
+use super::BUFFER;
 use super::tar::read_member;
 
 /// A gap that is read through rather than jumped over: a jump costs opening a chunk anew.
@@ -39,7 +40,7 @@ impl<R: Read> PartReader<R> {
             PartKind::TarZst => Inner::Compressed(FrameReader::new(sealed, what)?),
             PartKind::Files => return Err(Error::damaged(format!("{what} is no part"))),
         };
-        Ok(Self { inner, ahead: None, what: what.to_owned(), buffer: vec![0; 256 << 10] })
+        Ok(Self { inner, ahead: None, what: what.to_owned(), buffer: vec![0; BUFFER] })
     }
 
     fn damaged(&self, error: io::Error) -> Error {

@@ -36,8 +36,6 @@ pub struct StoreOptions<'a> {
     pub base: Option<&'a BundleId>,
     /// How many threads read and seal.
     pub lanes: usize,
-    /// Who watches.
-    pub progress: &'a dyn Progress,
 }
 
 /// A part or a list's segment that is gone from the archive, or has another length there.
@@ -115,9 +113,9 @@ impl<'a> Store<'a> {
     }
 
     /// Walks the storage once and stores what differs from what is remembered or was stored before.
-    pub fn pass(&mut self) -> Result<()> {
+    pub fn pass(&mut self, progress: &dyn Progress) -> Result<()> {
         self.passes += 1;
-        pass::run(self)
+        pass::run(self, progress)
     }
 
     /// Whether the list has no file of this path.

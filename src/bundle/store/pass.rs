@@ -11,7 +11,7 @@ use super::rows::{self, COLUMNS, FileRow};
 use crate::archive::state::State;
 use crate::bundle::filelist::Place;
 use crate::bundle::part::{Attempt, Closing, Finished, Lane};
-use crate::ground::progress::Unit;
+use crate::ground::progress::{Progress, Unit};
 use crate::ground::words::shown;
 use crate::ground::{Error, Result, clock, interrupt};
 use crate::storage::owners::Owners;
@@ -47,12 +47,11 @@ enum Stored {
     Before,
 }
 
-pub(super) fn run(store: &mut Store<'_>) -> Result<()> {
+pub(super) fn run(store: &mut Store<'_>, progress: &dyn Progress) -> Result<()> {
     let first = store.passes == 1;
     // What is left out still is found by this pass again, and what was read since is left out no more.
     store.report.left_out.clear();
-    let name = if first { "store files" } else { "store what changed meanwhile" };
-    store.options.progress.stage(name, None, Unit::Bytes);
+    progress.stage("store files", None, Unit::Bytes);
     let racy_from = clock::now().as_second() - RACY;
     let options = &store.options;
     let (jobs, work) = bounded::<Job>(QUEUE);
@@ -66,7 +65,7 @@ pub(super) fn run(store: &mut Store<'_>) -> Result<()> {
     }
     drop(close);
 
-    let (owners, state, progress) = (&store.owners, &*options.state, options.progress);
+    let (owners, state) = (&store.owners, &*options.state);
     let mut books = Books {
         state,
         report: &mut store.report,

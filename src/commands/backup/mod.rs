@@ -6,11 +6,13 @@ mod prove;
 mod report;
 
 use std::io::Write as _;
+use std::thread::ScopedJoinHandle;
 
 use super::deposits::{self, Depositor, Origin};
-use super::host::{Host, NamedKey};
+use super::host::Host;
 use super::shelf::Shelf;
 use super::{Desk, Outcome, Problem};
+use crate::appkey::KeyText;
 use crate::appkey::proof::{Counts, Memory, Verdict};
 use crate::archive::state::State;
 use crate::bundle::store::{Store, StoreOptions, StoreReport};
@@ -71,12 +73,6 @@ pub fn run(desk: &Desk<'_>, config: Config, request: &Request) -> Result<Outcome
     host.told("backup", result)
 }
 
-/// What has been found out about the key so far.
-struct KeyState {
-    key: Option<NamedKey>,
-    problems: Vec<Problem>,
-}
-
 #[expect(clippy::too_many_lines, reason = "one backup from start to end, in the order that its promises need")]
 /// Makes one bundle; whoever calls this holds the host's lock.
 pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Outcome> {
@@ -91,11 +87,11 @@ pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Ou
     let scratch = host.scratch()?;
     let mut state = State::open(&host.config.state.join("state.sqlite"), &shelf.id, &shelf.app)?;
 
-    let KeyState { key, mut problems } = read_key(desk, host, only);
+    let (text, mut problems) = read_key(desk, host, only);
     problems.extend(host.pending_rotation().filter(|_| !request.rotating));
     problems.extend(lost_entries(&state, &ledger)?);
     let depositor = Depositor { desk, host, shelf: &shelf, signer: &signer };
-    if key.is_some() && only.key() {
+    if text.is_some() {
         problems.extend(depositor.begin());
     }
     let id = BundleId::new(clock::now())?;
@@ -107,22 +103,28 @@ pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Ou
         _ => None,
     };
     let mut store = match &storage {
-        Some(storage) => {
-            let mut store = Store::begin(StoreOptions {
-                archive: shelf.archive.as_ref(),
-                app: &shelf.app,
-                recipient: &host.config.recipient,
-                storage: storage.as_ref(),
-                state: &mut state,
-                base: base.as_ref(),
-                lanes: super::prove::threads(),
-                progress: desk.progress.as_ref(),
-            })?;
-            store.pass()?;
-            Some(store)
-        }
+        Some(storage) => Some(Store::begin(StoreOptions {
+            archive: shelf.archive.as_ref(),
+            app: &shelf.app,
+            recipient: &host.config.recipient,
+            storage: storage.as_ref(),
+            state: &mut state,
+            base: base.as_ref(),
+            lanes: super::prove::threads(),
+        })?),
         None => None,
     };
+    // A key's name is a slow hash, of which the first walk needs nothing.
+    let (named, passed) = std::thread::scope(|scope| {
+        let naming = text.map(|text| scope.spawn(|| host.named(text)));
+        let passed = store.as_mut().map_or(Ok(()), |store| store.pass(desk.progress.as_ref()));
+        let ended = |naming: ScopedJoinHandle<'_, _>| {
+            naming.join().unwrap_or_else(|_| Err(Error::failed("the thread that names the key has panicked")))
+        };
+        (naming.map(ended), passed)
+    });
+    passed?;
+    let key = named.and_then(|named| named.map_err(|error| problems.push(no_key(&error))).ok());
 
     let memory = Memory::open(&host.config.state.join("proved.sqlite"))?;
     let proved = prove::database(
@@ -334,22 +336,22 @@ fn contains(only: Only, host: &Host, storage: bool, key: bool) -> Vec<String> {
     contains
 }
 
-fn read_key(desk: &Desk<'_>, host: &Host, only: Only) -> KeyState {
-    let (key, problem) = if only.key() {
-        match host.key(desk, None) {
-            Ok(key) => (Some(key), None),
-            Err(error) => {
-                let mut problem = Problem::from_error(&error);
-                "no-key".clone_into(&mut problem.code);
-                (None, Some(problem))
-            }
-        }
-    } else {
-        (None, None)
+/// The key's text, if the key is wanted and can be read, and what is wrong with it.
+fn read_key(desk: &Desk<'_>, host: &Host, only: Only) -> (Option<KeyText>, Vec<Problem>) {
+    let read = only.key().then(|| host.key_text(desk, None)).transpose();
+    let (text, problem) = match read {
+        Ok(text) => (text, None),
+        Err(error) => (None, Some(no_key(&error))),
     };
-    let mut problems = host.standing_problems(key.as_ref().map(|k| &k.text));
+    let mut problems = host.standing_problems(text.as_ref());
     problems.extend(problem);
-    KeyState { key, problems }
+    (text, problems)
+}
+
+fn no_key(error: &Error) -> Problem {
+    let mut problem = Problem::from_error(error);
+    "no-key".clone_into(&mut problem.code);
+    problem
 }
 
 fn finish_storage(store: Option<&mut Store<'_>>, draft: &mut Draft<'_>) -> Result<Option<StoreReport>> {

@@ -1,9 +1,9 @@
 //! The database's share of a backup: one snapshot, from which proof, object names and dump are taken.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
 
 use crate::appkey::canary;
-use crate::appkey::credential::Credential;
 use crate::appkey::proof::{Memory, ProverOptions, Verdict, prove_with};
 use crate::bundle::store::Store;
 use crate::bundle::{Draft, Member, ProofHead, ProofSummary, ProofWriter};
@@ -11,10 +11,10 @@ use crate::commands::host::{Host, NamedKey};
 use crate::commands::{Desk, Problem, proof, prove as prove_command};
 use crate::database::{Facts, Snapshot};
 use crate::ground::names::BundleId;
-use crate::ground::progress::Unit;
+use crate::ground::progress::{Silent, Unit};
 use crate::ground::scratch::Scratch;
 use crate::ground::words::{counted, shown};
-use crate::ground::{Result, clock};
+use crate::ground::{Error, Result, clock};
 
 use super::{Only, Proved, copy_member};
 
@@ -38,14 +38,6 @@ pub(super) fn database(
 ) -> Result<Proved> {
     let Inputs { desk, host, key, only, id, .. } = *inputs;
     let mut snapshot = snapshot(inputs)?;
-    // The differences since the first pass, before anything that takes time: every object that the snapshot names is stored
-    // now, unless it was deleted before the first pass reached it.
-    if let Some(store) = store.as_mut() {
-        store.pass()?;
-    }
-    let full = inputs.prove_all || memory.full_due(clock::now())?;
-    let mut problems = Vec::new();
-
     let head = ProofHead {
         bundle: id.clone(),
         installation: host.config.installation.clone(),
@@ -54,40 +46,24 @@ pub(super) fn database(
         canary: key.map(|k| canary::make(host.scheme, &k.effective, id)).transpose()?,
     };
     let mut record = ProofWriter::begin(draft.member(Member::Proof)?, &head)?;
-    let mut summary = ProofSummary::default();
-    let mut failure_lines = Vec::new();
-    let (mut verdict, mut missing) = (Verdict::Unproven, 0);
+    // The differences since the first pass, at once: every object that the snapshot names is stored then, unless it was deleted
+    // before the first pass reached it. Walking waits for the disk, and proving for the processor.
+    let (looked, passed) = std::thread::scope(|scope| {
+        let pass = store.as_deref_mut().map(|store| scope.spawn(|| store.pass(&Silent)));
+        let looked = snapshot.as_deref_mut().map(|snapshot| look(inputs, memory, snapshot, &mut record)).transpose();
+        let passed = pass.map(|pass| {
+            desk.progress.stage("store what changed meanwhile", None, Unit::Bytes);
+            pass.join().unwrap_or_else(|_| Err(Error::failed("the thread that walks the storage has panicked")))
+        });
+        (looked, passed.unwrap_or(Ok(())))
+    });
+    let mut looked = looked?.unwrap_or_default();
+    passed?;
 
+    let (summary, problems) = (&mut looked.summary, &mut looked.problems);
     if let Some(snapshot) = snapshot.as_mut() {
-        let profile = &host.config.profile;
-        let write = |credential: &Credential, record: &mut ProofWriter<_>| record.credential(credential);
-        if let Some(key) = key {
-            let options = ProverOptions {
-                memory: Some((memory, &key.fingerprint)),
-                believe_memory: !full,
-                ..ProverOptions::new(host.scheme, &key.effective, profile, desk.progress.as_ref())
-            };
-            let (proved, _) = prove_with(&options, |sink| {
-                snapshot.credentials(profile, None, &mut |credential| {
-                    write(&credential, &mut record)?;
-                    sink(credential)
-                })
-            })?;
-            verdict = proved.verdict();
-            summary.counts = proved.total;
-            failure_lines = proof::failure_lines(&proved);
-            summary.columns = proved.columns;
-        } else {
-            verdict = Verdict::NoKey;
-            snapshot.credentials(profile, None, &mut |credential| write(&credential, &mut record))?;
-        }
-        summary.suspects = snapshot.suspects(profile, &|value| host.scheme.looks_like(value))?;
-        problems.extend(summary.suspects.iter().map(prove_command::suspect_problem));
-        summary.facts = snapshot.facts(desk.progress.as_ref())?;
-        problems.extend(fault_problems(&summary.facts));
         if let Some(store) = store.as_deref() {
             let (count, found) = missing_objects(snapshot.as_mut(), host, store)?;
-            missing = count;
             summary.missing = count;
             problems.extend(found);
         }
@@ -105,10 +81,68 @@ pub(super) fn database(
             }));
         }
     }
+    let verdict = looked.verdict.unwrap_or(Verdict::Unproven);
     summary.verdict = Some(verdict);
     let database = snapshot.is_some().then(|| summary.facts.system.clone());
-    record.finish(&summary)?.finish()?;
-    Ok(Proved { verdict, counts: summary.counts, database, missing, problems, failure_lines, full })
+    record.finish(summary)?.finish()?;
+    Ok(Proved {
+        verdict,
+        counts: summary.counts,
+        database,
+        missing: summary.missing,
+        problems: looked.problems,
+        failure_lines: looked.failure_lines,
+        full: looked.full,
+    })
+}
+
+/// What a look at the snapshot brought.
+#[derive(Default)]
+struct Looked {
+    verdict: Option<Verdict>,
+    summary: ProofSummary,
+    problems: Vec<Problem>,
+    failure_lines: Vec<String>,
+    /// Nothing was believed without being tried.
+    full: bool,
+}
+
+/// Proves the credentials of the snapshot, and writes each into the record.
+fn look(
+    inputs: &Inputs<'_>,
+    memory: &Memory,
+    snapshot: &mut dyn Snapshot,
+    record: &mut ProofWriter<impl Write>,
+) -> Result<Looked> {
+    let Inputs { desk, host, key, .. } = *inputs;
+    let profile = &host.config.profile;
+    let mut looked = Looked { full: inputs.prove_all || memory.full_due(clock::now())?, ..Looked::default() };
+    if let Some(key) = key {
+        let options = ProverOptions {
+            memory: Some((memory, &key.fingerprint)),
+            believe_memory: !looked.full,
+            ..ProverOptions::new(host.scheme, &key.effective, profile, desk.progress.as_ref())
+        };
+        let (proved, _) = prove_with(&options, |sink| {
+            snapshot.credentials(profile, None, &mut |credential| {
+                record.credential(&credential)?;
+                sink(credential)
+            })
+        })?;
+        looked.verdict = Some(proved.verdict());
+        looked.summary.counts = proved.total;
+        looked.failure_lines = proof::failure_lines(&proved);
+        looked.summary.columns = proved.columns;
+    } else {
+        looked.verdict = Some(Verdict::NoKey);
+        snapshot.credentials(profile, None, &mut |credential| record.credential(&credential))?;
+    }
+    let summary = &mut looked.summary;
+    summary.suspects = snapshot.suspects(profile, &|value| host.scheme.looks_like(value))?;
+    looked.problems.extend(summary.suspects.iter().map(prove_command::suspect_problem));
+    summary.facts = snapshot.facts(desk.progress.as_ref())?;
+    looked.problems.extend(fault_problems(&summary.facts));
+    Ok(looked)
 }
 
 fn snapshot(inputs: &Inputs<'_>) -> Result<Option<Box<dyn Snapshot>>> {

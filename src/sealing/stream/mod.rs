@@ -14,6 +14,7 @@ use age_core::secrecy::ExposeSecret as _;
 use zeroize::Zeroizing;
 
 use super::{Recipient, SealingKey};
+use crate::ground::block::TakeBlocks;
 use crate::ground::{Error, Kind, Result};
 use payload::{NONCE, PayloadKey};
 pub use payload::{SealedReader, SealedWriter};
@@ -57,7 +58,7 @@ impl age::Identity for Catching<'_, age::x25519::Identity> {
 }
 
 /// Begins a sealed stream; what is written before [`SealedWriter::finish`] is no whole age file.
-pub fn seal<W: Write>(recipient: &Recipient, mut out: W) -> Result<SealedWriter<W>> {
+pub fn seal<W: TakeBlocks>(recipient: &Recipient, mut out: W) -> Result<SealedWriter<W>> {
     let failed = |e: Box<dyn std::error::Error + Send + Sync>| Error::failed("cannot begin an age stream").because(e);
     let catching = Catching::new(recipient.age());
     let mut header = Vec::with_capacity(512);

@@ -5,6 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use zeroize::Zeroizing;
 
+use crate::ground::block::{Block, TakeBlocks};
 use crate::ground::{Error, Kind, Result};
 
 /// Plaintext bytes of a chunk.
@@ -13,7 +14,7 @@ const CHUNK: usize = 64 << 10;
 const TAG: usize = 16;
 /// Bytes of a whole sealed chunk.
 const SEALED: usize = CHUNK + TAG;
-/// Chunks that go to or come from the system at once: fewer, larger calls take half of the time that chunk by chunk takes.
+/// Chunks that come from the system at once: fewer, larger calls take half of the time that chunk by chunk takes.
 const BATCH: usize = 4;
 /// Bytes of the payload's nonce, which stands after the header.
 pub(super) const NONCE: usize = 16;
@@ -42,37 +43,38 @@ impl PayloadKey {
 }
 
 /// Writes a sealed stream; without [`SealedWriter::finish`] it is cut off, and readers notice.
-pub struct SealedWriter<W: Write> {
+pub struct SealedWriter<W: TakeBlocks> {
     key: PayloadKey,
     out: W,
     counter: u64,
-    /// Sealed chunks that wait for others, then the plaintext of the chunk that is being filled.
-    buffer: Zeroizing<Vec<u8>>,
-    /// How much of the buffer is sealed.
+    /// Sealed chunks that wait for others, then the plaintext of the chunk that is being filled. None after an error.
+    block: Option<Block>,
+    /// How much of the block is sealed.
     sealed: usize,
 }
 
-impl<W: Write> SealedWriter<W> {
+impl<W: TakeBlocks> SealedWriter<W> {
     pub(super) fn new(key: PayloadKey, out: W) -> Self {
-        // One allocation: a buffer that grows leaves plaintext behind.
-        Self { key, out, counter: 0, buffer: Zeroizing::new(Vec::with_capacity(BATCH * SEALED)), sealed: 0 }
+        Self { key, out, counter: 0, block: Some(Block::new()), sealed: 0 }
     }
 
     fn seal_chunk(&mut self, last: bool) -> io::Result<()> {
+        let mut block = self.block.take().ok_or_else(failed_before)?;
         let nonce = PayloadKey::nonce(self.counter, last);
         let tag = self
             .key
             .0
-            .seal_in_place_separate_tag(nonce, Aad::empty(), &mut self.buffer[self.sealed..])
+            .seal_in_place_separate_tag(nonce, Aad::empty(), &mut block.bytes_mut()[self.sealed..])
             .map_err(|_| io::Error::other("a chunk cannot be sealed"))?;
-        self.buffer.extend_from_slice(tag.as_ref());
-        self.sealed = self.buffer.len();
+        block.fill(tag.as_ref());
+        self.out.show(&block.bytes()[self.sealed..])?;
+        self.sealed = block.bytes().len();
         self.counter += 1;
-        if last || self.sealed == BATCH * SEALED {
-            self.out.write_all(&self.buffer)?;
-            self.buffer.clear();
+        if last || block.room() < SEALED {
+            block = self.out.give(block)?;
             self.sealed = 0;
         }
+        self.block = Some(block);
         Ok(())
     }
 
@@ -83,17 +85,26 @@ impl<W: Write> SealedWriter<W> {
             .map_err(|e| Error::from_io(Kind::Failed, "cannot end an age stream", e))?;
         Ok(self.out)
     }
+
+    /// How many bytes the chunk that is being filled has.
+    fn open(&self) -> io::Result<usize> {
+        let block = self.block.as_ref().ok_or_else(failed_before)?;
+        Ok(block.bytes().len() - self.sealed)
+    }
 }
 
-impl<W: Write> Write for SealedWriter<W> {
+fn failed_before() -> io::Error {
+    io::Error::other("an earlier write of an age stream has failed")
+}
+
+impl<W: TakeBlocks> Write for SealedWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         // A full chunk waits for the byte that shows that it is not the last.
-        if self.buffer.len() - self.sealed == CHUNK && !bytes.is_empty() {
+        if self.open()? == CHUNK && !bytes.is_empty() {
             self.seal_chunk(false)?;
         }
-        let taken = bytes.len().min(CHUNK - (self.buffer.len() - self.sealed));
-        self.buffer.extend_from_slice(&bytes[..taken]);
-        Ok(taken)
+        let taken = bytes.len().min(CHUNK - self.open()?);
+        self.block.as_mut().map(|block| block.fill(&bytes[..taken])).ok_or_else(failed_before)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::fs::{FileType, Gid, Mode, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
-use crate::ground::bulk::{self, Block};
+use crate::ground::block::Block;
+use crate::ground::bulk;
 use crate::ground::{Error, Result};
 use crate::storage::{FileTime, Look, NewFile, Owner};
 
@@ -57,9 +58,8 @@ pub(super) fn dress(fd: &OwnedFd, wanted: (u32, u32), look: &Look, owner: Owner)
 pub(super) struct Blocks(Mutex<Vec<Block>>);
 
 impl Blocks {
-    fn take(&self) -> Option<Block> {
-        let spare = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        spare.or_else(Block::new)
+    fn take(&self) -> Block {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
     }
 
     fn give(&self, block: Block) {
@@ -82,7 +82,7 @@ pub(super) struct Restored {
 impl Restored {
     /// An empty file that will have this size.
     pub(super) fn new(file: File, size: u64, shown: PathBuf, target: (u32, u32), blocks: Arc<Blocks>) -> Self {
-        let block = if size >= LARGE { blocks.take().filter(|_| bulk::past_cache(&file)) } else { None };
+        let block = (size >= LARGE && bulk::past_cache(&file)).then(|| blocks.take());
         Self { file, shown, target, block, at: 0, blocks }
     }
 }
@@ -91,7 +91,7 @@ impl Write for Restored {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let failed = |e| Error::on_its_way("write", &self.shown, e);
         let Some(block) = &mut self.block else { return self.file.write(bytes).map_err(failed) };
-        if block.is_full() {
+        if block.room() == 0 {
             block.put(&self.file, &mut self.at).map_err(failed)?;
         }
         Ok(block.fill(bytes))
