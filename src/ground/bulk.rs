@@ -230,6 +230,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::ground::block::BLOCK;
 
     /// Writes so many bytes in pieces behind a head, and reads everything again.
     fn round(file: &mut File, begin: impl Fn(&File) -> Option<Bulk>, size: usize) {
