@@ -79,6 +79,7 @@ pub fn check(desk: &Desk<'_>, config: Config) -> Result<Outcome> {
     desk.progress.finish();
     let mut standing = host.standing_problems(key.as_ref());
     standing.extend(host.pending_rotation());
+    standing.extend(host.pending_restore());
     Ok(tried.outcome(standing))
 }
 

@@ -68,7 +68,7 @@ pub fn doctor(desk: &Desk<'_>, config: Config, identity: &[PathBuf]) -> Result<O
     }
     text.extend(under.iter().map(|(name, rows)| format!("  {} with {name}", counted(*rows, "row opens", "rows open"))));
     text.extend(proof::failure_lines(&proved));
-    let mut problems = Vec::from_iter(host.pending_rotation());
+    let mut problems: Vec<_> = host.pending_rotation().into_iter().chain(host.pending_restore()).collect();
     if proved.total.failed > 0 {
         problems.push(Problem::new(
             "several-keys",

@@ -3,9 +3,11 @@
 pub mod cleanup;
 mod in_place;
 mod live;
+pub(super) mod mark;
 mod plain;
 mod prove;
 mod rekey;
+mod undo;
 
 use std::path::PathBuf;
 
