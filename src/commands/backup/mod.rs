@@ -160,7 +160,7 @@ pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Ou
     let escrows = match &key {
         Some(key) if only.key() => {
             let held = depositor.make(&mut ledger, key, &Origin::default(), false)?;
-            problems.extend(held.problems);
+            problems.extend(held.problems());
             held.places
         }
         _ => Vec::new(),

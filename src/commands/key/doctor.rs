@@ -25,8 +25,9 @@ pub fn doctor(desk: &Desk<'_>, config: Config, identity: &[PathBuf]) -> Result<O
     let identities = shelf::identities(desk, identity)?;
     let mut others: Vec<(Fingerprint, EffectiveKey)> = Vec::new();
     let sealings: std::collections::BTreeSet<_> = ledger.bundles().map(|b| b.sealing.clone()).collect();
+    let each = shelf::each_of(sealings.len());
     for sealing in sealings {
-        let sealing_key = shelf.unseal(&sealing, &identities, None)?;
+        let sealing_key = shelf.unseal(&sealing, &identities, None).map_err(&each)?;
         let found =
             verify::escrowed(desk, &shelf, &sealing_key, naming.scheme, &naming.installation, Some(&key.fingerprint))?;
         for candidate in found {

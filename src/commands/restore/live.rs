@@ -1,16 +1,15 @@
 //! A restore over the live system: stop, build beside, prove, swap, storage, start, health, or everything back.
 
-use serde_json::json;
-
 use super::mark::{self, Mark};
 use super::rekey::Rekeying;
+use super::report::{Done, ended, planned};
 use super::undo::{Undo, backed_up_before, take_back};
 use super::{Plan, Request, Source, confirm, in_place, prove};
 use crate::bundle::extract::{self, Digests, ExtractOptions};
 use crate::commands::hooks::Hooks;
 use crate::commands::host::{Host, NamedKey, read_key};
 use crate::commands::shelf::Shelf;
-use crate::commands::{ATTENTION, DatabaseOptions, Desk, Outcome, Problem, proof, to_json};
+use crate::commands::{DatabaseOptions, Desk, Outcome, Problem};
 use crate::config::Config;
 use crate::config::url::{DatabaseUrl, PlaceUrl};
 use crate::database::{Database, Facts};
@@ -39,7 +38,8 @@ pub(super) fn run(
     if let Some(earlier) = earlier.as_ref().filter(|_| !request.dry_run) {
         desk.ask.say(&earlier.sentence());
     }
-    let key = start_key(desk, &host, source, request)?;
+    let mut problems = Vec::new();
+    let key = start_key(desk, &host, source, request, &mut problems)?;
     // What is going to be re-encrypted is proved with its own key, as it is sealed in the bundle or escrowed.
     let (key, start) = if request.rekey { (None, key) } else { (key, None) };
     let proved = prove::bundle(desk, shelf, Some(&host.config), source, request, key)?;
@@ -60,7 +60,8 @@ pub(super) fn run(
         ..plan(desk, &host, source, request, database.as_deref(), &proved.summary.facts, target.as_deref(), &options)?
     };
     if request.dry_run {
-        return planned(&plan, earlier.as_ref().map(mark::Unended::problem));
+        problems.extend(earlier.as_ref().map(mark::Unended::problem));
+        return planned(&plan, problems);
     }
     confirm(desk, request, &plan)?;
     source.authenticate(desk, request)?;
@@ -89,64 +90,7 @@ pub(super) fn run(
         Some(replacement) => replacement.keep()?,
         None => None,
     };
-    let problems = ended(mark);
-
-    let storage = plan.storage.as_ref();
-    let moved = storage.filter(|s| s.delete_extra).map_or(0, |s| s.extra_count);
-    let mut text = vec![format!("bundle {} restored", header.id)];
-    text.extend(plan.signer.map(|signer| format!("  it was made by another host, signer {signer}")));
-    text.push(format!("  {}", proof::sentence(proved.verdict, &proved.counts)));
-    if let Some(id) = &before {
-        text.push(format!("  what stood in the database before is bundle {id}"));
-    }
-    text.extend(plan.rekey.as_ref().map(|rekey| format!("  put under key {}, which is configured", rekey.to.short())));
-    if let Some(kept) = &kept {
-        text.push(format!("  the database that stood there is kept as {}; remove it when all is well", kept.display()));
-    }
-    if storage.is_some_and(|s| s.replaced > 0) {
-        text.push(format!(
-            "  replaced files are kept in .strongroom/rollback-{} of the storage",
-            source.files().header().id
-        ));
-    }
-    if let Some(storage) = storage.filter(|_| moved > 0) {
-        text.push(format!(
-            "  extra files moved to .strongroom/rollback-{} of the storage: {moved}",
-            source.files().header().id
-        ));
-        text.extend(storage.extra_lines("moved"));
-    }
-    if kept.is_some() || moved > 0 || storage.is_some_and(|s| s.replaced > 0) {
-        text.push("  `strongroom restore --cleanup` removes what is kept".to_owned());
-    }
-    let exit = match proved.exit(header) {
-        0 if !problems.is_empty() => ATTENTION,
-        exit => exit,
-    };
-    Ok(Outcome {
-        exit,
-        json: json!({
-            "bundle": header.id,
-            "verdict": proved.verdict,
-            "credentials": proof::counts_json(&proved.counts),
-            "kept": kept,
-            "before": before,
-            "extra_moved": moved,
-            "plan": plan,
-            "problems": problems,
-        }),
-        line: problems.first().map_or_else(|| text[0].clone(), |problem| problem.message.clone()),
-        text,
-        problems,
-    })
-}
-
-/// The plan alone, and what is to be said of an earlier restore.
-fn planned(plan: &Plan, earlier: Option<Problem>) -> Result<Outcome> {
-    let problems = Vec::from_iter(earlier);
-    let mut json = to_json(plan)?;
-    json["problems"] = to_json(&problems)?;
-    Ok(Outcome { exit: 0, json, line: String::new(), text: plan.lines(), problems })
+    Ok(Done { source, plan: &plan, proved: &proved, kept, before, problems }.outcome(ended(mark)))
 }
 
 /// What the state folder remembers while the restore runs.
@@ -168,21 +112,18 @@ fn facts(host: &Host, request: &Request, plan: &Plan) -> Result<mark::Facts> {
         in_place: plan.database.as_ref().is_some_and(|database| !database.reversible),
         before: None,
         put_back: false,
+        earlier: None,
     })
 }
 
-/// Nothing is to be told any more, unless an earlier restore left what this one did not touch.
-fn ended(mark: Mark) -> Vec<Problem> {
-    match mark.done() {
-        Ok(left) => left.iter().map(mark::Unended::problem).collect(),
-        Err(error) => {
-            vec![Problem::from_error(&error.context("the restore is done, and what tells that it runs stays"))]
-        }
-    }
-}
-
 /// The key that the application will be started with; it must be the one that the bundle names.
-fn start_key(desk: &Desk<'_>, host: &Host, source: &Source<'_>, request: &Request) -> Result<Option<NamedKey>> {
+fn start_key(
+    desk: &Desk<'_>,
+    host: &Host,
+    source: &Source<'_>,
+    request: &Request,
+    problems: &mut Vec<Problem>,
+) -> Result<Option<NamedKey>> {
     let header = source.opened.header();
     if header.database.is_none() {
         return Ok(None);
@@ -194,7 +135,13 @@ fn start_key(desk: &Desk<'_>, host: &Host, source: &Source<'_>, request: &Reques
     let text = match text {
         Ok(text) => text,
         Err(error) if request.accept_unproved => {
-            desk.ask.say(&format!("warning: {}", error.chain()));
+            // Said before anybody is asked, and again with how it ended.
+            if !request.yes {
+                desk.ask.say(&format!("warning: {}", error.chain()));
+            }
+            let mut problem = Problem::from_error(&error);
+            "no-key".clone_into(&mut problem.code);
+            problems.push(problem);
             return Ok(None);
         }
         Err(error) => {

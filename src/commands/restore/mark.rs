@@ -39,6 +39,9 @@ pub(super) struct Facts {
     /// Everything is as it was; only the application was not started.
     #[serde(default)]
     pub(super) put_back: bool,
+    /// One that did not end either, in what this one does not touch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) earlier: Option<Box<Facts>>,
 }
 
 impl Facts {
@@ -48,13 +51,21 @@ impl Facts {
 
     /// What is left to be made good of this one once `later` has succeeded.
     fn without(mut self, later: &Self) -> Option<Self> {
+        let earlier = self.earlier.take().and_then(|earlier| earlier.without(later));
+        if self.put_back {
+            return earlier;
+        }
         if self.database == later.database {
             (self.database, self.in_place, self.before) = (None, false, None);
         }
         if self.storage == later.storage && (later.include.is_empty() || later.include == self.include) {
             self.storage = None;
         }
-        (self.database.is_some() || self.storage.is_some()).then_some(self)
+        if self.database.is_none() && self.storage.is_none() {
+            return earlier;
+        }
+        self.earlier = earlier.map(Box::new);
+        Some(self)
     }
 }
 
@@ -134,8 +145,13 @@ impl Unended {
         Problem::new(
             "restore-pending",
             format!(
-                "a restore of bundle {bundle}, begun {begun}, has not ended: {} may be restored{done} in part or not at all, and the application may be stopped",
-                facts.places()
+                "a restore of bundle {bundle}, begun {begun}, has not ended: {} may be restored{done} in part or not at all, and the application may be stopped{}",
+                facts.places(),
+                facts.earlier.as_ref().map_or_else(String::new, |earlier| format!(
+                    "; nor has one of bundle {} before it, of {}",
+                    earlier.bundle,
+                    earlier.places()
+                ))
             ),
             format!("Run the same restore again, with the flags that it had: {again}.{back} {by_hand}"),
         )
@@ -167,6 +183,7 @@ impl Mark {
         // Between the two nothing was made good: what stood there first is the way back.
         let first = earlier.as_ref().and_then(|earlier| earlier.facts.as_ref().ok());
         facts.before = first.filter(|first| first.database == facts.database).and_then(|first| first.before.clone());
+        facts.earlier = first.cloned().and_then(|first| first.without(&facts)).map(Box::new);
         let mark = Self { path: path_in(state), facts, earlier };
         mark.write(&mark.facts)?;
         Ok(mark)
@@ -184,12 +201,11 @@ impl Mark {
 
     /// The restore succeeded. Answers what an earlier one left that this one did not touch.
     pub(super) fn done(mut self) -> Result<Option<Unended>> {
-        let earlier = self.earlier.take().and_then(|earlier| earlier.facts.ok());
-        let Some(left) = earlier.and_then(|earlier| earlier.without(&self.facts)) else {
+        let Some(left) = self.facts.earlier.take() else {
             return self.remove().map(|()| None);
         };
         self.write(&left)?;
-        Ok(Some(Unended { path: self.path, bytes: None, facts: Ok(left) }))
+        Ok(Some(Unended { path: self.path, bytes: None, facts: Ok(*left) }))
     }
 
     /// A restore that failed, after which everything is as it was and the application runs: so is the file.
@@ -250,6 +266,7 @@ mod tests {
             in_place: false,
             before: None,
             put_back: false,
+            earlier: None,
         }
     }
 
@@ -264,6 +281,8 @@ mod tests {
         assert_eq!(facts(None, Some("s"), &[]).without(&one()), Some(facts(None, Some("s"), &[])));
         assert_eq!(one().without(&one()), None);
         assert_eq!(one().without(&both()), None);
+        // The application runs again, and there is nothing else to be made good.
+        assert_eq!(Facts { put_back: true, ..both() }.without(&one()), None);
     }
 
     #[test]
@@ -287,6 +306,21 @@ mod tests {
         let fourth = Mark::begin(state, facts(None, Some("s"), &[]), find(state)).expect("begun");
         assert!(fourth.done().expect("removed").is_none());
         assert!(find(state).is_none());
+    }
+
+    #[test]
+    fn what_a_second_one_does_not_touch_outlives_it_however_it_ends() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let state = folder.path();
+        let begin = |facts| Mark::begin(state, facts, find(state)).expect("begun");
+        drop(begin(facts(Some("d"), Some("s"), &[])));
+        // Killed, then run again, as it is told.
+        drop(begin(facts(Some("d"), None, &[])));
+        let told = find(state).expect("it stands").problem().message;
+        assert!(told.contains("nor has one of bundle") && told.ends_with("before it, of s"), "{told}");
+        let left = begin(facts(Some("d"), None, &[])).done().expect("written").expect("the storage");
+        assert_eq!(left.facts.expect("facts").places(), "s");
+        assert!(begin(facts(None, Some("s"), &[])).done().expect("removed").is_none());
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub(super) mod mark;
 mod plain;
 mod prove;
 mod rekey;
+mod report;
 mod undo;
 
 use std::path::PathBuf;
