@@ -78,8 +78,8 @@ impl Folder {
 
     fn missing(&self) -> Error {
         Error::not_found(format!("no archive at {}", self.describe()))
-            .hint("Is its disk mounted? Where it is mounted elsewhere, name it: --archive URL.")
-            .hint("`strongroom init` makes a new archive.")
+            .hint("Is its disk mounted? Where it is mounted elsewhere, name that place in [archive] url.")
+            .hint(super::LOST)
     }
 
     /// The error of something that was tried on an object (or on the archive itself, under an empty name).

@@ -135,13 +135,16 @@ pub struct Marker {
     pub archive: Uuid,
 }
 
+/// What is left where an archive is gone; `init` goes over nothing that it finds.
+const LOST: &str = "If it is gone for good: move strongroom.toml and recovery-identity.txt away where they stand here, and `strongroom init` makes a new archive.";
+
 /// Reads which archive this is.
 pub fn identify(archive: &dyn Archive) -> Result<Uuid> {
     let name: ObjectName = MARKER.parse()?;
     let bytes = archive.get(&name, 4096).map_err(|e| match e.kind() {
         crate::ground::Kind::NotFound => Error::not_found(format!("no archive at {}", archive.describe()))
-            .hint("An archive is the folder that holds strongroom.json: check [archive] url or --archive, and whether its disk is mounted.")
-            .hint("`strongroom init` makes a new archive."),
+            .hint("An archive is the folder that holds strongroom.json: check [archive] url, and whether its disk is mounted.")
+            .hint(LOST),
         _ => e,
     })?;
     let marker: Marker = json::parse(&bytes, MARKER)?;

@@ -89,9 +89,11 @@ fn narrower(path: &[&str], code: u8) -> Option<&'static str> {
             "nothing failed and nothing was proved: there is nothing to try the key on, or its cipher proves little"
         }
         (["backup"], 3) => {
-            "stored, but a person should look: not proved, nothing to prove with, files left out, a part or an escrow missed, state lost, a rotation not ended, nobody could be told"
+            "stored, but a person should look: not proved, nothing to prove with, files left out, a part or an escrow missed, state lost, a rotation or a restore not ended, nobody could be told"
         }
-        (["restore"], 3) => "restored, though the key was not proved (--accept-unproved)",
+        (["restore"], 3) => {
+            "restored, but a person should look: the key was not proved (--accept-unproved), or an earlier restore did not end in what this one did not touch"
+        }
         (["init"], 3) => "set up, but something does not work, here or with the environment that cron would give",
         (["key", "status" | "needed"], 3) => {
             "a key has no copy in escrow, an escrow could not be asked, or a rotation did not end"

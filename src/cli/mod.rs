@@ -188,7 +188,11 @@ fn dispatch(desk: &Desk<'_>, global: &Global, verb: Verb) -> Result<End> {
                 Some("key") => backup::Only::Key,
                 _ => backup::Only::All,
             };
-            backup::run(desk, global.config(desk)?, &backup::Request { only, prove_all: a.prove_all, rotating: false })
+            backup::run(
+                desk,
+                global.config(desk)?,
+                &backup::Request { only, prove_all: a.prove_all, within: backup::Within::Nothing },
+            )
         }
         Verb::List { place } => bundles::list(&shelf(&place)?),
         Verb::Show { bundle, unseal, files, place } => {

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::args::Global;
-use super::terminal::{harmless, narrate};
+use super::terminal::narrate;
 use crate::commands::{Outcome, Problem};
+use crate::ground::words::harmless;
 use crate::ground::{Error, Kind, Result};
 
 /// Writes to standard output; a reader that went away (`| head`) is a quiet end, a full disk is not.
@@ -64,13 +65,32 @@ pub(super) fn outcome(global: &Global, outcome: &Outcome) -> ExitCode {
         }
     }
     if global.quiet && outcome.exit != 0 && !global.json {
-        narrate(&outcome.line);
+        narrate(&in_one_line(outcome));
     }
     match written {
         // How the work itself ended says more, where it did not end well.
         Err(failed) if outcome.exit == 0 => error(&Global { json: false, ..global.clone() }, &failed),
         _ => ExitCode::from(outcome.exit),
     }
+}
+
+/// Why all is not well: how it ended, and what a person should look at, the first few of it.
+fn in_one_line(outcome: &Outcome) -> String {
+    const SHOWN: usize = 4;
+    let mut parts: Vec<&str> = outcome
+        .problems
+        .iter()
+        // That a key is the wrong one is how it ended.
+        .filter(|p| !p.is_advice() && p.code != "wrong-key" && !outcome.line.contains(&p.message))
+        .map(|problem| problem.message.as_str())
+        .collect();
+    let rest = match parts.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!("and {more} more"),
+    };
+    parts.truncate(SHOWN);
+    let line = std::iter::once(outcome.line.as_str()).chain(parts).chain([rest.as_str()]);
+    line.filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
 /// Prints what is wrong with the command line itself, or the help that was asked for.

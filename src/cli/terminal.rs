@@ -9,29 +9,12 @@ use zeroize::Zeroizing;
 
 use crate::commands::Ask;
 use crate::ground::progress::{Progress, Unit};
+use crate::ground::words::harmless;
 use crate::ground::{Error, Result, interrupt};
 
 /// Writes one line to standard error; nobody is told when nobody reads it.
 pub(super) fn narrate(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{}", harmless(line));
-}
-
-/// A text without what could command a terminal: names in dumps and archives are somebody else's.
-pub(super) fn harmless(text: &str) -> std::borrow::Cow<'_, str> {
-    let commands = |c: char| c.is_control() && c != '\n' && c != '\t';
-    if !text.contains(commands) {
-        return text.into();
-    }
-    text.chars()
-        .fold(String::with_capacity(text.len() + 16), |mut shown, c| {
-            if commands(c) {
-                shown.extend(c.escape_default());
-            } else {
-                shown.push(c);
-            }
-            shown
-        })
-        .into()
 }
 
 /// Asks on the terminal, when there is one.

@@ -79,6 +79,7 @@ pub fn check(desk: &Desk<'_>, config: Config) -> Result<Outcome> {
     desk.progress.finish();
     let mut standing = host.standing_problems(key.as_ref());
     standing.extend(host.pending_rotation());
+    standing.extend(host.pending_restore());
     Ok(tried.outcome(standing))
 }
 
@@ -153,9 +154,15 @@ fn sample(
     let effective = host.scheme.effective_key(key)?;
     let profile = &host.config.profile;
     let options = ProverOptions::new(host.scheme, &effective, profile, desk.progress.as_ref());
-    let (proved, _) =
+    let (proved, total) =
         prove_with(&options, |sink| snapshot.credentials(profile, Some(SAMPLE), &mut |credential| sink(credential)))?;
     let sentence = proof::sentence(proved.verdict(), &proved.total);
+    let tried = proof::looked_at(&proved.total);
+    let sentence = if tried < total {
+        format!("{sentence} (a sample: {tried} of {total} values; `strongroom prove` tries all)")
+    } else {
+        sentence
+    };
     match proved.verdict() {
         Verdict::WrongKey | Verdict::Mixed => Err(Error::wrong_key(sentence)
             .hint("[key] source has to name the key that the application runs with; `strongroom prove --key REF` tries another one.")),

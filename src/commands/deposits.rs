@@ -43,10 +43,21 @@ pub(super) fn record_lines(host: &Host, key: &NamedKey) -> Result<Zeroizing<Vec<
 pub(super) struct Held {
     /// The escrows that have it.
     pub(super) places: Vec<String>,
-    /// What went wrong.
-    pub(super) problems: Vec<Problem>,
-    /// Why escrows do not have it, in their order.
+    /// Why others do not, in their order.
     pub(super) missed: Vec<Error>,
+    too_few: Option<Problem>,
+}
+
+impl Held {
+    /// What went wrong.
+    pub(super) fn problems(&self) -> Vec<Problem> {
+        let missed = self.missed.iter().map(|error| {
+            let mut problem = Problem::from_error(error);
+            "escrow-missed".clone_into(&mut problem.code);
+            problem
+        });
+        missed.chain(self.too_few.clone()).collect()
+    }
 }
 
 /// Who makes deposits, and where.
@@ -129,16 +140,11 @@ impl Depositor<'_> {
                     }
                     held.places.push(name);
                 }
-                Err(error) => {
-                    let mut problem = Problem::from_error(&error);
-                    "escrow-missed".clone_into(&mut problem.code);
-                    held.problems.push(problem);
-                    held.missed.push(error);
-                }
+                Err(error) => held.missed.push(error),
             }
         }
         if held.places.len() < host.config.escrow_min_copies {
-            held.problems.push(Problem::new(
+            held.too_few = Some(Problem::new(
                 "escrow-too-few",
                 format!(
                     "{} the key, and [rules] escrow_min_copies asks for {}",

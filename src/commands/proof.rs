@@ -26,6 +26,11 @@ pub fn counts_json(counts: &Counts) -> serde_json::Value {
     })
 }
 
+/// How many values were looked at, those that the application stores as plaintext included.
+pub fn looked_at(counts: &Counts) -> u64 {
+    counts.proved + counts.plausible + counts.failed + counts.plaintext
+}
+
 /// The failing rows as scripts read them.
 pub fn failures_json(proof: &Proof) -> serde_json::Value {
     proof

@@ -64,7 +64,7 @@ pub fn run(desk: &Desk<'_>, request: &Request, config: Option<Config>) -> Result
         let is = if proved.total.plaintext == 1 { "is" } else { "are" };
         text.push(format!("  {} more {is} stored as plaintext by the application itself", proved.total.plaintext));
     }
-    let tried = proved.total.proved + proved.total.plausible + proved.total.failed + proved.total.plaintext;
+    let tried = proof::looked_at(&proved.total);
     if tried < total {
         text.push(format!("  a sample of {tried} out of {total} values, those stored as plaintext included; without --sample all are tried"));
     }

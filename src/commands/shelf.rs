@@ -66,7 +66,11 @@ impl Shelf {
     pub fn open(desk: &Desk<'_>, flags: &PlaceFlags, config: impl FnOnce() -> Result<Config>) -> Result<Self> {
         let card = flags.card.as_ref().map(|path| read_card(path)).transpose()?;
         let Some(url) = flags.archive.clone().or_else(|| card.as_ref().map(|c| c.archive_url.clone())) else {
-            let mut shelf = Self::from_config(desk, &config()?)?;
+            let mut shelf = Self::from_config(desk, &config()?).map_err(|error| match error.kind() {
+                Kind::NotFound => error
+                    .hint("Without changing the configuration: --archive URL with --signer RW…, or with --card FILE."),
+                _ => error,
+            })?;
             let mut signers = shelf.trusted.keys().to_vec();
             for text in &flags.signers {
                 signers.push(text.parse()?);
@@ -194,6 +198,18 @@ impl Shelf {
             }
         }
         Ok(None)
+    }
+}
+
+/// What helps when one thing takes several sealing keys, as after a host was set up anew, and the identities open some of them.
+pub fn each_of(sealings: usize) -> impl Fn(Error) -> Error {
+    move |error| {
+        if sealings < 2 || error.kind() != Kind::Sealed {
+            return error;
+        }
+        error.hint(format!(
+            "It takes {sealings} sealing keys, and an identity for each: give them all, -i FILE -i FILE."
+        ))
     }
 }
 

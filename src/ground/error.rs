@@ -12,6 +12,10 @@ pub const FULL: &str = "Free some space on the device it goes to, then run this 
 pub const FAULT: &str =
     "The device reports a fault: see the system's log (`dmesg`), and run this again when it is mended.";
 
+/// What helps where nothing can be written.
+pub const READ_ONLY: &str =
+    "It is mounted read-only here: mount it for writing, or run this on the machine that writes to it.";
+
 /// SQLite tells no more of a write that failed.
 pub const QUOTA: &str = "A quota of this user's that is used up looks the same from here.";
 
@@ -150,7 +154,7 @@ impl Error {
 
     /// An input or output error on a path: `cannot read /a/b: permission denied`.
     ///
-    /// `NotFound` becomes [`Kind::NotFound`], a missing right [`Kind::Denied`]; everything else is [`Kind::Failed`], a disk that
+    /// `NotFound` becomes [`Kind::NotFound`], a missing right or a read-only mount [`Kind::Denied`]; everything else is [`Kind::Failed`], a disk that
     /// is full or fails with its own hint.
     pub fn io(verb: &str, path: &Path, source: std::io::Error) -> Self {
         let source = match source.downcast::<Self>() {
@@ -160,7 +164,7 @@ impl Error {
         };
         let kind = match source.kind() {
             std::io::ErrorKind::NotFound => Kind::NotFound,
-            std::io::ErrorKind::PermissionDenied => Kind::Denied,
+            std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => Kind::Denied,
             _ => Kind::Failed,
         };
         Self::new(kind, format!("cannot {verb} {}", path.display())).help_with(&source).because(source)
@@ -170,6 +174,7 @@ impl Error {
     fn help_with(self, source: &std::io::Error) -> Self {
         match source.kind() {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => self.hint(FULL),
+            std::io::ErrorKind::ReadOnlyFilesystem => self.hint(READ_ONLY),
             _ if is_fault(source) => self.hint(FAULT),
             _ => self,
         }
@@ -317,6 +322,12 @@ mod tests {
         let travels = Error::on_its_way("write", Path::new("/a/b"), full());
         let error = Error::io("write", Path::new("elsewhere"), travels);
         assert_eq!((error.to_string().as_str(), error.hints()), ("cannot write /a/b", &[FULL.to_owned()][..]));
+    }
+
+    #[test]
+    fn what_is_mounted_read_only_is_denied_and_says_what_helps() {
+        let error = Error::io("create", Path::new("/a"), std::io::ErrorKind::ReadOnlyFilesystem.into());
+        assert_eq!((error.kind(), error.hints()), (Kind::Denied, &[READ_ONLY.to_owned()][..]));
     }
 
     #[test]

@@ -7,4 +7,6 @@ pub struct Kept {
     pub name: String,
     /// Its size, where it is known.
     pub bytes: Option<u64>,
+    /// Something stood there before a restore; what a restore left unfinished brings nothing back.
+    pub way_back: bool,
 }

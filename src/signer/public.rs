@@ -171,7 +171,10 @@ impl Trusted {
             let id: Vec<u8> = parsed.key_id.iter().rev().copied().collect();
             let id = crate::ground::names::hex(&id).to_uppercase();
             return Err(Error::not_authentic(format!("{what} is signed by a key that is not trusted (id {id})"))
-                .hint(self.hint()));
+                .hint(self.hint())
+                .hint(format!(
+                    "If another host of yours signs with it, the first line of its strongroom-signing.pub ends in {id}: add the second, RW…, to [signing] trusted."
+                )));
         }
         if let Some(key) = named.find(|key| key.made(&parsed, message)) {
             return Ok(*key);

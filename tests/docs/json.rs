@@ -136,6 +136,7 @@ fn the_documented_shapes_are_what_is_printed() {
         "restore",
         &[
             &format!("strongroom restore --json --dry-run {identity}"),
+            &format!("echo >strongroom-state/restore.json; strongroom restore --json --dry-run {identity}"),
             &format!("strongroom restore --json --yes {identity}"),
             &format!("strongroom restore --json --target /safe/out {identity}"),
             &format!("strongroom restore --json --dry-run --rekey --key file:/safe/weak.key {identity}"),

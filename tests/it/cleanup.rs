@@ -92,3 +92,23 @@ fn what_is_said_after_a_way_back_is_what_happened() {
     ran.says("Nothing was put back, because the application could not be stopped")
         .keeps_quiet_about("as it was before");
 }
+
+#[test]
+fn a_restore_that_fails_before_the_swap_says_that_nothing_was_changed() {
+    let (world, id) = World::backed_up();
+    let dump = world.bundle(&id).join("database.sqlite.zst.age");
+    let stop = world.script("stop.sh", &format!("echo stop >>$W/log; : >{}", dump.display()));
+    let start = world.script("start.sh", "echo start >>$W/log; test -e $W/may-start");
+    world.configure(&format!("stop = [\"{}\"]\nstart = [\"{}\"]", stop.display(), start.display()));
+    let (line, whole) = (format!("restore --yes -i {IDENTITY}"), std::fs::read(&dump).expect("read"));
+    let before = world.state_of("app");
+    let ran = world.run(&line, 13);
+    ran.says("Nothing was changed, but the application was not started again").keeps_quiet_about("put back");
+    std::fs::write(&dump, whole).expect("mended");
+    std::fs::write(world.path("may-start"), "").expect("written");
+    let ran = world.run(&line, 13);
+    ran.says("Nothing was changed, and the application was started again.").keeps_quiet_about("everything back");
+    assert_eq!(world.state_of("app"), before);
+    // It never ran on anything else, so it was stopped once.
+    assert_eq!(std::fs::read_to_string(world.path("log")).expect("they ran"), "stop\nstart\nstop\nstart\n");
+}

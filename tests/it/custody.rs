@@ -50,6 +50,25 @@ fn hosts_that_share_an_archive_have_custodians_that_can_be_told_apart() {
         assert_eq!(ran.code, Some(if line.starts_with("guard") { 0 } else { 14 }), "{line}: {}", ran.stderr);
         ran.keeps_quiet_about("--signer").keeps_quiet_about("--card");
     }
+
+    // Some of what is asked takes the sealing keys of both.
+    let doctor = |identities: &[&std::path::Path]| {
+        identities.iter().fold(new.call("key doctor"), |call, identity| call.arg("-i").arg(*identity))
+    };
+    let own = new.path("recovery-identity.txt");
+    doctor(&[&own]).ends(16).says("It takes 2 sealing keys").says("-i FILE -i FILE");
+    doctor(&[&own, &other]).ends(0).keeps_quiet_about("sealing keys");
+
+    // What the hint says to add is what is missing.
+    let public = std::fs::read_to_string(new.path("strongroom-signing.pub")).expect("read");
+    let id = public.lines().next().and_then(|line| line.rsplit(' ').next()).expect("an id");
+    old.run("backup", 14)
+        .says(&format!("strongroom-signing.pub ends in {id}: add the second, RW…, to [signing] trusted"));
+    let toml = old.path("strongroom.toml");
+    let text = std::fs::read_to_string(&toml).expect("read");
+    secret_file(&toml, &text.replace("trusted = [", &format!("trusted = [\"{}\", ", signer(&new))));
+    let again = old.call("backup").run();
+    assert!(matches!(again.code, Some(0 | 3)), "{}", again.stderr);
 }
 
 #[test]

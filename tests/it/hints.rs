@@ -146,7 +146,60 @@ fn a_value_of_the_wrong_form_in_the_configuration_says_which_form_is_right() {
 fn an_archive_that_is_elsewhere_can_be_named() {
     let world = World::ready();
     std::fs::rename(world.path("archive"), world.path("moved")).expect("moved");
-    world.run("list", 10).says("--archive URL");
+    world.run("list", 10).says("--archive URL").says("[archive] url");
+    for verb in ["backup", "config check", "key escrow", "key rotate --yes", "key retire abc", "key destroy abc --yes"]
+    {
+        let ran = world.call(verb).run();
+        assert_eq!(ran.code, Some(10), "{verb}: {}", ran.stderr);
+        ran.says("[archive] url").keeps_quiet_about("--archive");
+    }
+    // What is said of one that is gone leads on, and not back.
+    let gone = world.run("backup", 10);
+    gone.says("move strongroom.toml and recovery-identity.txt away").says("`strongroom init`");
+    std::fs::rename(world.path("strongroom.toml"), world.path("old.toml")).expect("moved away");
+    world.run(crate::world::INIT, 0);
+    world.run("backup", 0);
+}
+
+#[test]
+fn a_check_that_tried_a_sample_says_so() {
+    let world = World::ready();
+    world.run("config check", 0).says("all 4 credentials").keeps_quiet_about("sample");
+    world.app.execute(
+        "WITH RECURSIVE n (i) AS (SELECT 100 UNION ALL SELECT i + 1 FROM n WHERE i < 399)
+         INSERT INTO repositories SELECT 'repo-' || i, url, vcs_type, credential_type, auth_credentials, composer_json_path,
+         package_filter, status, error_message, last_synced_at, created_at FROM n, repositories WHERE id = 'repo-1'",
+    );
+    let said = world.run("config check", 0);
+    said.says(" of 305 values; `strongroom prove` tries all)").keeps_quiet_about("all 304");
+    world.run("prove", 0).says("all 304 credentials");
+}
+
+#[test]
+fn a_quiet_run_says_why_it_does_not_end_well() {
+    let (world, id) = World::backed_up();
+    let line = |line: &str, code: i32| {
+        let ran = world.run(line, code);
+        assert_eq!((ran.stdout.as_str(), ran.stderr.lines().count()), ("", 1), "{}{}", ran.stdout, ran.stderr);
+        ran
+    };
+    assert_eq!(world.run("backup -q", 0).stderr, "");
+    std::fs::rename(world.path("app/.env"), world.path("away")).expect("moved");
+    line("backup -q", 3).says("bundle 2").says("cannot read the application key from dotenv:");
+    line("config check -q", 10).says("cannot read the application key");
+    line(&format!("verify {id} -q -i {IDENTITY} --key dotenv:app/.env#ENCRYPTION_KEY"), 10).says("cannot read");
+    // The bundle's own key proves it; that the application's was not read is said all the same.
+    let restore = format!("--yes --accept-unproved --only database -i {IDENTITY}");
+    assert_eq!(crate::world::codes(&world.json(&format!("restore {id} {restore}"), 0)), ["no-key"]);
+    // The newest bundle was made without a key.
+    std::fs::rename(world.path("archive/keys"), world.path("keys")).expect("moved");
+    let restored = line(&format!("restore -q {restore}"), 3);
+    restored.says("restored; no key").says("cannot read the application key");
+    std::fs::rename(world.path("keys"), world.path("archive/keys")).expect("moved back");
+    std::fs::rename(world.path("away"), world.path("app/.env")).expect("moved back");
+    world.app.set_key(WRONG);
+    world.configure("[[escrow]]\nkind = \"file\"\npath = \"/proc/nowhere\"");
+    line("backup -q", 3).says("wrong key: none of the 4").says("; ").says("/proc/nowhere");
 }
 
 #[test]

@@ -39,6 +39,7 @@ mod restore;
 mod restore_live;
 mod rotate_abort;
 mod traced;
+mod unended;
 mod verify;
 mod world;
 mod writers;

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use crate::app::secret_file;
-use crate::world::{INIT, World};
+use crate::world::{IDENTITY, INIT, World};
 
 #[test]
 fn an_archive_in_the_storage_or_round_it_is_refused_before_anything_is_made() {
@@ -58,4 +58,23 @@ fn a_health_url_without_a_scheme_is_refused() {
     let world = World::ready();
     world.configure("health = { url = \"localhost:3000/health\" }");
     world.run("config check", 2).says("begins with no scheme").says("http://localhost:3000/health");
+}
+
+#[test]
+fn a_group_that_a_restore_cannot_give_files_to_is_named_before_the_application_is_stopped() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (world, _) = World::backed_up();
+    world.configure("stop = [\"/bin/touch\", \"stopped\"]");
+    let world = world.owned_by_nobody();
+    std::os::unix::fs::chown(world.app.database(), None, Some(4321)).expect("given to a group");
+    let line = format!("restore --yes -i {IDENTITY}");
+    let ran = world.call_as_nobody(&line).ends(21);
+    ran.says("belongs to group 4321").keeps_quiet_about("belongs to user");
+    assert!(!world.path("stopped").exists());
+    // A folder whose files are of that group gives it to ours too.
+    std::os::unix::fs::chown(world.path("app"), None, Some(4321)).expect("given to a group");
+    std::fs::set_permissions(world.path("app"), std::fs::Permissions::from_mode(0o2775)).expect("set");
+    world.call_as_nobody(&line).ends(0);
 }

@@ -104,6 +104,7 @@ fn a_dry_run_changes_nothing_and_prints_what_is_executed() {
     assert_eq!(plan["storage"]["extra_count"], 1);
     assert_eq!(plan["database"]["reversible"], true);
     assert_eq!(plan["hooks"].as_array().map(Vec::len), Some(2));
+    assert_eq!(plan.as_object_mut().expect("a plan").remove("problems"), Some(serde_json::json!([])));
     let mut done = world.json(&format!("restore --yes -i {IDENTITY}"), 0)["plan"].clone();
     for plan in [&mut plan, &mut done] {
         // The kept database's name has the time of the run in it.

@@ -179,7 +179,11 @@ fn a_bundle_made_without_a_key_is_tried_with_those_in_escrow_and_the_configured_
     said.says("the configured key is not tried");
     world.run(&format!("verify --card safe/recovery-card.txt -i {IDENTITY}"), 0).says(short);
     assert_eq!(world.json(&format!("verify {first} -i {IDENTITY}"), 0)["key_from"], "bundle");
-    world.run(&format!("restore --target out -i {IDENTITY}"), 0).says(&format!("needs key {short}"));
+    world.run(&format!("restore --target out -i {IDENTITY}"), 0).says(&format!("needs key {short}, which was proved"));
+    let fetch = format!("strongroom key fetch {short} -i FILE -o KEYFILE");
+    world.run(&format!("restore --target out2 -i {IDENTITY}"), 0).says(&format!("{fetch} writes it out"));
+    world.run(&format!("key fetch {short} -i {IDENTITY} -o key"), 0);
+    world.run(&format!("restore --target out3 --key file:key -i {IDENTITY}"), 0).keeps_quiet_about(&fetch);
     let proved = world.json("key status", 0);
     let row = proved.as_array().expect("rows").iter().find(|row| row["fingerprint"] == right).expect("the key");
     assert!(row["last_proved"].is_string(), "{proved}");

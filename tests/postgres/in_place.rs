@@ -113,15 +113,21 @@ fn a_restore_in_place_that_is_killed_leaves_one_whole_state() {
         return; // Built without kill points.
     }
     assert_eq!(near.len(), 3, "{places}");
-    for (place, _) in near {
+    for (place, name) in near {
         spoil();
         let killed =
             world.command(&restore).env("STRONGROOM_KILL_AT", (place + 1).to_string()).status().expect("it runs");
         assert!(!killed.success(), "{place}");
         let value = server.sql("app", "app", "SELECT length(auth_credentials) FROM repositories WHERE id = 'r000'");
         assert!(value == "1" || value.parse::<u32>().is_ok_and(|n| n > 50), "{place} {value}");
+        let told = world.ends("backup", 3);
+        assert!(told.contains("has not ended") && told.contains("in place"), "{told}");
+        let backed_up = told.contains("What stood in the database before is bundle");
+        assert_eq!(backed_up, !name.contains("stop hook"), "{told}");
     }
-    world.ends(&restore, 0);
+    let told = world.ends(&restore, 0);
+    assert!(told.contains("an earlier restore of bundle"), "{told}");
+    assert!(!world.ends("backup", 0).contains("has not ended"));
     world.ends("prove --key env:KEY", 0);
 }
 

@@ -31,6 +31,8 @@ pub struct ProverOptions<'a> {
     pub memory: Option<(&'a Memory, &'a Fingerprint)>,
     /// Whether what is remembered is believed; if not, everything is decrypted again.
     pub believe_memory: bool,
+    /// The key is only tried: that nothing decrypts with it is an answer as good as another.
+    pub only_tried: bool,
     /// How many threads decrypt.
     pub threads: usize,
     /// Who watches.
@@ -46,7 +48,8 @@ impl<'a> ProverOptions<'a> {
         progress: &'a dyn Progress,
     ) -> Self {
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { scheme, key, profile, others: &[], memory: None, believe_memory: false, threads, progress }
+        let (others, memory) = (&[], None);
+        Self { scheme, key, profile, others, memory, believe_memory: false, only_tried: false, threads, progress }
     }
 }
 
@@ -101,16 +104,18 @@ struct Early {
 }
 
 impl Early {
-    fn note(&self, good: bool, progress: &dyn Progress) {
+    fn note(&self, good: bool, options: &ProverOptions<'_>) {
         if good {
             self.any_good.store(true, Ordering::Relaxed);
         } else if self.failed.fetch_add(1, Ordering::Relaxed) + 1 >= EARLY
             && !self.any_good.load(Ordering::Relaxed)
             && !self.told.swap(true, Ordering::Relaxed)
         {
-            progress.note(&format!(
-                "the key is wrong: none of the first {EARLY} credentials decrypts with it; counting the rest"
-            ));
+            options.progress.note(&if options.only_tried {
+                format!("none of the first {EARLY} credentials is under the key that is tried; counting the rest")
+            } else {
+                format!("the key is wrong: none of the first {EARLY} credentials decrypts with it; counting the rest")
+            });
         }
     }
 }
@@ -159,7 +164,7 @@ fn one(options: &ProverOptions<'_>, credential: Credential, early: &Early, share
         }
     }
     if counts.plaintext == 0 {
-        early.note(counts.failed == 0, options.progress);
+        early.note(counts.failed == 0, options);
     }
     if let Some((reason, fits)) = failed
         && share.failures.len() < NAMED_FAILURES
@@ -252,6 +257,7 @@ mod tests {
             others,
             memory: None,
             believe_memory: false,
+            only_tried: false,
             threads: 2,
             progress: &notes,
         };
@@ -293,6 +299,20 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_is_only_tried_is_not_called_wrong() {
+        let (good, tried) = (key("a"), key("b"));
+        let value = scheme().encrypt(&good, b"{}").expect("encrypted");
+        let profile = Profile::embedded("package-broker").expect("a profile");
+        for (only_tried, says) in [(false, "the key is wrong"), (true, "under the key that is tried")] {
+            let notes = Notes::default();
+            let options = ProverOptions { only_tried, ..ProverOptions::new(scheme(), &tried, &profile, &notes) };
+            prove_with(&options, |sink| (0..40).try_for_each(|n| sink(row(n, value.clone())))).expect("tried");
+            let told = notes.0.lock().expect("notes").join("");
+            assert!(told.contains(says), "{told}");
+        }
+    }
+
+    #[test]
     fn a_value_too_long_to_try_fails() {
         let (proof, _) = prove(&key("a"), &[], vec![row(1, vec![b'A'; MAX_CIPHERTEXT + 1])]);
         assert_eq!(proof.verdict(), Verdict::WrongKey);
@@ -310,6 +330,7 @@ mod tests {
             others: &[],
             memory: None,
             believe_memory: false,
+            only_tried: false,
             threads: 2,
             progress: &crate::ground::progress::Silent,
         };

@@ -60,8 +60,19 @@ pub struct Request {
     pub only: Only,
     /// Prove every credential again.
     pub prove_all: bool,
-    /// It is part of a key rotation, which is under way then.
-    pub rotating: bool,
+    /// What it is a part of: that has not ended then, and is no problem.
+    pub within: Within,
+}
+
+/// What a backup is a part of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Within {
+    /// Nothing: it is made for its own sake.
+    Nothing,
+    /// A rotation of the key.
+    Rotation,
+    /// A restore over the live system.
+    Restore,
 }
 
 /// Makes one bundle.
@@ -88,7 +99,8 @@ pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Ou
     let mut state = State::open(&host.config.state.join("state.sqlite"), &shelf.id, &shelf.app)?;
 
     let (text, mut problems) = read_key(desk, host, only);
-    problems.extend(host.pending_rotation().filter(|_| !request.rotating));
+    problems.extend(host.pending_rotation().filter(|_| request.within != Within::Rotation));
+    problems.extend(host.pending_restore().filter(|_| request.within != Within::Restore));
     problems.extend(lost_entries(&state, &ledger)?);
     let depositor = Depositor { desk, host, shelf: &shelf, signer: &signer };
     if text.is_some() {
@@ -150,7 +162,7 @@ pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Ou
     let escrows = match &key {
         Some(key) if only.key() => {
             let held = depositor.make(&mut ledger, key, &Origin::default(), false)?;
-            problems.extend(held.problems);
+            problems.extend(held.problems());
             held.places
         }
         _ => Vec::new(),

@@ -138,16 +138,13 @@ pub(super) fn outcome(facts: Facts<'_>) -> Outcome {
         };
         text.push(format!("  key {}: {kept}", fingerprint.short()));
     }
-    let line = match verdict {
-        Verdict::Proved | Verdict::Unproven if !problems.is_empty() => {
-            format!(
-                "bundle {}: stored; {}",
-                header.id,
-                problems.iter().find(|p| !p.is_advice()).map_or("", |p| p.message.as_str())
-            )
-        }
-        _ => format!("bundle {}: stored; {}", header.id, proof::sentence(verdict, &counts)),
-    };
+    let decides = problems.iter().find(|p| match verdict {
+        Verdict::NoKey => p.code == "no-key",
+        Verdict::Proved | Verdict::Unproven => !p.is_advice(),
+        _ => false,
+    });
+    let why = decides.map_or_else(|| proof::sentence(verdict, &counts), |problem| problem.message.clone());
+    let line = format!("bundle {}: stored; {why}", header.id);
     Outcome {
         exit: if well { 0 } else { ATTENTION },
         json: json!({

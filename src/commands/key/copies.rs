@@ -33,12 +33,13 @@ pub fn escrow(desk: &Desk<'_>, config: Config, repair: bool) -> Result<Outcome> 
     let held = depositor.make(&mut ledger, &key, &Origin::default(), repair)?;
     let mut text = vec![format!("key {}", key.fingerprint.short())];
     text.extend(held.places.iter().map(|place| format!("  held by {place}")));
+    let problems = held.problems();
     Ok(Outcome {
-        exit: if held.problems.is_empty() { 0 } else { ATTENTION },
-        json: json!({ "fingerprint": key.fingerprint, "escrows": held.places, "problems": held.problems }),
-        line: held.problems.first().map(|p| p.message.clone()).unwrap_or_default(),
+        exit: if problems.is_empty() { 0 } else { ATTENTION },
+        json: json!({ "fingerprint": key.fingerprint, "escrows": held.places, "problems": problems }),
+        line: problems.first().map(|p| p.message.clone()).unwrap_or_default(),
         text,
-        problems: held.problems,
+        problems,
     })
 }
 

@@ -164,12 +164,13 @@ fn opens_no_bundle(
     let request = CopyRequest { key: Some(fingerprint.as_str()), identity };
     let (copy, _) = open_one(desk, shelf, Some(&host.config), &request)?;
     let identities = shelf::identities(desk, identity)?;
+    let each = shelf::each_of(unsure.iter().map(|bundle| &bundle.sealing).collect::<BTreeSet<_>>().len());
     for bundle in unsure {
         let opened = shelf.bundle_by_id(&bundle.bundle, &bundle.sums)?;
         let header = opened.header();
-        let sealing = shelf.unseal(&header.sealing, &identities, Some(&opened))?;
+        let sealing = shelf.unseal(&header.sealing, &identities, Some(&opened)).map_err(&each)?;
         let (scheme, profile) = (schemes::by_name(&header.scheme)?, verify::profile_of(Some(&host.config), header)?);
-        let trial = Trial { desk, scheme, candidate: &copy.key, others: &[], profile: &profile };
+        let trial = Trial { desk, scheme, candidate: &copy.key, others: &[], profile: &profile, only_tried: true };
         let total = trial.quick(&opened, &sealing)?.0.total;
         desk.progress.finish();
         if total.proved + total.plausible > 0 {

@@ -25,8 +25,9 @@ pub fn doctor(desk: &Desk<'_>, config: Config, identity: &[PathBuf]) -> Result<O
     let identities = shelf::identities(desk, identity)?;
     let mut others: Vec<(Fingerprint, EffectiveKey)> = Vec::new();
     let sealings: std::collections::BTreeSet<_> = ledger.bundles().map(|b| b.sealing.clone()).collect();
+    let each = shelf::each_of(sealings.len());
     for sealing in sealings {
-        let sealing_key = shelf.unseal(&sealing, &identities, None)?;
+        let sealing_key = shelf.unseal(&sealing, &identities, None).map_err(&each)?;
         let found =
             verify::escrowed(desk, &shelf, &sealing_key, naming.scheme, &naming.installation, Some(&key.fingerprint))?;
         for candidate in found {
@@ -68,7 +69,7 @@ pub fn doctor(desk: &Desk<'_>, config: Config, identity: &[PathBuf]) -> Result<O
     }
     text.extend(under.iter().map(|(name, rows)| format!("  {} with {name}", counted(*rows, "row opens", "rows open"))));
     text.extend(proof::failure_lines(&proved));
-    let mut problems = Vec::from_iter(host.pending_rotation());
+    let mut problems: Vec<_> = host.pending_rotation().into_iter().chain(host.pending_restore()).collect();
     if proved.total.failed > 0 {
         problems.push(Problem::new(
             "several-keys",

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::live;
+use super::{live, mark};
 use crate::commands::host::Host;
 use crate::commands::{DatabaseOptions, Desk, Outcome, human_bytes};
 use crate::config::Config;
@@ -72,17 +72,23 @@ pub fn run(desk: &Desk<'_>, config: Config, places: &Places<'_>, dry_run: bool, 
         found.extend(storage.kept()?.into_iter().map(|kept| Found { kept, place: Place::Storage(storage) }));
     }
     let rows: Vec<_> = found.iter().map(Found::json).collect();
+    let unended = mark::find(&host.config.state);
+    let listed = |text: Vec<String>| {
+        let problems: Vec<_> = unended.iter().map(mark::Unended::problem).collect();
+        let json = json!({ "kept": rows, "removed": [], "problems": problems });
+        Ok(Outcome { exit: 0, json, line: String::new(), text, problems })
+    };
     if found.is_empty() {
         let beside = database.iter().map(|d| format!("beside {}", d.describe()));
         let places: Vec<_> = beside.chain(storage.iter().map(|s| format!("in {}", s.describe()))).collect();
-        return Outcome::done(
-            json!({ "kept": rows, "removed": [] }),
-            vec![format!("nothing is kept {}", places.join(" or "))],
-        );
+        return listed(vec![format!("nothing is kept {}", places.join(" or "))]);
     }
     if dry_run {
-        let text = found.iter().map(|found| format!("kept: {}", found.shown())).collect();
-        return Outcome::done(json!({ "kept": rows, "removed": [] }), text);
+        return listed(found.iter().map(|found| format!("kept: {}", found.shown())).collect());
+    }
+    let way_back: Vec<_> = found.iter().filter(|found| found.kept.way_back).map(Found::shown).collect();
+    if let Some(unended) = unended.filter(|unended| !way_back.is_empty() && !unended.is_put_back()) {
+        return Err(unended.keeps(&way_back.join(", ")));
     }
     if !yes {
         let shown: Vec<_> = found.iter().map(Found::shown).collect();
@@ -104,5 +110,5 @@ pub fn run(desk: &Desk<'_>, config: Config, places: &Places<'_>, dry_run: bool, 
         found.remove()?;
     }
     let text = found.iter().map(|found| format!("removed {}", found.shown())).collect();
-    Outcome::done(json!({ "kept": [], "removed": rows }), text)
+    Outcome::done(json!({ "kept": [], "removed": rows, "problems": [] }), text)
 }

@@ -10,7 +10,7 @@ use crate::ground::{Error, Result};
 /// Backs up what is there; whoever calls this holds the host's lock, and has stopped the application.
 pub(super) fn back_up(desk: &Desk<'_>, host: &Host) -> Result<String> {
     desk.ask.say("backing up what is there");
-    let request = backup::Request { only: backup::Only::Database, prove_all: false, rotating: false };
+    let request = backup::Request { only: backup::Only::Database, prove_all: false, within: backup::Within::Restore };
     let outcome = backup::make(desk, host, &request)
         .map_err(|e| e.context("what is there could not be backed up, so nothing was touched"))?;
     desk.progress.finish();

@@ -1,20 +1,20 @@
 //! A restore over the live system: stop, build beside, prove, swap, storage, start, health, or everything back.
 
-use serde_json::json;
-
+use super::mark::{self, Mark};
 use super::rekey::Rekeying;
+use super::report::{Done, ended, planned};
+use super::undo::{Undo, backed_up_before, take_back};
 use super::{Plan, Request, Source, confirm, in_place, prove};
-use crate::bundle::Opened;
-use crate::bundle::extract::{self, Digests, ExtractOptions, ExtractPlan};
+use crate::bundle::extract::{self, Digests, ExtractOptions};
 use crate::commands::hooks::Hooks;
 use crate::commands::host::{Host, NamedKey, read_key};
 use crate::commands::shelf::Shelf;
-use crate::commands::{DatabaseOptions, Desk, Outcome, proof};
+use crate::commands::{DatabaseOptions, Desk, Outcome, Problem};
 use crate::config::Config;
 use crate::config::url::{DatabaseUrl, PlaceUrl};
-use crate::database::{Database, Facts, Replacement};
+use crate::database::{Database, Facts};
 use crate::ground::progress::Unit;
-use crate::ground::{Error, Result, failpoint};
+use crate::ground::{Error, Result, clock, failpoint};
 use crate::storage::Target;
 
 pub(super) fn run(
@@ -34,7 +34,12 @@ pub(super) fn run(
         .hint("Write it out with --target DIR, or use the configuration of its own host."));
     }
     let _lock = if request.dry_run { None } else { Some(host.lock()?) };
-    let key = start_key(desk, &host, source, request)?;
+    let earlier = mark::find(&host.config.state);
+    if let Some(earlier) = earlier.as_ref().filter(|_| !request.dry_run) {
+        desk.ask.say(&earlier.sentence());
+    }
+    let mut problems = Vec::new();
+    let key = start_key(desk, &host, source, request, &mut problems)?;
     // What is going to be re-encrypted is proved with its own key, as it is sealed in the bundle or escrowed.
     let (key, start) = if request.rekey { (None, key) } else { (key, None) };
     let proved = prove::bundle(desk, shelf, Some(&host.config), source, request, key)?;
@@ -55,22 +60,27 @@ pub(super) fn run(
         ..plan(desk, &host, source, request, database.as_deref(), &proved.summary.facts, target.as_deref(), &options)?
     };
     if request.dry_run {
-        return Outcome::done(&plan, plan.lines());
+        problems.extend(earlier.as_ref().map(mark::Unended::problem));
+        return planned(&plan, problems);
     }
     confirm(desk, request, &plan)?;
     source.authenticate(desk, request)?;
 
+    // Written before the application is stopped: a full disk must not leave it so.
+    let mut mark = Mark::begin(&host.state_folder()?, facts(&host, request, &plan)?, earlier)?;
     let hooks = Hooks { desk, host: &host, on: request.hooks };
-    hooks.stop()?;
+    if let Err(error) = hooks.stop() {
+        return Err(mark.undone(error));
+    }
     failpoint::pass("after the stop hook");
     let mut undo = Undo { desk, database: None, storage: None, bundle: source.files() };
     let proofs = (&proved, rekeying.as_ref());
-    let before = backed_up_before(desk, &host, &plan, &hooks)?;
+    let before = backed_up_before(desk, &host, &plan, &hooks, &mut mark)?;
     let result = replace(desk, source, &plan, database.as_deref(), proofs, target.as_deref(), &options, &mut undo)
         .and_then(|()| hooks.start())
         .and_then(|()| hooks.well());
     if let Err(error) = result {
-        let error = take_back(&hooks, &mut undo, error);
+        let error = take_back(&hooks, &mut undo, &mark, error);
         return Err(match &before {
             Some(id) => error.hint(format!("What stood in the database before is bundle {id}.")),
             None => error,
@@ -80,93 +90,40 @@ pub(super) fn run(
         Some(replacement) => replacement.keep()?,
         None => None,
     };
-
-    let storage = plan.storage.as_ref();
-    let moved = storage.filter(|s| s.delete_extra).map_or(0, |s| s.extra_count);
-    let mut text = vec![format!("bundle {} restored", header.id)];
-    text.extend(plan.signer.map(|signer| format!("  it was made by another host, signer {signer}")));
-    text.push(format!("  {}", proof::sentence(proved.verdict, &proved.counts)));
-    if let Some(id) = &before {
-        text.push(format!("  what stood in the database before is bundle {id}"));
-    }
-    text.extend(plan.rekey.as_ref().map(|rekey| format!("  put under key {}, which is configured", rekey.to.short())));
-    if let Some(kept) = &kept {
-        text.push(format!("  the database that stood there is kept as {}; remove it when all is well", kept.display()));
-    }
-    if storage.is_some_and(|s| s.replaced > 0) {
-        text.push(format!(
-            "  replaced files are kept in .strongroom/rollback-{} of the storage",
-            source.files().header().id
-        ));
-    }
-    if let Some(storage) = storage.filter(|_| moved > 0) {
-        text.push(format!(
-            "  extra files moved to .strongroom/rollback-{} of the storage: {moved}",
-            source.files().header().id
-        ));
-        text.extend(storage.extra_lines("moved"));
-    }
-    if kept.is_some() || moved > 0 || storage.is_some_and(|s| s.replaced > 0) {
-        text.push("  `strongroom restore --cleanup` removes what is kept".to_owned());
-    }
-    Ok(Outcome {
-        exit: proved.exit(header),
-        json: json!({
-            "bundle": header.id,
-            "verdict": proved.verdict,
-            "credentials": proof::counts_json(&proved.counts),
-            "kept": kept,
-            "before": before,
-            "extra_moved": moved,
-            "plan": plan,
-        }),
-        line: text[0].clone(),
-        text,
-        problems: Vec::new(),
-    })
+    Ok(Done { source, plan: &plan, proved: &proved, kept, before, problems }.outcome(ended(mark)))
 }
 
-/// Stops the application, puts everything back and starts it again; what comes of it is the error's last hint.
-fn take_back(hooks: &Hooks<'_>, undo: &mut Undo<'_>, error: Error) -> Error {
-    // The application may be running on what is about to go away again.
-    if let Err(second) = hooks.stop() {
-        return error.hint(format!(
-            "Nothing was put back, because the application could not be stopped: {}. Stop it by hand and run the restore again.",
-            second.chain()
-        ));
-    }
-    if let Err(second) = undo.everything() {
-        let started = match hooks.start() {
-            Ok(()) => String::new(),
-            Err(third) => format!("; and the application does not start: {}", third.chain()),
-        };
-        return error.hint(format!("Putting everything back failed too: {}{started}", second.chain()));
-    }
-    match hooks.start() {
-        Ok(()) if hooks.can_start() => {
-            error.hint("Everything was put back as it was before, and the application was started again.")
+/// What the state folder remembers while the restore runs.
+fn facts(host: &Host, request: &Request, plan: &Plan) -> Result<mark::Facts> {
+    let storage = match &plan.storage {
+        Some(_) => {
+            let PlaceUrl::File(path) = storage_place(host, request.storage_url.as_deref())?;
+            // From wherever the next restore is run, it is the same place.
+            Some(format!("file:{}", path.canonicalize().unwrap_or(path).display()))
         }
-        Ok(()) => error.hint("Everything was put back as it was before."),
-        Err(second) => error.hint(format!(
-            "Everything was put back as it was before, but the application was not started again: {}. Start it by hand.",
-            second.chain()
-        )),
-    }
-}
-
-/// Where the database cannot be rolled back, what is there is a bundle first; its id.
-fn backed_up_before(desk: &Desk<'_>, host: &Host, plan: &Plan, hooks: &Hooks<'_>) -> Result<Option<String>> {
-    if plan.database.as_ref().is_none_or(|database| database.reversible) {
-        return Ok(None);
-    }
-    in_place::back_up(desk, host).map(Some).map_err(|error| match hooks.start() {
-        Ok(()) => error,
-        Err(second) => error.hint(format!("Starting the application failed too: {}", second.chain())),
+        None => None,
+    };
+    Ok(mark::Facts {
+        bundle: plan.bundle.clone(),
+        begun: clock::now(),
+        database: plan.database.as_ref().map(|database| database.target.clone()),
+        storage,
+        include: request.include.iter().map(|glob| glob.glob().to_string()).collect(),
+        in_place: plan.database.as_ref().is_some_and(|database| !database.reversible),
+        before: None,
+        put_back: false,
+        earlier: None,
     })
 }
 
 /// The key that the application will be started with; it must be the one that the bundle names.
-fn start_key(desk: &Desk<'_>, host: &Host, source: &Source<'_>, request: &Request) -> Result<Option<NamedKey>> {
+fn start_key(
+    desk: &Desk<'_>,
+    host: &Host,
+    source: &Source<'_>,
+    request: &Request,
+    problems: &mut Vec<Problem>,
+) -> Result<Option<NamedKey>> {
     let header = source.opened.header();
     if header.database.is_none() {
         return Ok(None);
@@ -178,7 +135,13 @@ fn start_key(desk: &Desk<'_>, host: &Host, source: &Source<'_>, request: &Reques
     let text = match text {
         Ok(text) => text,
         Err(error) if request.accept_unproved => {
-            desk.ask.say(&format!("warning: {}", error.chain()));
+            // Said before anybody is asked, and again with how it ended.
+            if !request.yes {
+                desk.ask.say(&format!("warning: {}", error.chain()));
+            }
+            let mut problem = Problem::from_error(&error);
+            "no-key".clone_into(&mut problem.code);
+            problems.push(problem);
             return Ok(None);
         }
         Err(error) => {
@@ -233,14 +196,17 @@ fn target(desk: &Desk<'_>, host: &Host, source: &Source<'_>, request: &Request) 
 
 /// The storage to restore into: the one that is named, else the configured one.
 pub(super) fn open_target(desk: &Desk<'_>, host: &Host, url: Option<&str>) -> Result<Box<dyn Target>> {
-    let place = match url {
-        Some(url) => PlaceUrl::parse(url, &current_folder()?)?,
+    desk.systems.target(&storage_place(host, url)?)
+}
+
+fn storage_place(host: &Host, url: Option<&str>) -> Result<PlaceUrl> {
+    match url {
+        Some(url) => PlaceUrl::parse(url, &current_folder()?),
         None => host.config.storage.clone().ok_or_else(|| {
             Error::usage(format!("{} names no storage", host.config.path.display()))
                 .hint("Name one with --storage URL, or restore --only database.")
-        })?,
-    };
-    desk.systems.target(&place)
+        }),
+    }
 }
 
 fn current_folder() -> Result<std::path::PathBuf> {
@@ -293,29 +259,6 @@ fn plan(
         // Without a signing key of its own this is nobody's host yet.
         signer: host.signer().ok().filter(|own| *own.public() != header.signer).map(|_| header.signer),
     })
-}
-
-/// What has been replaced so far, and how it comes back.
-struct Undo<'a> {
-    desk: &'a Desk<'a>,
-    database: Option<Box<dyn Replacement>>,
-    storage: Option<(&'a dyn Target, &'a ExtractPlan)>,
-    bundle: &'a Opened<'a>,
-}
-
-impl Undo<'_> {
-    fn everything(&mut self) -> Result<()> {
-        self.desk.ask.say("putting everything back");
-        let storage = match self.storage {
-            Some((target, plan)) => extract::undo(target, &self.bundle.header().id, plan),
-            None => Ok(()),
-        };
-        let database = match self.database.as_mut() {
-            Some(replacement) => replacement.undo(),
-            None => Ok(()),
-        };
-        storage.and(database)
-    }
 }
 
 #[expect(clippy::too_many_arguments, reason = "one step of the plan each")]

@@ -3,9 +3,12 @@
 pub mod cleanup;
 mod in_place;
 mod live;
+pub(super) mod mark;
 mod plain;
 mod prove;
 mod rekey;
+mod report;
+mod undo;
 
 use std::path::PathBuf;
 

@@ -16,7 +16,7 @@ use crate::commands::{Desk, Outcome, proof};
 use crate::config::Config;
 use crate::database::DatabasePlan;
 use crate::ground::durable::{self, Existing, NewFile};
-use crate::ground::names::BundleId;
+use crate::ground::names::{BundleId, Fingerprint};
 use crate::ground::progress::Unit;
 use crate::ground::scratch::Scratch;
 use crate::ground::{Error, Kind, Result, failpoint};
@@ -109,28 +109,28 @@ pub(super) fn run(
         return Err(error);
     }
 
+    let card = if config.is_some() { "" } else { " --card CARD" };
+    let fetch =
+        |key: &Fingerprint| format!("strongroom key fetch {} -i FILE -o KEYFILE{card} writes it out", key.short());
     let mut text = vec![format!("bundle {} restored to {}", header.id, folder.display())];
     text.push(format!("  {}", proof::sentence(proved.verdict, &proved.counts)));
     text.push(match header.keys.first() {
-        Some(key) => format!(
-            "  the application needs key {0}: strongroom key fetch {0} -i FILE -o KEYFILE{1} writes it out",
-            key.short(),
-            if config.is_some() { "" } else { " --card CARD" }
-        ),
+        Some(key) => format!("  the application needs key {}: {}", key.short(), fetch(key)),
         None => proved.candidate.as_ref().map_or_else(
             || "  the bundle names no key".to_owned(),
             |key| {
-                format!(
+                let needs = format!(
                     "  the application needs key {}, which was proved; the bundle names none",
                     key.fingerprint.short()
-                )
+                );
+                if proved.in_escrow { format!("{needs}: {}", fetch(&key.fingerprint)) } else { needs }
             },
         ),
     });
     Ok(Outcome {
         exit: proved.exit(header),
         json: json!({ "bundle": header.id, "target": folder, "verdict": proved.verdict, "credentials": proof::counts_json(&proved.counts), "plan": plan }),
-        line: text[0].clone(),
+        line: proved.line(header, &text[0]),
         text,
         problems: Vec::new(),
     })

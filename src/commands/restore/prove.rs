@@ -6,7 +6,7 @@ use crate::appkey::proof::{Counts, ProverOptions, Verdict, prove_with};
 use crate::appkey::schemes::{self, Scheme};
 use crate::commands::host::NamedKey;
 use crate::commands::shelf::Shelf;
-use crate::commands::verify::{self, Trial};
+use crate::commands::verify::{self, KeyFrom, Trial};
 use crate::commands::{Desk, proof};
 use crate::config::Config;
 use crate::config::profile::Profile;
@@ -20,6 +20,8 @@ pub(super) struct Proved {
     pub(super) scheme: &'static dyn Scheme,
     pub(super) profile: Profile,
     pub(super) candidate: Option<NamedKey>,
+    /// The bundle names no key, and an escrow holds the one that was proved.
+    pub(super) in_escrow: bool,
     pub(super) verdict: Verdict,
     pub(super) counts: Counts,
     pub(super) summary: crate::bundle::ProofSummary,
@@ -29,6 +31,14 @@ impl Proved {
     /// The exit code of a restore that is done.
     pub(super) fn exit(&self, header: &crate::bundle::Header) -> u8 {
         if self.verdict == Verdict::Proved || header.database.is_none() { 0 } else { crate::commands::ATTENTION }
+    }
+
+    /// What `-q` prints of a restore that is done, when something is to be said.
+    pub(super) fn line(&self, header: &crate::bundle::Header, done: &str) -> String {
+        if self.exit(header) == 0 {
+            return done.to_owned();
+        }
+        format!("{done}; {}", proof::sentence(self.verdict, &self.counts))
     }
 }
 
@@ -44,10 +54,13 @@ pub(super) fn bundle(
     let header = source.opened.header();
     let scheme = schemes::by_name(&header.scheme)?;
     let profile = verify::profile_of(config, header)?;
+    let mut in_escrow = false;
     let sealed = || {
         if verify::unnamed(&source.opened) {
             let (opened, sealing) = (&source.opened, &source.sealing);
-            verify::fitting(desk, shelf, config, opened, sealing, scheme, &profile).map(|(key, _)| key)
+            let (key, from) = verify::fitting(desk, shelf, config, opened, sealing, scheme, &profile)?;
+            in_escrow = matches!(from, KeyFrom::Escrow(_));
+            Ok(key)
         } else {
             verify::candidate(desk, shelf, &source.opened, &source.sealing, scheme, None).or_else(|error| {
                 if error.kind() != Kind::Damaged {
@@ -90,12 +103,13 @@ pub(super) fn bundle(
             scheme,
             profile,
             candidate: None,
+            in_escrow,
             verdict: if header.database.is_none() { Verdict::Unproven } else { Verdict::NoKey },
             counts: Counts::default(),
             summary,
         });
     };
-    let trial = Trial { desk, scheme, candidate: &candidate, others: &others, profile: &profile };
+    let trial = Trial { desk, scheme, candidate: &candidate, others: &others, profile: &profile, only_tried: false };
     let (proved, summary) = trial.quick(&source.opened, &source.sealing)?;
     let verdict = proved.verdict();
     // Without a database there is no credential, and no key that could be the wrong one.
@@ -107,7 +121,7 @@ pub(super) fn bundle(
         let other = fits.or(header.keys.first()).filter(|other| **other != candidate.fingerprint);
         return Err(refusal(verdict, &proved.total, other));
     }
-    Ok(Proved { scheme, profile, candidate: Some(candidate), verdict, counts: proved.total, summary })
+    Ok(Proved { scheme, profile, candidate: Some(candidate), in_escrow, verdict, counts: proved.total, summary })
 }
 
 /// Why nothing is restored; `other` is the key that would fit.

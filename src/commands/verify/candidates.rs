@@ -24,7 +24,7 @@ const OPENED: usize = 10;
 const LOOKED: usize = 100;
 
 /// Where a key that is tried comes from.
-pub(in crate::commands) enum Origin {
+pub(in crate::commands) enum KeyFrom {
     /// From the command line.
     Given,
     /// From the bundle itself.
@@ -35,7 +35,7 @@ pub(in crate::commands) enum Origin {
     Configuration,
 }
 
-impl Origin {
+impl KeyFrom {
     /// The word for it in JSON.
     pub(super) fn word(&self) -> &'static str {
         match self {
@@ -47,7 +47,7 @@ impl Origin {
     }
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for KeyFrom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Given => f.write_str("the one given"),
@@ -121,17 +121,17 @@ pub(in crate::commands) fn fitting(
     sealing: &SealingKey,
     scheme: &dyn Scheme,
     profile: &Profile,
-) -> Result<(NamedKey, Origin)> {
+) -> Result<(NamedKey, KeyFrom)> {
     let header = opened.header();
     let mut deposits = deposits(desk, shelf, sealing, scheme, &header.installation, None)?;
     deposits.sort_by_key(|deposit| std::cmp::Reverse(deposit.created));
-    let mut keys: Vec<_> = deposits.into_iter().map(|d| (d.key, Origin::Escrow(Some(d.place)))).collect();
+    let mut keys: Vec<_> = deposits.into_iter().map(|d| (d.key, KeyFrom::Escrow(Some(d.place)))).collect();
     let escrows = keys.len();
     if let Some(config) = config.filter(|config| config.app == header.app) {
         let read = Host::new(config.clone())?.key_text(desk, None);
         match read.and_then(|text| NamedKey::new(text, scheme, &header.installation)) {
             Ok(key) if keys.iter().all(|(known, _)| known.fingerprint != key.fingerprint) => {
-                keys.push((key, Origin::Configuration));
+                keys.push((key, KeyFrom::Configuration));
             }
             Ok(_) => {}
             // Those in escrow may do.

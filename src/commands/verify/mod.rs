@@ -24,8 +24,7 @@ use crate::ground::words::counted;
 use crate::ground::{Error, Kind, Result, clock};
 use crate::ledger::{Event, VerificationEvent};
 use crate::sealing::SealingKey;
-use candidates::Origin;
-pub(super) use candidates::{candidate, escrowed, fitting, in_escrow, sealed_records, unnamed};
+pub(super) use candidates::{KeyFrom, candidate, escrowed, fitting, in_escrow, sealed_records, unnamed};
 
 /// What is asked.
 pub struct Request {
@@ -64,12 +63,12 @@ fn verify(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, request: &Req
     }
     let profile = profile_of(config, &header)?;
     let (candidate, origin) = match &request.key {
-        Some(key) => (candidate(desk, shelf, &opened, &sealing, scheme, Some((key.as_str(), config)))?, Origin::Given),
+        Some(key) => (candidate(desk, shelf, &opened, &sealing, scheme, Some((key.as_str(), config)))?, KeyFrom::Given),
         None if candidates::unnamed(&opened) => {
             candidates::fitting(desk, shelf, config, &opened, &sealing, scheme, &profile)?
         }
         None => {
-            let origin = if opened.has(&Member::Key) { Origin::Bundle } else { Origin::Escrow(None) };
+            let origin = if opened.has(&Member::Key) { KeyFrom::Bundle } else { KeyFrom::Escrow(None) };
             (candidate(desk, shelf, &opened, &sealing, scheme, None)?, origin)
         }
     };
@@ -78,7 +77,7 @@ fn verify(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, request: &Req
     let others: Vec<_> = others.into_iter().map(|c| (c.fingerprint, c.effective)).collect();
 
     let storage = if request.deep { super::bundles::storage_bundle(shelf, &ledger, &opened)? } else { None };
-    let trial = Trial { desk, scheme, candidate: &candidate, others: &others, profile: &profile };
+    let trial = Trial { desk, scheme, candidate: &candidate, others: &others, profile: &profile, only_tried: false };
     let dump = opened.database_member().filter(|_| request.deep);
     let proved = if let Some(member) = &dump {
         // The credentials of the dump itself count, and each is decrypted once.
@@ -265,6 +264,8 @@ pub(super) struct Trial<'a> {
     pub(super) others: &'a [(Fingerprint, EffectiveKey)],
     /// Where credentials are.
     pub(super) profile: &'a Profile,
+    /// That it opens nothing is an answer as good as another.
+    pub(super) only_tried: bool,
 }
 
 impl Trial<'_> {
@@ -272,6 +273,7 @@ impl Trial<'_> {
         let progress = self.desk.progress.as_ref();
         ProverOptions {
             others: self.others,
+            only_tried: self.only_tried,
             ..ProverOptions::new(self.scheme, &self.candidate.effective, self.profile, progress)
         }
     }

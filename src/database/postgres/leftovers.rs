@@ -33,7 +33,10 @@ pub(super) fn list(link: &Link) -> Result<Vec<Kept>> {
             .hint(format!("ALTER DATABASE … RENAME TO {live} brings a kept one back.")));
     }
     let ours = names.iter().filter(|row| is_ours(&live, first(row)));
-    Ok(ours.map(|row| Kept { name: first(row).to_owned(), bytes: second(row) }).collect())
+    let way_back = |name: &str| !name[live.len()..].starts_with("_new_");
+    Ok(ours
+        .map(|row| Kept { name: first(row).to_owned(), bytes: second(row), way_back: way_back(first(row)) })
+        .collect())
 }
 
 /// The number in the second column.

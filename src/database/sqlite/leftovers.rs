@@ -53,7 +53,7 @@ pub(super) fn list(path: &Path) -> Result<Vec<Kept>> {
         if entry.file_type().is_ok_and(|kind| kind.is_file()) {
             let size = |path: &Path| std::fs::symlink_metadata(path).map_or(0, |meta| meta.len());
             let bytes = size(&entry.path()) + SIDE.iter().map(|end| size(&beside(&entry.path(), end))).sum::<u64>();
-            found.push(Kept { name: path, bytes: Some(bytes) });
+            found.push(Kept { name: path, bytes: Some(bytes), way_back: true });
         }
     }
     found.sort_by(|a, b| a.name.cmp(&b.name));

@@ -92,6 +92,15 @@ pub(super) fn check(live: &Path, facts: &Facts) -> Result<()> {
             ))
             .hint("Run the restore as root, or as the user that owns the database."));
         }
+        if !user.is_root() && !may_give_to(meta.gid(), folder) {
+            return Err(Error::denied(format!(
+                "{} belongs to group {}, and user {} is not in it and may not give files to it",
+                live.display(),
+                meta.gid(),
+                user.as_raw()
+            ))
+            .hint("Run the restore as root, or put this user into that group."));
+        }
     }
     if is_mount_point(live) {
         return Err(mounted(live));
@@ -112,6 +121,13 @@ pub(super) fn check(live: &Path, facts: &Facts) -> Result<()> {
             .hint("Both databases, old and new, stand there until the restore is done. Free some space."));
     }
     Ok(())
+}
+
+/// Whether a file that this user makes in a folder can be in this group.
+fn may_give_to(group: u32, folder: &Path) -> bool {
+    let inherited = std::fs::metadata(folder).is_ok_and(|meta| meta.mode() & 0o2000 != 0 && meta.gid() == group);
+    let ours = rustix::process::getgroups().unwrap_or_default();
+    inherited || rustix::process::getegid().as_raw() == group || ours.iter().any(|ours| ours.as_raw() == group)
 }
 
 /// The error for a file that is a mount point of its own.

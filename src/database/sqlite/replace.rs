@@ -162,8 +162,8 @@ impl Restored {
                 let new = self.file.metadata().map_err(|e| Error::io("look at", &self.new, e))?;
                 if (new.uid(), new.gid()) != (meta.uid(), meta.gid()) {
                     std::os::unix::fs::fchown(&*self.file, Some(meta.uid()), Some(meta.gid())).map_err(|e| {
-                        Error::io("give the owner of the replaced database to", &self.new, e)
-                            .hint("Run the restore as root, or as the user that owns the database.")
+                        Error::io("give owner and group of the replaced database to", &self.new, e)
+                            .hint("Run the restore as root, or as the user that owns the database and is in its group.")
                     })?;
                 }
                 meta.mode() & 0o7777

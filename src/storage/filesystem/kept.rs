@@ -42,7 +42,9 @@ pub(super) fn list(root: BorrowedFd<'_>) -> Result<Vec<Kept>> {
             continue;
         }
         match openat(&own, name, LIST, Mode::empty()) {
-            Ok(folder) => found.push(Kept { name: name.to_owned(), bytes: Some(size(&folder)?) }),
+            Ok(folder) => {
+                found.push(Kept { name: name.to_owned(), bytes: Some(size(&folder)?), way_back: true });
+            }
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
             Err(e) => return Err(e),
         }

@@ -27,9 +27,16 @@ pub(super) enum Swept {
 }
 
 impl Rotation<'_> {
+    /// Finds out how many credentials are under a key; that none is may be as good an answer.
     pub(super) fn try_key(&self, key: &NamedKey, sample: Option<usize>) -> Result<Proof> {
+        self.look(key, sample, true)
+    }
+
+    fn look(&self, key: &NamedKey, sample: Option<usize>, only_tried: bool) -> Result<Proof> {
         let profile = &self.host.config.profile;
-        let options = ProverOptions::new(self.host.scheme, &key.effective, profile, self.desk.progress.as_ref());
+        let progress = self.desk.progress.as_ref();
+        let options =
+            ProverOptions { only_tried, ..ProverOptions::new(self.host.scheme, &key.effective, profile, progress) };
         let mut snapshot = self.database.look()?;
         prove_with(&options, |sink| snapshot.credentials(profile, sample, &mut |credential| sink(credential)))
             .map(|(proved, _)| proved)
@@ -37,7 +44,7 @@ impl Rotation<'_> {
 
     /// Every credential decrypts with this key, or nothing goes on.
     pub(super) fn prove(&self, key: &NamedKey, when: Option<&str>) -> Result<Proof> {
-        let proved = self.try_key(key, None)?;
+        let proved = self.look(key, None, false)?;
         self.desk.progress.finish();
         if matches!(proved.verdict(), Verdict::Proved | Verdict::Plausible) {
             return Ok(proved);
@@ -105,7 +112,7 @@ impl Rotation<'_> {
     }
 
     pub(super) fn back_up(&self, what: &str) -> Result<Vec<Problem>> {
-        let request = backup::Request { only: backup::Only::All, prove_all: false, rotating: true };
+        let request = backup::Request { only: backup::Only::All, prove_all: false, within: backup::Within::Rotation };
         let outcome =
             backup::make(self.desk, self.host, &request).map_err(|e| e.context(format!("{what} could not be made")))?;
         self.desk.progress.finish();

@@ -1,0 +1,179 @@
+//! A restore over the live system that did not end is told until another one makes it good.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use crate::app::OBJECTS;
+use crate::world::{IDENTITY, World, codes};
+
+const MARK: &str = "strongroom-state/restore.json";
+const PENDING: &str = "restore-pending";
+
+/// Hooks that leave a file while the application runs; they work in every copy of a world.
+#[cfg(feature = "failpoints")]
+const HOOKS: &str = "stop = [\"/bin/rm\", \"-f\", \"running\"]\nstart = [\"/bin/touch\", \"running\"]";
+
+/// Whether the verbs that should tell of it do; they all must say the same.
+fn told(world: &World) -> bool {
+    let says = ["backup", "config check"].map(|verb| {
+        let json = world.call(&format!("{verb} --json")).run().json();
+        codes(&json).contains(&PENDING.to_owned())
+    });
+    assert_eq!(says[0], says[1]);
+    says[0]
+}
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn a_restore_killed_anywhere_is_told_until_it_is_run_again() {
+    use std::os::unix::process::ExitStatusExt as _;
+
+    let (template, id) = crate::kills::disaster();
+    template.configure(HOOKS);
+    let line = format!("restore {id} --yes -i {IDENTITY}");
+    let at = |step: &str, file: &str| (format!("{step} "), file.to_owned());
+    let named = |name: &str| (name.to_owned(), String::new());
+    for ((step, file), stands, stopped) in [
+        (at("before rename", MARK), false, false),
+        (at("after rename", MARK), true, false),
+        (named("after the stop hook"), true, true),
+        (at("before rename", "app/database.sqlite"), true, true),
+        (at("after rename", "app/database.sqlite"), true, true),
+        (named("before the rename of a restored file"), true, true),
+        (named("after the last sync of restored files"), true, true),
+        (named("before the mark of a restore is removed"), true, false),
+        (at("before remove", MARK), true, false),
+        (at("after remove", MARK), false, false),
+    ] {
+        let world = template.copy();
+        std::fs::write(world.path("running"), "").expect("written");
+        let place = if file.is_empty() { step } else { format!("{step}{}", world.path(file).display()) };
+        let mut call = world.call(&line).env("STRONGROOM_KILL_AT", &*place);
+        let status = call.command().status().expect("started");
+        assert_eq!(status.signal(), Some(9), "{place}: {status}");
+        assert_eq!(!world.path("running").exists(), stopped, "{place}");
+        assert_eq!(told(&world), stands, "{place}");
+        if stands {
+            assert_eq!(std::fs::metadata(world.path(MARK)).expect("it stands").permissions().mode() & 0o7777, 0o600);
+            let said = world.run("backup", 3);
+            said.says(&format!("a restore of bundle {id}, begun ")).says(&format!("strongroom restore {id} -i FILE"));
+            said.says("the application may be stopped").says("database.sqlite and file:");
+            world.run("backup -q", 3).says("has not ended");
+        }
+        let again = world.run(&line, 0);
+        if stands {
+            again.says(&format!("an earlier restore of bundle {id}, begun "));
+        } else {
+            again.keeps_quiet_about("an earlier restore");
+        }
+        assert!(world.path("running").exists(), "{place}");
+        assert!(!world.path(MARK).exists(), "{place}");
+        assert!(!told(&world), "{place}");
+        world.run("backup", 0).keeps_quiet_about("has not ended");
+    }
+}
+
+/// A bundle, and a mark that an earlier restore of it left.
+fn left_by(world: &World, id: &str) -> Vec<u8> {
+    let root = world.path("").canonicalize().expect("a folder");
+    let (database, storage) = (root.join("app/database.sqlite"), root.join("app/storage"));
+    let text = format!(
+        r#"{{"bundle":"{id}","begun":"2026-11-23T02:00:00Z","database":"sqlite:{}","storage":"file:{}","in_place":false}}"#,
+        database.display(),
+        storage.display()
+    );
+    crate::app::secret_file(&world.path(MARK), &text);
+    text.into_bytes()
+}
+
+#[test]
+fn a_restore_makes_good_what_it_touches_and_one_that_fails_makes_nothing_good() {
+    let (world, id) = World::backed_up();
+    let left = left_by(&world, &id);
+    let mark = || std::fs::read(world.path(MARK)).expect("it stands");
+    let restore = format!("restore {id} -i {IDENTITY}");
+
+    // What touches no live system, or nothing yet.
+    let dry = world.json(&format!("{restore} --dry-run"), 0);
+    assert_eq!(codes(&dry), [PENDING]);
+    world.run(&format!("{restore} --dry-run"), 0).says("has not ended: sqlite:");
+    world.run(&format!("{restore} --target out"), 0).keeps_quiet_about("has not ended");
+    world.run(&format!("key doctor -i {IDENTITY}"), 0).says("has not ended");
+    assert_eq!(mark(), left);
+
+    // What is taken back is the state that the earlier one left.
+    let toml = std::fs::read(world.path("strongroom.toml")).expect("read");
+    world.configure("health = { url = \"http://127.0.0.1:9/\", within_seconds = 0 }");
+    world.run(&format!("{restore} --yes"), 20).says("begun 2026-11-23T02:00:00Z, did not end").says("put back");
+    assert_eq!(mark(), left);
+    std::fs::write(world.path("strongroom.toml"), toml).expect("written");
+
+    let one = crate::app::object(OBJECTS[0].0, OBJECTS[0].1, OBJECTS[0].2);
+    let part = world.json(&format!("{restore} --yes --include {one}"), 3);
+    assert_eq!(codes(&part), [PENDING]);
+    let part = world.run(&format!("{restore} --yes --only database"), 3);
+    part.says("has not ended: file:").keeps_quiet_about("has not ended: sqlite:");
+    let rest = world.run(&format!("{restore} --yes --only storage"), 0);
+    rest.says("did not end").keeps_quiet_about("has not ended");
+    assert!(!world.path(MARK).exists() && !told(&world));
+}
+
+#[test]
+fn a_mark_that_cannot_be_read_stops_nothing() {
+    let (world, id) = World::backed_up();
+    for spoiled in ["", "{\"bundle\":", "{\"bundle\":\"../x\",\"begun\":1}"] {
+        crate::app::secret_file(&world.path(MARK), spoiled);
+        assert!(told(&world));
+        world.run("backup", 3).says("restore.json, which tells of it, cannot be read").says("restore.json.");
+        world.run(&format!("restore {id} --dry-run -i {IDENTITY}"), 0).says("cannot be read");
+        world.run(&format!("restore {id} --yes -i {IDENTITY}"), 0).says("an earlier restore did not end");
+        assert!(!world.path(MARK).exists() && !told(&world));
+    }
+}
+
+#[test]
+fn an_application_that_does_not_run_again_is_told_of() {
+    let line = format!("restore latest-proved --yes -i {IDENTITY}");
+    let nobody = "health = { url = \"http://127.0.0.1:9/\", within_seconds = 0 }";
+
+    // All was put back, and only the start fails.
+    let (world, _) = World::backed_up();
+    let start = world.script("start.sh", "test -e $W/may-start");
+    world.configure(&format!("start = [\"{}\"]", start.display()));
+    world.run(&line, 1).says("not started again");
+    assert!(told(&world));
+    world.run("backup", 3).says("was taken back, and the application was not started again");
+    std::fs::write(world.path("may-start"), "").expect("written");
+    world.run("restore --cleanup --yes", 0);
+    world.run(&line, 0);
+    assert!(!told(&world));
+
+    // It could not be stopped, so nothing was put back.
+    let (world, id) = World::backed_up();
+    let stop = world.script("stop.sh", "test ! -e $W/stopped && touch $W/stopped");
+    world.configure(&format!("stop = [\"{}\"]\n{nobody}", stop.display()));
+    world.run(&line, 20).says("Nothing was put back");
+    world.run("backup", 3).says(&format!("a restore of bundle {id}, begun "));
+
+    // Where everything is as it was nothing is left to be told.
+    let (world, _) = World::backed_up();
+    world.configure("stop = [\"/bin/false\"]");
+    world.run(&line, 1).says("stop hook failed");
+    assert!(!told(&world));
+}
+
+#[test]
+fn the_way_back_is_not_cleaned_up_before_a_restore_is_made_good() {
+    let (world, id) = World::backed_up();
+    let restore = format!("restore {id} --yes -i {IDENTITY}");
+    world.run(&restore, 0);
+    left_by(&world, &id);
+    let before = world.files("app");
+    let refused = world.run("restore --cleanup --yes", 15);
+    refused.says("may be the way back").says(&format!("strongroom restore {id} -i FILE"));
+    let listed = world.json("restore --cleanup --dry-run", 0);
+    assert_eq!((codes(&listed), listed["kept"].as_array().map(Vec::len)), (vec![PENDING.to_owned()], Some(1)));
+    assert_eq!(world.files("app"), before);
+    world.run(&restore, 0);
+    world.run("restore --cleanup --yes", 0).says("removed");
+    assert!(!world.files("app").iter().any(|name| name.contains(".before-")));
+}
