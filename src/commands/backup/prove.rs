@@ -103,7 +103,7 @@ struct Looked {
     summary: ProofSummary,
     problems: Vec<Problem>,
     failure_lines: Vec<String>,
-    /// Nothing was believed without being tried.
+    /// Every credential was tried, and none believed.
     full: bool,
 }
 
@@ -116,8 +116,9 @@ fn look(
 ) -> Result<Looked> {
     let Inputs { desk, host, key, .. } = *inputs;
     let profile = &host.config.profile;
-    let mut looked = Looked { full: inputs.prove_all || memory.full_due(clock::now())?, ..Looked::default() };
+    let mut looked = Looked::default();
     if let Some(key) = key {
+        looked.full = inputs.prove_all || memory.full_due(clock::now())?;
         let options = ProverOptions {
             memory: Some((memory, &key.fingerprint)),
             believe_memory: !looked.full,
