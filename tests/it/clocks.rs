@@ -163,3 +163,18 @@ fn a_clock_that_jumps_in_the_middle_of_a_backup_makes_no_good_bundle_bad() {
     }
     assert!(ends.len() > 2, "each way that it can end was seen: {ends:?}");
 }
+
+#[test]
+fn a_backup_that_tries_no_credential_is_no_proof_of_all() {
+    let (world, _) = World::backed_up();
+    let last = || -> i64 {
+        let memory = rusqlite::Connection::open(world.path("strongroom-state/proved.sqlite")).expect("opened");
+        memory.query_row("SELECT value FROM facts WHERE name = 'last full proof'", [], |row| row.get(0)).expect("noted")
+    };
+    let first = last();
+    at(&world, "backup --only storage", 8 * DAY).ends(0);
+    at(&world, "backup", 8 * DAY).env("STRONGROOM_KEY_SOURCE", "file:/nowhere/key").ends(3);
+    assert_eq!(last(), first);
+    at(&world, "backup", 8 * DAY).ends(0);
+    assert!(last() >= first + 7 * DAY, "everything was due");
+}
