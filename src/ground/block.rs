@@ -9,7 +9,7 @@ pub const BLOCK: usize = 1 << 20;
 /// What the place of a direct write is a multiple of, in memory and in the file.
 pub(super) const ALIGNMENT: usize = 4096;
 
-/// A MiB of memory; what it held is wiped when it goes.
+/// A MiB of memory; what it holds is wiped when it goes: it may be a chunk that was not sealed yet.
 ///
 /// Its first byte stands in memory where a direct write at its place in the file wants it.
 pub struct Block {

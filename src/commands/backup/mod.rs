@@ -101,7 +101,7 @@ pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Ou
     let (text, mut problems) = read_key(desk, host, only);
     problems.extend(host.pending_rotation().filter(|_| request.within != Within::Rotation));
     problems.extend(host.pending_restore().filter(|_| request.within != Within::Restore));
-    problems.extend(lost_entries(&state, &ledger)?);
+    problems.extend(report::lost_entries(&state, &ledger)?);
     let depositor = Depositor { desk, host, shelf: &shelf, signer: &signer };
     if text.is_some() {
         problems.extend(depositor.begin());
@@ -219,7 +219,7 @@ pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Ou
         memory.commit(proved.full.then(clock::now))
     };
     // The bundle is made, whatever becomes of this.
-    problems.extend(remember().err().map(|e| not_remembered(&e)));
+    problems.extend(remember().err().map(|e| report::not_remembered(&e)));
     failpoint::pass("after the state commit");
 
     Ok(report::outcome(report::Facts {
@@ -249,15 +249,6 @@ fn emptied(shelf: &Shelf, ledger: &Ledger<'_>, stored: Option<&StoreReport>) -> 
             "Is it mounted? The bundle before has what was there.",
         )
     })
-}
-
-/// What this host could not write down of a bundle that is whole without it.
-fn not_remembered(error: &Error) -> Problem {
-    Problem::new(
-        "not-remembered",
-        format!("the bundle is made, and this host could not write down what it remembers of it: {}", error.chain()),
-        error.hints().first().map_or("The next backup settles it.", String::as_str),
-    )
 }
 
 /// Makes the bundle exist: its ledger entry; answers the entry's number.
@@ -321,17 +312,6 @@ fn wrapped_identity(
         None => found?,
     };
     Ok((wrapped, problem))
-}
-
-/// What somebody took from the end of the ledger since this host last looked; a backup is made all the same.
-fn lost_entries(state: &State, ledger: &Ledger<'_>) -> Result<Option<Problem>> {
-    let Some((seq, digest)) = state.newest_entry()? else { return Ok(None) };
-    let Err(error) = ledger.remembered(seq, &digest) else { return Ok(None) };
-    Ok(Some(Problem::new(
-        "ledger-cut",
-        error.chain(),
-        "Bundles may be gone that nothing in the archive tells of any more: find out who could write to it, and look for another copy.",
-    )))
 }
 
 fn contains(only: Only, host: &Host, storage: bool, key: bool) -> Vec<String> {

@@ -3,12 +3,15 @@
 use serde_json::json;
 
 use crate::appkey::proof::{Counts, Verdict};
+use crate::archive::state::State;
 use crate::bundle::Header;
 use crate::bundle::store::StoreReport;
 use crate::commands::host::Host;
 use crate::commands::{ATTENTION, Outcome, Problem, human_bytes, proof};
 use crate::ground::names::Sha256Hex;
 use crate::ground::words::counted;
+use crate::ground::{Error, Result};
+use crate::ledger::Ledger;
 
 /// What there is to say.
 pub(super) struct Facts<'a> {
@@ -174,4 +177,24 @@ pub(super) fn outcome(facts: Facts<'_>) -> Outcome {
         text,
         problems,
     }
+}
+
+/// What this host could not write down of a bundle that is whole without it.
+pub(super) fn not_remembered(error: &Error) -> Problem {
+    Problem::new(
+        "not-remembered",
+        format!("the bundle is made, and this host could not write down what it remembers of it: {}", error.chain()),
+        error.hints().first().map_or("The next backup settles it.", String::as_str),
+    )
+}
+
+/// What somebody took from the end of the ledger since this host last looked; a backup is made all the same.
+pub(super) fn lost_entries(state: &State, ledger: &Ledger<'_>) -> Result<Option<Problem>> {
+    let Some((seq, digest)) = state.newest_entry()? else { return Ok(None) };
+    let Err(error) = ledger.remembered(seq, &digest) else { return Ok(None) };
+    Ok(Some(Problem::new(
+        "ledger-cut",
+        error.chain(),
+        "Bundles may be gone that nothing in the archive tells of any more: find out who could write to it, and look for another copy.",
+    )))
 }
