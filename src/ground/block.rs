@@ -9,13 +9,15 @@ pub const BLOCK: usize = 1 << 20;
 /// What the place of a direct write is a multiple of, in memory and in the file.
 pub(super) const ALIGNMENT: usize = 4096;
 
-/// A MiB of memory; what it holds is wiped when it goes: it may be a chunk that was not sealed yet.
+/// A MiB of memory; what it holds, or has held, is wiped when it goes: it may be a chunk that was not sealed yet.
 ///
 /// Its first byte stands in memory where a direct write at its place in the file wants it.
 pub struct Block {
     memory: Vec<u8>,
     from: usize,
     filled: usize,
+    /// Nothing beyond was ever written.
+    used: usize,
 }
 
 impl Default for Block {
@@ -27,7 +29,7 @@ impl Default for Block {
 impl Block {
     /// An empty one, for a place in a file that is a multiple of what direct writes want.
     pub fn new() -> Self {
-        let mut block = Self { memory: vec![0; BLOCK + 2 * ALIGNMENT], from: 0, filled: 0 };
+        let mut block = Self { memory: vec![0; BLOCK + 2 * ALIGNMENT], from: 0, filled: 0, used: 0 };
         block.clear_for(0);
         block
     }
@@ -58,11 +60,24 @@ impl Block {
         BLOCK - self.filled
     }
 
+    /// Where at most so many of the next bytes go; they count when [`Block::grow`] says so.
+    pub fn room_mut(&mut self, most: usize) -> &mut [u8] {
+        let at = self.from + self.filled;
+        let end = at + most.min(self.room());
+        self.used = self.used.max(end);
+        &mut self.memory[at..end]
+    }
+
+    /// So many bytes were put into its room.
+    pub fn grow(&mut self, bytes: usize) {
+        self.filled += bytes.min(self.room());
+    }
+
     /// Takes as many bytes as it has room for.
     pub fn fill(&mut self, bytes: &[u8]) -> usize {
-        let taken = bytes.len().min(self.room());
-        let at = self.from + self.filled;
-        self.memory[at..at + taken].copy_from_slice(&bytes[..taken]);
+        let room = self.room_mut(bytes.len());
+        room.copy_from_slice(&bytes[..room.len()]);
+        let taken = room.len();
         self.filled += taken;
         taken
     }
@@ -94,7 +109,8 @@ impl Block {
 
 impl Drop for Block {
     fn drop(&mut self) {
-        self.bytes_mut().zeroize();
+        // Also what was put into its room and never counted; the rest of a small one is not touched.
+        self.memory[..self.used].zeroize();
     }
 }
 

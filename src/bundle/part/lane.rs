@@ -16,6 +16,8 @@ use crate::storage::{Entry, Opened, Reader};
 
 /// A part is closed when its tar file has grown past this.
 const AIM: u64 = 256 << 20;
+/// What BLAKE3 hashes fastest: sixteen of its chunks side by side, from a multiple of their length on.
+const GROUP: usize = 16 << 10;
 
 /// Where a file was stored, and what was stored of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,7 +105,7 @@ impl<'a> Lane<'a> {
             Err(e) => return Ok(Attempt::Unreadable(e.chain())),
         };
         let entry = file.entry().clone();
-        let mut filled = match read_full(file.as_mut(), &mut self.buffer) {
+        let filled = match read_full(file.as_mut(), &mut self.buffer) {
             Ok(filled) => filled,
             Err(e) => return Ok(Attempt::Unreadable(e.to_string())),
         };
@@ -117,30 +119,29 @@ impl<'a> Lane<'a> {
         let failed = |e| Error::from_io(Kind::Failed, format!("cannot write part {}", place.part.file_name()), e);
         write_headers(part, &mut self.headers, &entry, names.0, names.1).map_err(failed)?;
 
+        // What grew is cut and what shrank is filled: a member is as long as its header says, or the tar file is broken.
         let mut hash = blake3::Hasher::new();
         let mut left = entry.size;
-        // What grew is cut and what shrank is filled: a member is as long as its header says, or the tar file is broken.
-        let mut torn = false;
+        let mut read = usize::try_from(left).map_or(filled, |left| filled.min(left));
+        hash.update(&self.buffer[..read]);
+        part.write_all(&self.buffer[..read]).map_err(failed)?;
         loop {
-            let wanted = usize::try_from(left).map_or(filled, |left| filled.min(left));
-            hash.update(&self.buffer[..wanted]);
-            part.write_all(&self.buffer[..wanted]).map_err(failed)?;
-            advance(wanted as u64);
-            left -= wanted as u64;
-            torn |= filled > wanted;
-            if left == 0 || filled == 0 {
+            advance(read as u64);
+            left -= read as u64;
+            if left == 0 || read == 0 {
                 break;
             }
-            match read_full(file.as_mut(), &mut self.buffer) {
-                Ok(read) => filled = read,
-                Err(e) => {
+            match pass_on(file.as_mut(), left, part, &mut self.buffer, &mut hash) {
+                Ok(passed) => read = passed,
+                Err(Failed::Write(e)) => return Err(failed(e)),
+                Err(Failed::Read(e)) => {
                     // The member is made whole, and no list names it.
                     fill(part, &mut hash, left, padding(entry.size)).map_err(failed)?;
                     return Ok(Attempt::Unreadable(e.to_string()));
                 }
             }
         }
-        torn |= left > 0 || !file.unchanged()?;
+        let torn = left > 0 || !file.unchanged()?;
         fill(part, &mut hash, left, padding(entry.size)).map_err(failed)?;
         if part.content() >= AIM
             && let Some(full) = self.parts[slot].take()
@@ -164,6 +165,39 @@ impl<'a> Lane<'a> {
         }
         Ok(())
     }
+}
+
+enum Failed {
+    Read(std::io::Error),
+    Write(std::io::Error),
+}
+
+/// Reads on, at most `left` bytes, and hashes and writes what was read; answers how much, 0 at the file's end.
+///
+/// Where nothing is compressed it is read where it will be sealed; only a group that two chunks share is copied.
+fn pass_on(
+    file: &mut dyn Opened,
+    left: u64,
+    part: &mut PartWriter,
+    buffer: &mut [u8],
+    hash: &mut blake3::Hasher,
+) -> Result<usize, Failed> {
+    let most = |room: usize| usize::try_from(left).map_or(room, |left| left.min(room));
+    let room = match part.room().map_err(Failed::Write)? {
+        Some(room) if room.len() >= GROUP => {
+            let whole = room.len() / GROUP * GROUP;
+            let read = read_full(file, &mut room[..most(whole)]).map_err(Failed::Read)?;
+            hash.update(&room[..read]);
+            part.filled(read);
+            return Ok(read);
+        }
+        Some(_) => GROUP,
+        None => buffer.len(),
+    };
+    let read = read_full(file, &mut buffer[..most(room)]).map_err(Failed::Read)?;
+    hash.update(&buffer[..read]);
+    part.write_all(&buffer[..read]).map_err(Failed::Write)?;
+    Ok(read)
 }
 
 /// Zeros for the content that is missing, and for the rest of the last block.
@@ -190,4 +224,146 @@ fn read_full(file: &mut dyn Opened, buffer: &mut [u8]) -> std::io::Result<usize>
         }
     }
     Ok(filled)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Cursor, Read};
+
+    use super::*;
+    use crate::archive::memory::Memory;
+    use crate::bundle::filelist::FileLine;
+    use crate::bundle::part::PartReader;
+    use crate::sealing::SealingKey;
+    use crate::storage::{EntryKind, FileTime};
+
+    /// Files `SIZE` or `SIZE-WHAT`: a file of that size, which may not be what it was when it was opened.
+    struct Files;
+
+    struct File {
+        entry: Entry,
+        content: Cursor<Vec<u8>>,
+        fails: bool,
+    }
+
+    /// Bytes that zstd makes nothing of.
+    fn content(size: usize) -> Vec<u8> {
+        let mut bytes = vec![0; size];
+        blake3::Hasher::new().update(&size.to_le_bytes()).finalize_xof().fill(&mut bytes);
+        bytes
+    }
+
+    impl Reader for Files {
+        fn open(&self, path: &[u8]) -> Result<Box<dyn Opened>> {
+            let (size, what) = path.split_at(path.iter().position(|b| *b == b'-').unwrap_or(path.len()));
+            let size: usize = String::from_utf8_lossy(size).parse().expect("a size");
+            let length = match what {
+                b"-shorter" => size - size / 3,
+                b"-longer" => size + 7,
+                b"-fails" => size / 2,
+                _ => size,
+            };
+            let mut content = content(size);
+            content.resize(length, b'x');
+            let time = FileTime::default();
+            let entry = Entry {
+                path: path.to_vec(),
+                kind: EntryKind::File,
+                size: size as u64,
+                mtime: time,
+                ctime: time,
+                inode: 1,
+                mode: 0o644,
+                uid: 0,
+                gid: 0,
+                target: None,
+                hard_linked: false,
+                sparse: false,
+            };
+            Ok(Box::new(File { entry, content: Cursor::new(content), fails: what == b"-fails" }))
+        }
+    }
+
+    impl Read for File {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            // Never as much as is asked for.
+            let most = buffer.len().min(50_001);
+            match self.content.read(&mut buffer[..most])? {
+                0 if self.fails => Err(io::Error::other("the disk is broken")),
+                read => Ok(read),
+            }
+        }
+    }
+
+    impl Opened for File {
+        fn entry(&self) -> &Entry {
+            &self.entry
+        }
+
+        fn unchanged(&self) -> Result<bool> {
+            Ok(self.content.get_ref().len() as u64 == self.entry.size)
+        }
+    }
+
+    #[test]
+    fn files_are_stored_as_they_are_read_whatever_becomes_of_them_meanwhile() {
+        let (archive, app, key) = (Memory::default(), "shop".parse().expect("a name"), SealingKey::generate());
+        let (close, closing) = crossbeam_channel::unbounded();
+        let mut lane = Lane::new(&archive, &app, key.recipient(), Box::new(Files), close);
+        // Around the buffer, a chunk, and what is hashed at once; each begins where the one before has ended.
+        let near = [1, 511, GROUP, 64 << 10, BUFFER, BUFFER + GROUP, 256 << 10, 1 << 20];
+        let sizes: Vec<usize> = near.iter().flat_map(|size| [size - 1, *size, size + 1]).chain([3_333_333]).collect();
+        let what = ["", "-shorter", "-longer", "-fails"];
+        let mut lines = Vec::new();
+        for (size, what) in sizes.iter().flat_map(|size| what.map(|what| (*size, what))).filter(|(size, _)| *size > 64)
+        {
+            let path = format!("{size}{what}").into_bytes();
+            let told = std::cell::Cell::new(0);
+            match lane.store(&path, (None, None), &|by| told.set(told.get() + by)).expect("stored") {
+                Attempt::Stored(Stored { entry, blake3, place, changed }) => {
+                    assert_eq!(changed, !what.is_empty(), "{size}{what}");
+                    let mut expected = content(size);
+                    if what == "-shorter" {
+                        expected[size - size / 3..].fill(0);
+                    } else {
+                        assert_eq!(told.get(), size as u64, "{size}{what}");
+                    }
+                    assert_eq!(blake3, *blake3::hash(&expected).as_bytes(), "{size}{what}");
+                    let Entry { path, kind, size, mtime, mode, uid, gid, target, .. } = entry;
+                    let (blake3, place) = (Some(blake3), Some(place));
+                    let (user, group) = (None, None);
+                    lines.push(FileLine {
+                        path,
+                        kind,
+                        size,
+                        mtime,
+                        mode,
+                        uid,
+                        gid,
+                        user,
+                        group,
+                        target,
+                        blake3,
+                        place,
+                    });
+                }
+                Attempt::Unreadable(reason) => assert_eq!((what, reason.as_str()), ("-fails", "the disk is broken")),
+                Attempt::Gone => panic!("{size}{what} is gone"),
+            }
+        }
+        lane.finish().expect("closed");
+        for part in closing.iter() {
+            let part = part.commit().expect("committed").name;
+            let sealed = archive.objects()[part.object(&app).expect("a name").as_str()].clone();
+            let mut reader = PartReader::begin(Cursor::new(sealed), part.kind, &key, "it").expect("begun");
+            for line in &lines {
+                let place = line.place.as_ref().expect("a place");
+                if place.part == part {
+                    reader.advance_to(place).expect("found");
+                    reader.member(line, &mut |_| Ok(())).expect("the same content");
+                }
+            }
+            reader.drain().expect("whole to its end");
+        }
+    }
 }

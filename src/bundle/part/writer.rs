@@ -77,6 +77,24 @@ impl PartWriter {
         self.content
     }
 
+    /// The rest of the chunk that is being filled, at least a byte, to be read into; `None` where content is compressed first.
+    ///
+    /// What is put there counts when [`PartWriter::filled`] says so.
+    pub(super) fn room(&mut self) -> io::Result<Option<&mut [u8]>> {
+        match &mut self.out {
+            Out::Stored(sealed) => sealed.room().map(Some),
+            Out::Compressed(_) => Ok(None),
+        }
+    }
+
+    /// So many bytes were put into the room.
+    pub(super) fn filled(&mut self, bytes: usize) {
+        if let Out::Stored(sealed) = &mut self.out {
+            sealed.filled(bytes);
+            self.content += bytes as u64;
+        }
+    }
+
     /// Ends the tar file and the age stream.
     pub(super) fn close(mut self) -> Result<Closing> {
         let name = self.name.clone();

@@ -184,6 +184,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_put_into_the_room_is_sealed_as_what_is_written() {
+        let key = SealingKey::generate();
+        for (size, step) in [(1, 1), (65536, 65536), (65537, 999), (131_072, 40_000), (3_000_000, 70_001)] {
+            let plain = content(size);
+            let mut writer = seal(key.recipient(), Vec::new()).expect("begun");
+            let mut left = plain.as_slice();
+            while !left.is_empty() {
+                let room = writer.room().expect("room");
+                assert!(!room.is_empty());
+                let taken = room.len().min(left.len()).min(step);
+                room[..taken].copy_from_slice(&left[..taken]);
+                writer.filled(taken);
+                let (more, rest) = left[taken..].split_at((left.len() - taken).min(step / 3));
+                writer.write_all(more).expect("written");
+                left = rest;
+            }
+            let sealed = writer.finish().expect("finished");
+            assert_eq!(age::decrypt(key.age(), &sealed).expect("age opens it"), plain, "{size} {step}");
+        }
+    }
+
+    #[test]
     fn what_age_seals_we_open() {
         let key = SealingKey::generate();
         for size in SIZES {

@@ -93,6 +93,27 @@ impl<W: TakeBlocks> SealedWriter<W> {
     }
 }
 
+impl<W: TakeBlocks> SealedWriter<W> {
+    /// The rest of the chunk that is being filled, at least a byte, to be written where it is sealed.
+    ///
+    /// What is put there counts when [`SealedWriter::filled`] says so; something must be written after this, or the stream
+    /// would end in an empty chunk.
+    pub fn room(&mut self) -> io::Result<&mut [u8]> {
+        if self.open()? == CHUNK {
+            self.seal_chunk(false)?;
+        }
+        let room = CHUNK - self.open()?;
+        self.block.as_mut().map(|block| block.room_mut(room)).ok_or_else(failed_before)
+    }
+
+    /// So many bytes were put into the room.
+    pub fn filled(&mut self, bytes: usize) {
+        if let Some(block) = &mut self.block {
+            block.grow(bytes);
+        }
+    }
+}
+
 fn failed_before() -> io::Error {
     io::Error::other("an earlier write of an age stream has failed")
 }
