@@ -352,7 +352,7 @@ mod tests {
             }
         }
         lane.finish().expect("closed");
-        for part in closing.iter() {
+        for part in &closing {
             let part = part.commit().expect("committed").name;
             let sealed = archive.objects()[part.object(&app).expect("a name").as_str()].clone();
             let mut reader = PartReader::begin(Cursor::new(sealed), part.kind, &key, "it").expect("begun");
