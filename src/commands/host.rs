@@ -217,7 +217,6 @@ impl Host {
                 if let Some(problem) = self.notify(verb, outcome.exit, &outcome.json) {
                     if outcome.exit == 0 {
                         outcome.exit = super::ATTENTION;
-                        outcome.line.clone_from(&problem.message);
                     }
                     outcome.problems.push(problem);
                 }

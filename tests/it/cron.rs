@@ -74,5 +74,7 @@ fn a_teller_that_fails_is_a_problem_and_no_lost_backup() {
     let told = world.script("told.sh", "echo the pager is off >&2; exit 1");
     world.configure(&format!("[notify]\non_result = [\"{}\"]", told.display()));
     night(&world, 3);
+    // Whoever reads one line of it knows that the backup was made.
+    world.run("backup -q", 3).says(": stored; ").says("the result was not told");
     world.run("check", 0);
 }

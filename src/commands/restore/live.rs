@@ -70,6 +70,7 @@ pub(super) fn run(
     let mut mark = Mark::begin(&host.state_folder()?, facts(&host, request, &plan)?, earlier)?;
     let hooks = Hooks { desk, host: &host, on: request.hooks };
     if let Err(error) = hooks.stop() {
+        let error = error.hint("Nothing was changed; see whether the application still runs.");
         return Err(mark.undone(error));
     }
     failpoint::pass("after the stop hook");
