@@ -239,9 +239,8 @@ mod tests {
     use super::*;
     use crate::archive::memory::Memory;
     use crate::bundle::filelist::FileLine;
-    use crate::bundle::part::PartReader;
+    use crate::bundle::part::{PartReader, file_entry};
     use crate::sealing::SealingKey;
-    use crate::storage::{EntryKind, FileTime};
 
     /// Files `SIZE` or `SIZE-WHAT`: a file of that size, which may not be what it was when it was opened.
     struct Files;
@@ -271,21 +270,7 @@ mod tests {
             };
             let mut content = content(size);
             content.resize(length, b'x');
-            let time = FileTime::default();
-            let entry = Entry {
-                path: path.to_vec(),
-                kind: EntryKind::File,
-                size: size as u64,
-                mtime: time,
-                ctime: time,
-                inode: 1,
-                mode: 0o644,
-                uid: 0,
-                gid: 0,
-                target: None,
-                hard_linked: false,
-                sparse: false,
-            };
+            let entry = file_entry(path.to_vec(), size as u64);
             Ok(Box::new(File { entry, content: Cursor::new(content), fails: what == b"-fails" }))
         }
     }

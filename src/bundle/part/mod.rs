@@ -12,3 +12,22 @@ const BUFFER: usize = 128 << 10;
 pub use lane::{Attempt, Lane, Stored};
 pub use reader::PartReader;
 pub use writer::{Closing, Finished};
+
+/// A file's entry, for tests.
+#[cfg(test)]
+fn file_entry(path: Vec<u8>, size: u64) -> crate::storage::Entry {
+    crate::storage::Entry {
+        path,
+        kind: crate::storage::EntryKind::File,
+        size,
+        mtime: crate::storage::FileTime::default(),
+        ctime: crate::storage::FileTime::default(),
+        inode: 1,
+        mode: 0o644,
+        uid: 0,
+        gid: 0,
+        target: None,
+        hard_linked: false,
+        sparse: false,
+    }
+}

@@ -186,11 +186,11 @@ mod tests {
     use super::*;
     use crate::bundle::frames::{FRAME, FrameWriter};
     use crate::bundle::members::PartName;
+    use crate::bundle::part::file_entry;
     use crate::bundle::part::tar::{padding, write_headers};
     use crate::ground::clock;
     use crate::ground::names::Ulid;
     use crate::sealing::stream;
-    use crate::storage::{Entry, EntryKind, FileTime};
 
     /// A part of members with these sizes, and the lines that name them.
     fn part(key: &SealingKey, sizes: &[u64]) -> (Vec<u8>, Vec<FileLine>) {
@@ -198,20 +198,7 @@ mod tests {
         let mut out = FrameWriter::new(stream::seal(key.recipient(), Vec::new()).expect("begun")).expect("begun");
         let mut lines = Vec::new();
         for (number, size) in sizes.iter().enumerate() {
-            let entry = Entry {
-                path: format!("file-{number}").into_bytes(),
-                kind: EntryKind::File,
-                size: *size,
-                mtime: FileTime::default(),
-                ctime: FileTime::default(),
-                inode: 1,
-                mode: 0o644,
-                uid: 0,
-                gid: 0,
-                target: None,
-                hard_linked: false,
-                sparse: false,
-            };
+            let entry = file_entry(format!("file-{number}").into_bytes(), *size);
             let at = out.position();
             let content = vec![u8::try_from(number).expect("few"); usize::try_from(*size).expect("small")];
             write_headers(&mut out, &mut Vec::new(), &entry, None, None).expect("written");

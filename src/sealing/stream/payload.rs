@@ -91,9 +91,7 @@ impl<W: TakeBlocks> SealedWriter<W> {
         let block = self.block.as_ref().ok_or_else(failed_before)?;
         Ok(block.bytes().len() - self.sealed)
     }
-}
 
-impl<W: TakeBlocks> SealedWriter<W> {
     /// The rest of the chunk that is being filled, at least a byte, to be written where it is sealed.
     ///
     /// What is put there counts when [`SealedWriter::filled`] says so; something must be written after this, or the stream
@@ -121,11 +119,14 @@ fn failed_before() -> io::Error {
 impl<W: TakeBlocks> Write for SealedWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         // A full chunk waits for the byte that shows that it is not the last.
-        if self.open()? == CHUNK && !bytes.is_empty() {
-            self.seal_chunk(false)?;
+        if bytes.is_empty() {
+            return Ok(0);
         }
-        let taken = bytes.len().min(CHUNK - self.open()?);
-        self.block.as_mut().map(|block| block.fill(&bytes[..taken])).ok_or_else(failed_before)
+        let room = self.room()?;
+        let taken = bytes.len().min(room.len());
+        room[..taken].copy_from_slice(&bytes[..taken]);
+        self.filled(taken);
+        Ok(taken)
     }
 
     fn flush(&mut self) -> io::Result<()> {
