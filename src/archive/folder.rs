@@ -22,8 +22,8 @@ use crate::ground::{Error, Kind, Result, failpoint};
 /// How long [`Archive::hold`] waits for another run.
 const WAIT: Duration = Duration::from_secs(10);
 
-/// Temporary files untouched for longer than this belong to no run.
-const ABANDONED: Duration = Duration::from_hours(24);
+/// Temporary files untouched for longer than this belong to no run; less than a night, so that the next one removes them.
+const ABANDONED: Duration = Duration::from_hours(12);
 
 /// An archive in a folder.
 #[derive(Debug, Clone)]
@@ -54,22 +54,6 @@ impl Folder {
         let root = std::path::absolute(path).map_err(|e| Error::io("find", path, e))?;
         durable::create_folders(&root, 0o700)?;
         Self::open(&root)
-    }
-
-    /// Removes the temporary files that killed runs left behind more than a day ago, and says how many.
-    pub fn sweep(&self) -> Result<u64> {
-        let mut removed = 0;
-        let now = SystemTime::now();
-        walk::each(&self.root, None, &mut |entry| {
-            let old = now.duration_since(entry.modified).is_ok_and(|age| age > ABANDONED);
-            if entry.regular && old && entry.name.starts_with('.') && entry.name.ends_with(durable::TEMPORARY) {
-                rustix::fs::unlinkat(entry.folder, entry.name, rustix::fs::AtFlags::empty())?;
-                removed += 1;
-            }
-            Ok(())
-        })
-        .map_err(|e| self.failed("sweep", "", e))?;
-        Ok(removed)
     }
 
     fn path(&self, name: &ObjectName) -> PathBuf {
@@ -174,9 +158,8 @@ impl Archive for Folder {
 
     fn list(&self, folder: &ObjectName) -> Result<Vec<Listed>> {
         let mut found = Vec::new();
-        let walked = walk::each(&self.root, Some(folder), &mut |entry| {
+        let walked = walk::each(&self.root, folder, |name| !name.starts_with('.'), &mut |entry| {
             if entry.regular
-                && !entry.name.starts_with('.')
                 && let Ok(name) = format!("{}/{}", entry.path, entry.name).parse()
             {
                 found.push(Listed { name, length: entry.length });
@@ -208,6 +191,24 @@ impl Archive for Folder {
         let mut new = self.begin(name)?;
         new.write_all(bytes).map_err(|e| Error::from_io(Kind::Failed, format!("cannot write {name}"), e))?;
         new.commit(Existing::Replace).map(drop)
+    }
+
+    fn sweep(&self, below: &ObjectName) -> Result<u64> {
+        let mut removed = 0;
+        let now = SystemTime::now();
+        let temporary = |name: &str| name.starts_with('.') && name.ends_with(durable::TEMPORARY);
+        let walked = walk::each(&self.root, below, temporary, &mut |entry| {
+            let old = now.duration_since(entry.modified).is_ok_and(|age| age > ABANDONED);
+            if entry.regular && old {
+                rustix::fs::unlinkat(entry.folder, entry.name, rustix::fs::AtFlags::empty())?;
+                removed += 1;
+            }
+            Ok(())
+        });
+        match walked {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(self.failed("sweep", below.as_str(), e)),
+            _ => Ok(removed),
+        }
     }
 
     fn remove(&self, name: &ObjectName) -> Result<()> {

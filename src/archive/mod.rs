@@ -83,6 +83,11 @@ pub trait Archive: Send + Sync {
     /// [`crate::ground::Kind::Locked`].
     fn hold(&self, name: &ObjectName) -> Result<Box<dyn Send>>;
 
+    /// Removes what runs that were killed hours ago left unfinished below a folder, and says how many; nothing where there is no such thing.
+    fn sweep(&self, _below: &ObjectName) -> Result<u64> {
+        Ok(0)
+    }
+
     /// Writes a small new object; `false` when the name was taken.
     fn put_new(&self, name: &ObjectName, bytes: &[u8]) -> Result<bool> {
         let mut new = self.create(name)?;

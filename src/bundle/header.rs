@@ -10,7 +10,7 @@ use super::FOREIGN;
 use super::members::Member;
 use super::sums::Sums;
 use crate::appkey::proof::Verdict;
-use crate::ground::names::{AppName, BundleId, Fingerprint, SealingId, Uuid};
+use crate::ground::names::{AppName, BundleId, Fingerprint, Label, SealingId, Uuid};
 use crate::ground::{Error, Result, clock, json};
 use crate::signer::PublicKey;
 
@@ -24,7 +24,7 @@ pub const FORMAT: u64 = 1;
 const AHEAD: Duration = Duration::from_mins(10);
 
 /// The fields that this program understands; whatever else `critical` names, it does not.
-const FIELDS: [&str; 17] = [
+const FIELDS: [&str; 18] = [
     "format",
     "critical",
     "archive",
@@ -42,6 +42,7 @@ const FIELDS: [&str; 17] = [
     "database",
     "bytes",
     "storage",
+    "problems",
 ];
 
 /// What everybody may know of a bundle; plain, listed in `SHA256SUMS`, and signed with it.
@@ -87,6 +88,9 @@ pub struct Header {
     /// What the storage came to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<StorageSummary>,
+    /// What its backup found wrong with what it holds, as words; a newer program may know more of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<Label>,
 }
 
 /// What the storage in a bundle came to.
@@ -139,6 +143,9 @@ impl Header {
         }
         if self.keys.iter().collect::<BTreeSet<_>>().len() != self.keys.len() {
             return Err("it names a key twice");
+        }
+        if self.problems.iter().collect::<BTreeSet<_>>().len() != self.problems.len() {
+            return Err("it names a problem twice");
         }
         if self.storage_from.as_ref() == Some(&self.id) {
             return Err("it takes its storage from itself");
@@ -249,6 +256,7 @@ pub(super) mod tests {
             bytes: 1234,
             generator: "a test".to_owned(),
             storage: None,
+            problems: Vec::new(),
         }
     }
 
@@ -269,6 +277,7 @@ pub(super) mod tests {
         let mut header = good();
         header.storage_from = Some(BundleId::new(clock::now()).expect("random"));
         header.storage = Some(StorageSummary { files: 1, missing: 0, bytes: 2 });
+        header.problems = vec!["left-out".parse().expect("a word")];
         assert_eq!(Header::parse(&header.to_bytes().expect("bytes"), "it").expect("read"), header);
         let value = serde_json::to_value(&header).expect("it serializes");
         for field in value.as_object().expect("an object").keys().filter(|f| *f != "generator") {
@@ -296,7 +305,7 @@ pub(super) mod tests {
     #[test]
     fn what_is_no_header_is_damaged() {
         let header = good();
-        let changes: [fn(&mut Value); 9] = [
+        let changes: [fn(&mut Value); 11] = [
             |v| v["created"] = json!("2026-11-23 02:00:00"),
             |v| v["created"] = json!("2026-11-23T02:00:00+00:00"),
             |v| v["id"] = json!("latest"),
@@ -304,6 +313,8 @@ pub(super) mod tests {
             |v| v["verdict"] = json!("splendid"),
             |v| v["bytes"] = json!(-1),
             |v| v["contains"] = json!(["key", "key"]),
+            |v| v["problems"] = json!(["left-out", "left-out"]),
+            |v| v["problems"] = json!(["left\nout"]),
             |v| v["storage_from"] = v["id"].clone(),
             |v| drop(v.as_object_mut().map(|o| o.remove("sealing"))),
         ];

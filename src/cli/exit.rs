@@ -48,7 +48,7 @@ pub fn of_verb(path: &[&str]) -> &'static [u8] {
         ["restore"] => &[3, 10, 11, 12, 13, 14, 15, 16, 20, 21],
         ["guard"] => &[10, 12, 13, 14, 15, 16, 20, 21],
         ["demo"] => &[15, 21],
-        ["custody", "test"] => &[10, 11, 13, 14, 15, 16, 20, 21],
+        ["custody", "test"] => &[3, 10, 11, 13, 14, 15, 16, 20, 21],
         ["config", "check"] => &[10, 12, 13, 14, 15, 16, 20, 21],
         ["key", "fingerprint"] => &[10, 13, 15, 16, 20, 21],
         ["key", "lint"] => &[3, 10, 13, 15, 16, 20, 21],
@@ -82,17 +82,21 @@ fn narrower(path: &[&str], code: u8) -> Option<&'static str> {
     Some(match (path, code) {
         (["init"], 0) => "done: everything stands, and works with the environment that cron would give",
         (["check"], 0) => "authentic and whole",
+        (["custody", "test"], 3) => "an identity opens the sealing key, and the ledger could not be told",
         (["custody", "test"], 0) => "an identity opens the sealing key",
         (["config", "check"], 0) => "everything that the configuration names was tried and works",
         (["custody" | "key", ..] | ["list" | "show" | "cat" | "demo" | "completions" | "man"], 0) => "done",
-        (["prove" | "verify"], 3) => {
+        (["prove"], 3) => {
             "nothing failed and nothing was proved: there is nothing to try the key on, or its cipher proves little"
+        }
+        (["verify"], 3) => {
+            "nothing failed, but a person should look: nothing was proved, or the backup found something wrong with what it stored"
         }
         (["backup"], 3) => {
             "stored, but a person should look: not proved, nothing to prove with, files left out, a part or an escrow missed, state lost, a rotation or a restore not ended, nobody could be told"
         }
         (["restore"], 3) => {
-            "restored, but a person should look: the key was not proved (--accept-unproved), or an earlier restore did not end in what this one did not touch"
+            "restored, but a person should look: the key was not proved (--accept-unproved), the backup had found something wrong with what it stored, or an earlier restore did not end in what this one did not touch"
         }
         (["init"], 3) => "set up, but something does not work, here or with the environment that cron would give",
         (["key", "status" | "needed"], 3) => {

@@ -96,8 +96,7 @@ fn become_command(permit: &guard::Permit) -> Error {
         return Error::usage("there is no command to start");
     };
     let error = std::process::Command::new(program).args(arguments).env(&permit.variable, permit.value()).exec();
-    Error::failed(format!("cannot start {}", Path::new(program).display()))
-        .because(error)
+    Error::io("start", Path::new(program), error)
         .hint("Is it installed, and on PATH? Name it by its whole path otherwise.")
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::shelf::{self, Shelf};
-use super::{Desk, Outcome, Problem, human_bytes, proof};
+use super::{Desk, Outcome, Problem, defects, human_bytes, proof};
 use crate::bundle::{Opened, Scope, extract};
 use crate::ground::names::BundleId;
 use crate::ground::progress::Unit;
@@ -16,7 +16,8 @@ use crate::ground::{Error, Kind, Result, clock, names};
 /// Lists every bundle that was not pruned, oldest first.
 pub fn list(shelf: &Shelf) -> Result<Outcome> {
     let ledger = shelf.ledger()?;
-    let mut text = vec![format!("{:<26} {:<20} {:<12} {:<12} {:>10}", "BUNDLE", "CREATED", "VERDICT", "KEY", "STORED")];
+    let mut text =
+        vec![format!("{:<26} {:<20} {:<12} {:<12} {:>10}  PROBLEMS", "BUNDLE", "CREATED", "VERDICT", "KEY", "STORED")];
     let mut rows = Vec::new();
     for bundle in ledger.bundles() {
         let created = clock::rfc3339(bundle.bundle.time());
@@ -24,10 +25,11 @@ pub fn list(shelf: &Shelf) -> Result<Outcome> {
         let confirmed = ledger.confirmed(&bundle.bundle);
         let verdict = if confirmed { "confirmed" } else { bundle.verdict.as_str() };
         text.push(format!(
-            "{:<26} {created:<20} {verdict:<12} {:<12} {:>10}",
+            "{:<26} {created:<20} {verdict:<12} {:<12} {:>10}  {}",
             bundle.bundle.as_str(),
             key.map_or("-", names::Fingerprint::short),
             human_bytes(bundle.bytes),
+            defects::words(&bundle.problems),
         ));
         rows.push(json!({
             "bundle": bundle.bundle,
@@ -39,6 +41,7 @@ pub fn list(shelf: &Shelf) -> Result<Outcome> {
             "contains": bundle.event.contains,
             "storage_from": bundle.storage_from,
             "bytes": bundle.bytes,
+            "problems": bundle.event.problems,
         }));
     }
     if rows.is_empty() {
@@ -79,6 +82,9 @@ pub fn show(desk: &Desk<'_>, shelf: &Shelf, bundle: &str, identity: &[PathBuf], 
     }
     if let Some(from) = &header.storage_from {
         text.push(format!("storage from  {from}"));
+    }
+    if !header.problems.is_empty() {
+        text.push(format!("problems      {}", defects::words(&header.problems)));
     }
     if identity.is_empty() {
         if files {

@@ -4,6 +4,7 @@ pub mod backup;
 pub mod bundles;
 pub mod config;
 pub mod custody;
+mod defects;
 pub mod demo;
 mod deposits;
 pub mod guard;

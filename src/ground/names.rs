@@ -107,7 +107,7 @@ fn is_ulid(text: &str) -> bool {
 }
 
 text_name!(
-    /// An application's name, or a custodian's label: `[a-z0-9][a-z0-9-]{0,62}`.
+    /// An application's name, a custodian's label, or the word for a problem: `[a-z0-9][a-z0-9-]{0,62}`.
     Label,
     "a name of lowercase letters, digits and hyphens, at most 63, beginning with a letter or digit",
     is_label

@@ -27,6 +27,9 @@ pub struct BundleEvent {
     pub contains: Vec<String>,
     /// Bytes that it added to the archive.
     pub bytes: u64,
+    /// What its backup found wrong with what it holds, as in its header.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<Label>,
 }
 
 /// A sealed application key was put into an escrow.

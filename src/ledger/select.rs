@@ -37,7 +37,7 @@ impl FromStr for Selector {
         }
         let possible = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f' | b'T' | b'Z' | b'-');
         if text.is_empty() || text.len() > 25 || !text.bytes().all(possible) || !text.as_bytes()[0].is_ascii_digit() {
-            return Err(Error::usage(format!("{:?} names no bundle", text.chars().take(80).collect::<String>()))
+            return Err(Error::not_found(format!("{:?} names no bundle", text.chars().take(80).collect::<String>()))
                 .hint("Give an id, the beginning of one, latest or latest-proved; `strongroom list` shows them."));
         }
         Ok(Self::Prefix(text.to_owned()))

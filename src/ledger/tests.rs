@@ -86,6 +86,7 @@ fn bundle(id: &str, verdict: &str) -> BundleEvent {
         storage_from: None,
         contains: vec!["database".to_owned()],
         bytes: 7,
+        problems: Vec::new(),
     }
 }
 

@@ -248,7 +248,7 @@ fn special_files_are_reported_and_links_are_stored_as_links() {
     assert_eq!(codes(&json), ["left-out"]);
     assert!(text(&json["problems"][0]["message"]).contains("socket"));
     world.run(&format!("cat latest folder-link/passwd -i {IDENTITY}"), 10);
-    world.run(&format!("restore --target out -i {IDENTITY}"), 0);
+    world.run(&format!("restore --target out -i {IDENTITY}"), 3);
     assert_eq!(std::fs::read_link(world.path("out/storage/link")).expect("a link").to_str(), Some("/etc/passwd"));
 }
 
@@ -421,4 +421,26 @@ fn a_storage_that_has_lost_all_its_files_is_told() {
     assert!(json.to_string().contains(&first), "{json}");
     // Said of the night on which it went, and of no other.
     world.run("backup", 0);
+}
+
+#[test]
+fn what_killed_runs_left_unfinished_goes_the_night_after() {
+    let (world, first) = World::backed_up();
+    let part = world.files("archive/parts").into_iter().find(|name| name.ends_with(".age")).expect("a part");
+    let beside = |path: std::path::PathBuf, name: &str| path.with_file_name(format!(".{name}.strongroom-tmp"));
+    let old = [
+        beside(world.path("archive/parts").join(part), "part"),
+        beside(world.bundle(&first).join("x"), "database.sqlite.zst.age.abc"),
+    ];
+    let young = beside(old[0].clone(), "of another host");
+    for path in old.iter().chain([&young]) {
+        std::fs::write(path, "half").expect("written");
+    }
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_hours(13);
+    for path in &old {
+        std::fs::File::options().write(true).open(path).and_then(|f| f.set_modified(long_ago)).expect("made old");
+    }
+    world.run("backup", 0).says("1 unfinished file of killed runs removed");
+    assert_eq!([old[0].exists(), old[1].exists(), young.exists()], [false, false, true]);
+    world.run("check --all", 0);
 }

@@ -1,5 +1,7 @@
 //! `custody`, `config check`, `key`, and what is generated from the command line's definition.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use crate::app::{CREDENTIALS, KEY, WRONG, secret_file};
 use crate::init::identity;
 use crate::world::{IDENTITY, INIT, World, codes, text};
@@ -103,6 +105,22 @@ fn a_custodians_identity_is_tested_and_the_test_is_recorded() {
     world.run("custody test", 2);
     world.run("check --all", 0);
     assert!(!world.path("archive/ledger/package-broker/0000000005.json").exists(), "a failed test is no entry");
+}
+
+#[test]
+fn an_identity_that_opens_is_told_where_the_ledger_cannot_be_written() {
+    let world = World::backed_up().0.owned_by_nobody();
+    let ledger = world.path("archive/ledger/package-broker");
+    let set = |mode| std::fs::set_permissions(&ledger, std::fs::Permissions::from_mode(mode)).expect("set");
+    set(0o500);
+    let ran = world.call_as_nobody(&format!("custody test --json -i {IDENTITY}")).ends(3);
+    assert_eq!((&ran.json()["opens"], &ran.json()["seq"]), (&true.into(), &serde_json::Value::Null));
+    world
+        .call_as_nobody(&format!("custody test -i {IDENTITY}"))
+        .ends(3)
+        .says("this identity opens")
+        .says("not recorded");
+    set(0o700);
 }
 
 #[test]

@@ -98,7 +98,7 @@ fn an_empty_database_warns_and_require_proof_stops() {
 #[test]
 fn a_command_that_is_not_there_is_our_failure() {
     let world = World::ready();
-    world.run("guard -- /no/such/program", 1).says("/no/such/program");
+    world.run("guard -- /no/such/program", 10).says("/no/such/program");
     world.run("guard", 2);
     world.run("guard --sample 2 --max-time forever -- /bin/true", 2);
 }

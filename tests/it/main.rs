@@ -9,6 +9,7 @@ mod clocks;
 mod codes;
 mod cron;
 mod custody;
+mod defects;
 mod forge;
 mod frozen;
 mod gpg;

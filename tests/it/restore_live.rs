@@ -101,6 +101,8 @@ fn a_dry_run_changes_nothing_and_prints_what_is_executed() {
     assert_eq!(world.state_of(""), before);
     assert_eq!(plan["storage"]["write"], 2);
     assert_eq!(plan["storage"]["replaced"], 1);
+    let replaced = crate::world::text(&plan["storage"]["replaced_paths"][0]);
+    world.run(&format!("restore --dry-run -i {IDENTITY}"), 0).says(&format!("    replaced: {replaced}"));
     assert_eq!(plan["storage"]["extra_count"], 1);
     assert_eq!(plan["database"]["reversible"], true);
     assert_eq!(plan["hooks"].as_array().map(Vec::len), Some(2));

@@ -114,7 +114,8 @@ fn unfinished_and_hidden_files_are_not_objects_and_old_ones_are_swept() {
 
     assert_eq!(folder.children(&name("a")).expect("listed"), ["object"]);
     assert_eq!(folder.list(&name("a")).expect("listed").len(), 1);
-    assert_eq!(folder.sweep().expect("swept"), 1);
+    assert_eq!(folder.sweep(&name("b")).expect("nothing there"), 0);
+    assert_eq!(folder.sweep(&name("a")).expect("swept"), 1);
     assert!(!abandoned.exists());
     assert!(unfinished.commit().expect("still there"));
     assert!(folder.put_new(&name("a/.hidden"), b"x").is_err());

@@ -121,18 +121,31 @@ pub(super) fn children(root: &Path, folder: &ObjectName) -> Io<Vec<String>> {
     Ok(names)
 }
 
-/// Visits everything below a folder (`None`: the root) at all depths but folders, in no order.
-pub(super) fn each(root: &Path, folder: Option<&ObjectName>, visit: &mut dyn FnMut(Entry<'_>) -> Io<()>) -> Io<()> {
-    let path = folder.map_or("", ObjectName::as_str);
-    let components: Vec<&str> = path.split('/').filter(|c| !c.is_empty()).collect();
-    descend(&open_folder(root, &components, LIST)?, path, visit)
+/// Visits everything below a folder whose name is wanted, at all depths but folders, in no order.
+pub(super) fn each(
+    root: &Path,
+    folder: &ObjectName,
+    wanted: fn(&str) -> bool,
+    visit: &mut dyn FnMut(Entry<'_>) -> Io<()>,
+) -> Io<()> {
+    let components: Vec<&str> = folder.as_str().split('/').collect();
+    descend(&open_folder(root, &components, LIST)?, folder.as_str(), wanted, visit)
 }
 
-fn descend(folder: &OwnedFd, path: &str, visit: &mut dyn FnMut(Entry<'_>) -> Io<()>) -> Io<()> {
+fn descend(
+    folder: &OwnedFd,
+    path: &str,
+    wanted: fn(&str) -> bool,
+    visit: &mut dyn FnMut(Entry<'_>) -> Io<()>,
+) -> Io<()> {
     for entry in Dir::read_from(folder)? {
         let entry = entry?;
         let Ok(name) = entry.file_name().to_str() else { continue };
         if name == "." || name == ".." {
+            continue;
+        }
+        // Looking at each is what takes the time.
+        if !matches!(entry.file_type(), FileType::Directory | FileType::Unknown) && !wanted(name) {
             continue;
         }
         let stat = match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -143,6 +156,9 @@ fn descend(folder: &OwnedFd, path: &str, visit: &mut dyn FnMut(Entry<'_>) -> Io<
         };
         let kind = FileType::from_raw_mode(stat.st_mode);
         if kind != FileType::Directory {
+            if !wanted(name) {
+                continue;
+            }
             let seconds = u64::try_from(stat.st_mtime).unwrap_or(0);
             visit(Entry {
                 folder: folder.as_fd(),
@@ -153,11 +169,11 @@ fn descend(folder: &OwnedFd, path: &str, visit: &mut dyn FnMut(Entry<'_>) -> Io<
                 modified: SystemTime::UNIX_EPOCH + Duration::from_secs(seconds),
             })?;
         } else if !name.starts_with('.') {
-            let below = if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
+            let below = format!("{path}/{name}");
             // No object lies deeper than a name can be long, so this ends.
             if below.parse::<ObjectName>().is_ok() {
                 match openat(folder, name, LIST | OFlags::NOFOLLOW, Mode::empty()) {
-                    Ok(next) => descend(&next, &below, visit)?,
+                    Ok(next) => descend(&next, &below, wanted, visit)?,
                     Err(Errno::NOENT) => {}
                     Err(e) => return Err(e.into()),
                 }

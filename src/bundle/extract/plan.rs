@@ -14,7 +14,7 @@ use crate::ground::{Error, Kind, Result, interrupt};
 use crate::sealing::SealingKey;
 use crate::storage::{EntryKind, Standing, Target};
 
-/// How many extra paths are named.
+/// How many replaced and extra paths are named.
 const NAMED: usize = 1000;
 
 /// What a restore is going to do; the run executes this very value.
@@ -32,6 +32,8 @@ pub struct ExtractPlan {
     pub already_right: u64,
     /// Files that will be written where something else stands.
     pub replaced: u64,
+    /// Their paths, the first of them.
+    pub replaced_paths: Vec<String>,
     /// What stands in the target and not in the bundle, the first of it.
     pub extra: Vec<String>,
     /// How much of it there is.
@@ -51,13 +53,29 @@ pub struct ExtractPlan {
 impl ExtractPlan {
     /// The first of the extra files, for people, and how many more there are.
     pub fn extra_lines(&self, word: &str) -> Vec<String> {
-        const SHOWN: usize = 10;
-        let mut lines: Vec<_> = self.extra.iter().take(SHOWN).map(|path| format!("    {word}: {path}")).collect();
-        if self.extra_count > SHOWN as u64 {
-            lines.push(format!("    … and {} more", self.extra_count - SHOWN as u64));
-        }
-        lines
+        first(&self.extra, self.extra_count, word)
     }
+
+    /// The same of the files that are replaced.
+    pub fn replaced_lines(&self) -> Vec<String> {
+        first(&self.replaced_paths, self.replaced, "replaced")
+    }
+
+    fn replace(&mut self, path: &[u8]) {
+        self.replaced += 1;
+        if self.replaced_paths.len() < NAMED {
+            self.replaced_paths.push(shown(path));
+        }
+    }
+}
+
+fn first(paths: &[String], count: u64, word: &str) -> Vec<String> {
+    const SHOWN: usize = 10;
+    let mut lines: Vec<_> = paths.iter().take(SHOWN).map(|path| format!("    {word}: {path}")).collect();
+    if count > SHOWN as u64 {
+        lines.push(format!("    … and {} more", count - SHOWN as u64));
+    }
+    lines
 }
 
 /// Compares the bundle's files with what stands in the target; changes nothing.
@@ -80,6 +98,7 @@ pub fn plan(
         write_bytes: 0,
         already_right: 0,
         replaced: 0,
+        replaced_paths: Vec::new(),
         extra: Vec::new(),
         extra_count: 0,
         delete_extra: options.delete_extra,
@@ -145,7 +164,9 @@ fn one(plan: &mut ExtractPlan, target: &dyn Target, line: &FileLine, options: &E
                 return Ok(());
             }
             replace()?;
-            plan.replaced += u64::from(!fresh);
+            if !fresh {
+                plan.replace(&line.path);
+            }
             plan.todo.add(Action::Link, line, fresh)
         }
         EntryKind::File => {
@@ -158,7 +179,9 @@ fn one(plan: &mut ExtractPlan, target: &dyn Target, line: &FileLine, options: &E
             replace()?;
             plan.write += 1;
             plan.write_bytes = plan.write_bytes.saturating_add(line.size);
-            plan.replaced += u64::from(!fresh);
+            if !fresh {
+                plan.replace(&line.path);
+            }
             plan.todo.add(Action::Write, line, fresh)
         }
     }

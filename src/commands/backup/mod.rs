@@ -11,7 +11,7 @@ use std::thread::ScopedJoinHandle;
 use super::deposits::{self, Depositor, Origin};
 use super::host::Host;
 use super::shelf::Shelf;
-use super::{Desk, Outcome, Problem};
+use super::{Desk, Outcome, Problem, defects};
 use crate::appkey::KeyText;
 use crate::appkey::proof::{Counts, Memory, Verdict};
 use crate::archive::state::State;
@@ -20,6 +20,7 @@ use crate::bundle::{Draft, Header, Member, StorageSummary};
 use crate::config::Config;
 use crate::custody;
 use crate::ground::names::{BundleId, SealingId, Sha256Hex};
+use crate::ground::words::counted;
 use crate::ground::{Error, Kind, Result, clock, failpoint};
 use crate::ledger::{BundleEvent, Event, Ledger};
 use crate::signer::Signer;
@@ -109,6 +110,7 @@ pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Ou
     let id = BundleId::new(clock::now())?;
     let mut draft = Draft::begin(shelf.archive.as_ref(), &shelf.id, &shelf.app, &id, &host.config.recipient);
 
+    swept(desk, &shelf)?;
     let base = ledger.newest_storage().cloned();
     let storage = match (&host.config.storage, only.storage()) {
         (Some(place), true) => Some(desk.systems.storage(place)?),
@@ -157,7 +159,7 @@ pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Ou
 
     let stored = finish_storage(store.as_mut(), &mut draft)?;
     problems.extend(stored.iter().flat_map(report::storage_problems));
-    problems.extend(emptied(&shelf, &ledger, stored.as_ref()));
+    problems.extend(report::emptied(&shelf, &ledger, stored.as_ref()));
 
     let escrows = match &key {
         Some(key) if only.key() => {
@@ -201,6 +203,7 @@ pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Ou
         bytes: draft.bytes(),
         generator: concat!("strongroom ", env!("CARGO_PKG_VERSION")).to_owned(),
         storage: stored.as_ref().map(|s| StorageSummary { files: s.files, bytes: s.bytes, missing: proved.missing }),
+        problems: defects::of(&problems),
     };
     let sums = draft.close(&header, &signer)?;
     if stored.is_some() {
@@ -237,18 +240,19 @@ pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Ou
     }))
 }
 
-/// A storage without files where the bundle before had some: it may not be mounted.
-fn emptied(shelf: &Shelf, ledger: &Ledger<'_>, stored: Option<&StoreReport>) -> Option<Problem> {
-    stored.filter(|stored| stored.files == 0)?;
-    let before = ledger.bundles().rev().find(|bundle| bundle.contains.iter().any(|what| what == "storage"))?;
-    let files = shelf.bundle_by_id(&before.bundle, &before.sums).ok()?.header().storage.as_ref()?.files;
-    (files > 0).then(|| {
-        Problem::new(
-            "storage-empty",
-            format!("the storage has no file, and bundle {} has {files} of it", before.bundle),
-            "Is it mounted? The bundle before has what was there.",
-        )
-    })
+/// Removes what killed runs left unfinished: with a disk that is nearly full it may be what is missing.
+fn swept(desk: &Desk<'_>, shelf: &Shelf) -> Result<()> {
+    for room in ["parts", "bundles"] {
+        match shelf.archive.sweep(&format!("{room}/{}", shelf.app).parse()?) {
+            Ok(0) => {}
+            Ok(n) => desk
+                .progress
+                .note(&format!("{} of killed runs removed", counted(n, "unfinished file", "unfinished files"))),
+            // A host may have the right to write and none to remove.
+            Err(error) => desk.progress.note(&error.chain()),
+        }
+    }
+    Ok(())
 }
 
 /// Makes the bundle exist: its ledger entry; answers the entry's number.
@@ -263,6 +267,7 @@ fn commit(ledger: &mut Ledger<'_>, signer: &Signer, header: &Header, sums: Sha25
         storage_from: header.storage_from.clone(),
         contains: header.contains.clone(),
         bytes: header.bytes,
+        problems: header.problems.clone(),
     };
     let seq = ledger.append(signer, Event::Bundle(event), clock::now())?;
     failpoint::pass("after the ledger entry");

@@ -18,6 +18,9 @@ use crate::ground::{Error, Result, clock};
 
 use super::{Only, Proved, copy_member};
 
+/// How many objects of a kind are named.
+const SHOWN: usize = 20;
+
 /// What the proof needs to know.
 pub(super) struct Inputs<'a> {
     pub(super) desk: &'a Desk<'a>,
@@ -174,10 +177,49 @@ fn fault_problems(facts: &Facts) -> Vec<Problem> {
     )]
 }
 
+/// Objects of one kind that the database names and nobody has.
+struct Missing {
+    code: &'static str,
+    /// Of those that are not named.
+    more: &'static str,
+    hint: &'static str,
+    named: Vec<String>,
+    rest: u64,
+}
+
+impl Missing {
+    fn add(&mut self, path: String) {
+        if self.named.len() < SHOWN { self.named.push(path) } else { self.rest += 1 }
+    }
+
+    fn problems(self) -> impl Iterator<Item = Problem> {
+        let Self { code, more, hint, named, rest } = self;
+        let one = |path| format!("the database names {path} and the storage does not have it");
+        let others = (rest > 0).then(|| {
+            let message = format!("{} missing from the storage", counted(rest, "more object is", "more objects are"));
+            Problem::new(more, message, "The bundle's proof has the number; `show -i` prints it.")
+        });
+        named.into_iter().map(move |path| Problem::new(code, one(path), hint)).chain(others)
+    }
+}
+
 /// Objects that the database names and the bundle will not have.
 fn missing_objects(snapshot: &mut dyn Snapshot, host: &Host, store: &Store<'_>) -> Result<(u64, Vec<Problem>)> {
-    const SHOWN: usize = 20;
-    let (mut count, mut lost, mut problems) = (0, 0_u64, Vec::new());
+    let mut count = 0;
+    let mut lost = Missing {
+        code: "missing-lost",
+        more: "missing-more",
+        hint: "It cannot be fetched again from anywhere; look for it in older bundles.",
+        named: Vec::new(),
+        rest: 0,
+    };
+    let mut fetchable = Missing {
+        code: "missing-fetchable",
+        more: "missing-fetchable",
+        hint: "It will be fetched again when it is asked for.",
+        named: Vec::new(),
+        rest: 0,
+    };
     let left_out: HashMap<&str, &str> =
         store.left_out().iter().map(|left| (left.path.as_str(), left.reason.as_str())).collect();
     let mut unreadable: BTreeMap<&str, (u64, &str)> = BTreeMap::new();
@@ -188,32 +230,14 @@ fn missing_objects(snapshot: &mut dyn Snapshot, host: &Host, store: &Store<'_>) 
         count += 1;
         let path = shown(&object.path);
         // It is there, or may be: nothing is said of whether it can be fetched again.
-        if let Some((place, reason)) = covering(&left_out, &path) {
-            unreadable.entry(place).or_insert((0, reason)).0 += 1;
-            return Ok(());
-        }
-        lost += 1;
-        if problems.len() < SHOWN {
-            let (code, hint) = if object.fetchable {
-                ("missing-fetchable", "It will be fetched again when it is asked for.")
-            } else {
-                ("missing-lost", "It cannot be fetched again from anywhere; look for it in older bundles.")
-            };
-            problems.push(Problem::new(
-                code,
-                format!("the database names {path} and the storage does not have it"),
-                hint,
-            ));
+        match covering(&left_out, &path) {
+            Some((place, reason)) => unreadable.entry(place).or_insert((0, reason)).0 += 1,
+            None if object.fetchable => fetchable.add(path),
+            None => lost.add(path),
         }
         Ok(())
     })?;
-    if lost > SHOWN as u64 {
-        problems.push(Problem::new(
-            "missing-more",
-            format!("{} missing from the storage", counted(lost - SHOWN as u64, "more object is", "more objects are")),
-            "The bundle's proof has the number; `show -i` prints it.",
-        ));
-    }
+    let mut problems: Vec<_> = lost.problems().chain(fetchable.problems()).collect();
     let places = unreadable.len();
     problems.extend(unreadable.into_iter().take(SHOWN).map(|(place, (objects, reason))| {
         let what = if place.ends_with('/') {

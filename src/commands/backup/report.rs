@@ -7,6 +7,7 @@ use crate::archive::state::State;
 use crate::bundle::Header;
 use crate::bundle::store::StoreReport;
 use crate::commands::host::Host;
+use crate::commands::shelf::Shelf;
 use crate::commands::{ATTENTION, Outcome, Problem, human_bytes, proof};
 use crate::ground::names::Sha256Hex;
 use crate::ground::words::counted;
@@ -197,4 +198,18 @@ pub(super) fn lost_entries(state: &State, ledger: &Ledger<'_>) -> Result<Option<
         error.chain(),
         "Bundles may be gone that nothing in the archive tells of any more: find out who could write to it, and look for another copy.",
     )))
+}
+
+/// A storage without files where the bundle before had some: it may not be mounted.
+pub(super) fn emptied(shelf: &Shelf, ledger: &Ledger<'_>, stored: Option<&StoreReport>) -> Option<Problem> {
+    stored.filter(|stored| stored.files == 0)?;
+    let before = ledger.bundles().rev().find(|bundle| bundle.contains.iter().any(|what| what == "storage"))?;
+    let files = shelf.bundle_by_id(&before.bundle, &before.sums).ok()?.header().storage.as_ref()?.files;
+    (files > 0).then(|| {
+        Problem::new(
+            "storage-empty",
+            format!("the storage has no file, and bundle {} has {files} of it", before.bundle),
+            "Is it mounted? The bundle before has what was there. Once the files are back, the next backup stores them again.",
+        )
+    })
 }

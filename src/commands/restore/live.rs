@@ -38,7 +38,7 @@ pub(super) fn run(
     if let Some(earlier) = earlier.as_ref().filter(|_| !request.dry_run) {
         desk.ask.say(&earlier.sentence());
     }
-    let mut problems = Vec::new();
+    let mut problems = source.defects(request);
     let key = start_key(desk, &host, source, request, &mut problems)?;
     // What is going to be re-encrypted is proved with its own key, as it is sealed in the bundle or escrowed.
     let (key, start) = if request.rekey { (None, key) } else { (key, None) };
@@ -63,7 +63,7 @@ pub(super) fn run(
         problems.extend(earlier.as_ref().map(mark::Unended::problem));
         return planned(&plan, problems);
     }
-    confirm(desk, request, &plan)?;
+    confirm(desk, request, &plan, &problems)?;
     source.authenticate(desk, request)?;
 
     // Written before the application is stopped: a full disk must not leave it so.
@@ -136,10 +136,6 @@ fn start_key(
     let text = match text {
         Ok(text) => text,
         Err(error) if request.accept_unproved => {
-            // Said before anybody is asked, and again with how it ended.
-            if !request.yes {
-                desk.ask.say(&format!("warning: {}", error.chain()));
-            }
             let mut problem = Problem::from_error(&error);
             "no-key".clone_into(&mut problem.code);
             problems.push(problem);

@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use super::host::Host;
 use super::shelf::{self, Shelf};
-use super::{Desk, Outcome, human_bytes};
+use super::{Desk, Outcome, Problem, defects, human_bytes};
 use crate::appkey::source::Reference;
 use crate::bundle::extract::ExtractPlan;
 use crate::bundle::{Member, Opened, Scope};
@@ -123,6 +123,7 @@ impl Plan {
                 lines
                     .push(format!("    extra files that will be moved away (--delete-extra): {}", storage.extra_count));
             }
+            lines.extend(storage.replaced_lines());
             lines.extend(storage.extra_lines("extra"));
         }
         lines.extend(self.hooks.iter().map(|hook| format!("  runs {hook}")));
@@ -146,6 +147,17 @@ impl<'a> Source<'a> {
 
     fn has_storage(&self) -> bool {
         self.files().header().contains.iter().any(|c| c == "storage")
+    }
+
+    /// What the backups said of what the restore will use.
+    fn defects(&self, request: &Request) -> Vec<Problem> {
+        let database = request.database && self.opened.database_member().is_some();
+        let storage = request.storage && self.has_storage();
+        let mut told = defects::told(self.opened.header(), database, storage && self.storage.is_none());
+        if let Some(other) = self.storage.as_ref().filter(|_| storage) {
+            told.extend(defects::told(other.header(), false, true));
+        }
+        told
     }
 
     /// Checks the digest of every object that the restore will use.
@@ -210,7 +222,7 @@ fn sealed_config(desk: &Desk<'_>, source: &Source<'_>) -> Result<Config> {
 }
 
 /// Asks before anything is changed.
-fn confirm(desk: &Desk<'_>, request: &Request, plan: &Plan) -> Result<()> {
+fn confirm(desk: &Desk<'_>, request: &Request, plan: &Plan, problems: &[Problem]) -> Result<()> {
     if request.yes {
         return Ok(());
     }
@@ -221,6 +233,11 @@ fn confirm(desk: &Desk<'_>, request: &Request, plan: &Plan) -> Result<()> {
     desk.progress.finish();
     for line in plan.lines() {
         desk.ask.say(&line);
+    }
+    // Said again with how it ended.
+    for problem in problems {
+        desk.ask.say(&format!("warning: {}", problem.message));
+        desk.ask.say(&format!("   hint: {}", problem.hint.as_deref().unwrap_or_default()));
     }
     if desk.ask.confirm("Restore this?")? { Ok(()) } else { Err(Error::refused("not restored: you said no")) }
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use serde_json::json;
 
+use super::report::{exit, planned};
 use super::{Plan, Request, Source, prove};
 use crate::bundle::Member;
 use crate::bundle::extract::{self, Digests, ExtractOptions};
@@ -74,7 +75,7 @@ pub(super) fn run(
         signer: None,
     };
     if request.dry_run {
-        return Outcome::done(&plan, plan.lines());
+        return planned(&plan, source.defects(request));
     }
     if storage_folder.is_symlink() {
         return Err(Error::refused(format!(
@@ -127,12 +128,20 @@ pub(super) fn run(
             },
         ),
     });
+    let problems = source.defects(request);
     Ok(Outcome {
-        exit: proved.exit(header),
-        json: json!({ "bundle": header.id, "target": folder, "verdict": proved.verdict, "credentials": proof::counts_json(&proved.counts), "plan": plan }),
+        exit: exit(proved.exit(header), &problems),
+        json: json!({
+            "bundle": header.id,
+            "target": folder,
+            "verdict": proved.verdict,
+            "credentials": proof::counts_json(&proved.counts),
+            "plan": plan,
+            "problems": problems,
+        }),
         line: proved.line(header, &text[0]),
         text,
-        problems: Vec::new(),
+        problems,
     })
 }
 

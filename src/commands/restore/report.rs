@@ -17,6 +17,14 @@ pub(super) fn planned(plan: &Plan, problems: Vec<Problem>) -> Result<Outcome> {
     Ok(Outcome { exit: 0, json, line: String::new(), text: plan.lines(), problems })
 }
 
+/// The exit code of a restore that is done, of which there is something to say.
+pub(super) fn exit(proved: u8, problems: &[Problem]) -> u8 {
+    match proved {
+        0 if !problems.is_empty() => ATTENTION,
+        exit => exit,
+    }
+}
+
 /// Nothing is to be told any more, unless an earlier restore left what this one did not touch.
 pub(super) fn ended(mark: Mark) -> Vec<Problem> {
     match mark.done() {
@@ -78,11 +86,8 @@ impl Done<'_> {
         if kept.is_some() || moved > 0 || storage.is_some_and(|s| s.replaced > 0) {
             text.push("  `strongroom restore --cleanup` removes what is kept".to_owned());
         }
-        let exit = match proved.exit(header) {
-            0 if !unended.is_empty() => ATTENTION,
-            exit => exit,
-        };
         problems.extend(unended);
+        let exit = exit(proved.exit(header), &problems);
         Outcome {
             exit,
             json: json!({

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::host::{Host, NamedKey};
 use super::shelf::{self, Shelf};
-use super::{Desk, Outcome, Problem, proof};
+use super::{ATTENTION, Desk, Outcome, Problem, defects, proof};
 use crate::appkey::proof::{Counts, Proof, ProverOptions, Verdict, prove_with};
 use crate::appkey::schemes::{self, Scheme};
 use crate::appkey::{EffectiveKey, canary};
@@ -54,7 +54,7 @@ fn verify(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, request: &Req
     let header = opened.header().clone();
     let sealing = shelf.unseal(&header.sealing, &shelf::identities(desk, &request.identity)?, Some(&opened))?;
     let scheme = schemes::by_name(&header.scheme)?;
-    let mut problems = Vec::new();
+    let mut problems = defects::told(&header, true, true);
 
     opened.check(Scope::Only(&[Member::Proof, Member::Key]), desk.progress.as_ref())?;
     // A bundle without a database has no credential: there is nothing that a key could be tried on.
@@ -77,6 +77,8 @@ fn verify(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, request: &Req
     let others: Vec<_> = others.into_iter().map(|c| (c.fingerprint, c.effective)).collect();
 
     let storage = if request.deep { super::bundles::storage_bundle(shelf, &ledger, &opened)? } else { None };
+    problems.extend(storage.iter().flat_map(|storage| defects::told(storage.header(), false, true)));
+    let defective = !problems.is_empty();
     let trial = Trial { desk, scheme, candidate: &candidate, others: &others, profile: &profile, only_tried: false };
     let dump = opened.database_member().filter(|_| request.deep);
     let proved = if let Some(member) = &dump {
@@ -130,7 +132,10 @@ fn verify(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, request: &Req
         text.push(format!("  deep: every digest matches{taken}"));
     }
     Ok(Outcome {
-        exit: proof::exit_of(verdict),
+        exit: match proof::exit_of(verdict) {
+            0 if defective => ATTENTION,
+            exit => exit,
+        },
         json: json!({
             "bundle": header.id,
             "verdict": verdict,
@@ -159,7 +164,7 @@ fn storage_only(
 ) -> Result<Outcome> {
     let header = opened.header();
     summary(opened, sealing)?;
-    let mut problems = Vec::new();
+    let mut problems = defects::told(header, false, true);
     if request.deep {
         everything(desk, opened, None, sealing)?;
         problems.extend(sign_verification(
@@ -179,7 +184,7 @@ fn storage_only(
         text.push("  deep: every digest matches".to_owned());
     }
     Ok(Outcome {
-        exit: if problems.is_empty() { 0 } else { super::ATTENTION },
+        exit: if problems.is_empty() { 0 } else { ATTENTION },
         json: json!({
             "bundle": header.id,
             "verdict": Verdict::Unproven,

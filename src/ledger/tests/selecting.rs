@@ -22,7 +22,7 @@ fn selectors_find_by_id_beginning_and_seq() {
     assert_eq!(find(&ledger, "202611"), Err(Kind::Usage));
     assert_eq!(find(&ledger, "2025"), Err(Kind::NotFound));
     for bad in ["", "x", "../x", "LATEST", "latest ", "-", &"2".repeat(30)] {
-        assert_eq!(bad.parse::<Selector>().expect_err("refused").kind(), Kind::Usage, "{bad}");
+        assert_eq!(bad.parse::<Selector>().expect_err("refused").kind(), Kind::NotFound, "{bad}");
     }
 
     let prune = PruneEvent { bundles: vec![third.parse().expect("an id")], parts: Vec::new() };

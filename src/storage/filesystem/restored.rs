@@ -12,14 +12,20 @@ use rustix::io::Errno;
 use crate::ground::block::Block;
 use crate::ground::bulk;
 use crate::ground::{Error, Result};
-use crate::storage::{FileTime, Look, NewFile, Owner};
+use crate::storage::{EntryKind, FileTime, Look, NewFile, Owner};
 
 /// Files from this size on are written past the cache; for a small one the disk would be waited for.
 const LARGE: u64 = 256 << 10;
 
-/// Set-user and set-group bits go only to the owner that they were recorded with.
+/// Set-user and set-group bits of files go only to the owner that they were recorded with.
 pub(super) fn mode_of(look: &Look, owner: Owner) -> Mode {
-    Mode::from_raw_mode(if owner == Owner::Keep { look.mode & 0o7777 } else { look.mode & 0o1777 })
+    let kept = match (owner, look.kind) {
+        (Owner::Keep, _) => 0o7777,
+        // A folder's says whose group the files in it get.
+        (_, EntryKind::Dir) => 0o3777,
+        _ => 0o1777,
+    };
+    Mode::from_raw_mode(look.mode & kept)
 }
 
 pub(super) fn times(mtime: FileTime) -> Timestamps {

@@ -30,6 +30,16 @@ fn a_file_gets_name_mode_and_time_and_no_set_user_bit() {
 }
 
 #[test]
+fn a_folder_keeps_its_set_group_bit_and_loses_its_set_user_bit() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let target = FilesystemTarget::new(folder.path()).expect("a target");
+    target.folder(b"shared", None).expect("made");
+    target.dress(b"shared", &Look { kind: EntryKind::Dir, ..look(0o6770) }, Owner::Target).expect("dressed");
+    let meta = std::fs::metadata(folder.path().join("shared")).expect("it is there");
+    assert_eq!(meta.permissions().mode() & 0o7777, 0o2770);
+}
+
+#[test]
 fn what_is_replaced_comes_back() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = |p: &str| folder.path().join(p);
