@@ -43,6 +43,7 @@ impl<W> DigestWriter<W> {
 impl<W: Write> Write for DigestWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         interrupt::check().map_err(Error::into_io)?;
+        debug_assert_eq!(self.shown, 0, "what was shown is given before anything else is written");
         let written = self.inner.write(bytes)?;
         self.context.update(&bytes[..written]);
         self.bytes += written as u64;

@@ -8,7 +8,7 @@ use super::host::Host;
 use super::{Desk, Outcome, Problem, proof};
 use crate::appkey::proof::{ProverOptions, Verdict, prove_with};
 use crate::archive;
-use crate::config::Config;
+use crate::config::{Config, HookTable};
 use crate::custody;
 use crate::ground::words::counted;
 use crate::ground::{Error, Result};
@@ -78,6 +78,7 @@ pub fn check(desk: &Desk<'_>, config: Config) -> Result<Outcome> {
     }
     desk.progress.finish();
     let mut standing = host.standing_problems(key.as_ref());
+    standing.extend(half_of_a_pair(hooks));
     standing.extend(host.pending_rotation());
     standing.extend(host.pending_restore());
     Ok(tried.outcome(standing))
@@ -168,6 +169,22 @@ fn sample(
             .hint("[key] source has to name the key that the application runs with; `strongroom prove --key REF` tries another one.")),
         _ => Ok(sentence),
     }
+}
+
+/// Who stops the application should start it, and the other way round.
+fn half_of_a_pair(hooks: &HookTable) -> Option<Problem> {
+    let (message, hint) = match (&hooks.stop, &hooks.start) {
+        (Some(_), None) => (
+            "[app] has a stop hook and no start hook: after a restore the application stays stopped",
+            "Name start too; without it, every restore ends with that and says so until its mark is removed by hand.",
+        ),
+        (None, Some(_)) => (
+            "[app] has a start hook and no stop hook: a restore replaces files and database while the application runs",
+            "Name stop too, or stop the application by hand before a restore.",
+        ),
+        _ => return None,
+    };
+    Some(Problem::new("hook-alone", message, hint))
 }
 
 /// A program that cron will find: an absolute path to a file that can be executed.

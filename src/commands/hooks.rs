@@ -28,6 +28,11 @@ impl Hooks<'_> {
         self.run("start", self.host.config.hooks.start.as_ref(), b"")
     }
 
+    /// Whether there is a hook that stops the application.
+    pub(super) fn can_stop(&self) -> bool {
+        self.on && self.host.config.hooks.stop.is_some()
+    }
+
     /// Whether there is a hook that starts the application.
     pub(super) fn can_start(&self) -> bool {
         self.on && self.host.config.hooks.start.is_some()

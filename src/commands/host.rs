@@ -5,7 +5,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::restore::mark;
+use super::restore::unended;
 use super::{DatabaseOptions, Desk, Outcome, Problem, shelf::Shelf};
 use crate::appkey::schemes::{self, Scheme};
 use crate::appkey::source::Reference;
@@ -207,7 +207,7 @@ impl Host {
 
     /// A restore over the live system that did not end, if there is one.
     pub fn pending_restore(&self) -> Option<Problem> {
-        mark::find(&self.config.state).map(|unended| unended.problem())
+        unended::find(&self.config.state).map(|left| left.problem())
     }
 
     /// Tells how a verb ended to whoever wants to know; that nobody could be told is for a person to look at.

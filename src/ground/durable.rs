@@ -14,6 +14,9 @@ use super::{Error, Result, failpoint, names};
 /// How the names of unfinished files end; whoever lists a folder leaves them out, and old ones may be swept.
 pub const TEMPORARY: &str = ".strongroom-tmp";
 
+/// What helps where rights are not what is missing.
+const FORBIDDEN: &str = "Rights alone would allow it: look at the folder's attributes (`lsattr -d`), and at what this program is confined by (a service, a container).";
+
 /// A file that does not exist under its name until it is whole.
 ///
 /// A large one is written by a thread of its own, so an error may be one of bytes given earlier. Dropped without
@@ -49,7 +52,7 @@ impl NewFile {
             .create_new(true)
             .mode(mode)
             .open(&temporary)
-            .map_err(|e| Error::io("create", target, e))?;
+            .map_err(|e| not_created(target, e))?;
         // The mode asked for, whatever the umask took away.
         file.set_permissions(std::fs::Permissions::from_mode(mode))
             .map_err(|e| Error::io("set the mode of", target, e))?;
@@ -126,6 +129,13 @@ impl TakeBlocks for NewFile {
         block.clear();
         Ok(block)
     }
+}
+
+/// A new file is no file whose owner one would have to be: what is not permitted there, no right permits.
+fn not_created(target: &Path, source: std::io::Error) -> Error {
+    let forbidden = rustix::io::Errno::from_io_error(&source) == Some(rustix::io::Errno::PERM);
+    let error = Error::io("create", target, source);
+    if forbidden { error.hint(FORBIDDEN) } else { error }
 }
 
 /// Renames unless the new name is taken; `false` when it is.
@@ -367,6 +377,15 @@ mod tests {
         assert!(write_file(&target, b"3", 0o600, Existing::Replace).expect("written"));
         assert_eq!(read_file(&target, 9).expect("read"), b"3");
         assert_eq!(std::fs::read_dir(folder.path()).expect("listed").count(), 1);
+    }
+
+    #[test]
+    fn what_no_right_would_permit_says_where_to_look() {
+        use rustix::io::Errno;
+        for (errno, hints) in [(Errno::PERM, &[FORBIDDEN.to_owned()][..]), (Errno::ACCESS, &[])] {
+            let error = not_created(Path::new("/a"), errno.into());
+            assert_eq!((error.kind(), error.hints()), (crate::ground::Kind::Denied, hints));
+        }
     }
 
     #[test]

@@ -3,8 +3,6 @@
 use std::fmt;
 use std::path::Path;
 
-use rustix::io::Errno;
-
 /// The result of anything that can fail here.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -17,9 +15,6 @@ pub const FAULT: &str =
 /// What helps where nothing can be written.
 pub const READ_ONLY: &str =
     "It is mounted read-only here: mount it for writing, or run this on the machine that writes to it.";
-
-/// What helps where rights are not what is missing.
-pub const FORBIDDEN: &str = "The rights would allow it: look at its attributes (`lsattr`), and at what this program is confined by (a service, a container).";
 
 /// SQLite tells no more of a write that failed.
 pub const QUOTA: &str = "A quota of this user's that is used up looks the same from here.";
@@ -180,7 +175,6 @@ impl Error {
         match source.kind() {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => self.hint(FULL),
             std::io::ErrorKind::ReadOnlyFilesystem => self.hint(READ_ONLY),
-            _ if source.raw_os_error() == Some(Errno::PERM.raw_os_error()) => self.hint(FORBIDDEN),
             _ if is_fault(source) => self.hint(FAULT),
             _ => self,
         }
@@ -296,7 +290,7 @@ impl Error {
 }
 
 fn is_fault(error: &std::io::Error) -> bool {
-    error.raw_os_error() == Some(Errno::IO.raw_os_error())
+    error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
 
 /// Says what was being done when something failed.
@@ -334,11 +328,6 @@ mod tests {
     fn what_is_mounted_read_only_is_denied_and_says_what_helps() {
         let error = Error::io("create", Path::new("/a"), std::io::ErrorKind::ReadOnlyFilesystem.into());
         assert_eq!((error.kind(), error.hints()), (Kind::Denied, &[READ_ONLY.to_owned()][..]));
-        // An attribute forbids what rights allow; without a right there is nothing more to say.
-        for (errno, hints) in [(Errno::PERM, &[FORBIDDEN.to_owned()][..]), (Errno::ACCESS, &[])] {
-            let error = Error::io("create", Path::new("/a"), errno.into());
-            assert_eq!((error.kind(), error.hints()), (Kind::Denied, hints));
-        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows a bundle, a key or an application. Every room may import this one; it imports none.
 
+pub mod beside;
 pub mod block;
 pub(crate) mod bulk;
 pub mod child;

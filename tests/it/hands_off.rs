@@ -29,7 +29,7 @@ fn make_fifo(path: &Path) {
 /// A stop hook that leaves a trace; whether it ran.
 fn with_stop_hook(world: &World) -> impl Fn() -> bool {
     let script = world.script("stop.sh", "touch $W/stopped");
-    world.configure(&format!("stop = [\"{}\"]", script.display()));
+    world.configure(&format!("stop = [\"{}\"]\nstart = [\"/bin/true\"]", script.display()));
     let trace = world.path("stopped");
     move || trace.exists()
 }
@@ -264,7 +264,7 @@ fn an_object_that_is_a_hole_of_a_terabyte_is_damage_at_once() {
 fn a_hook_whose_children_hold_our_pipes_is_not_waited_for() {
     let (world, _) = World::backed_up();
     let stop = world.script("stop.sh", "sleep 300 &\necho $! >$W/sleeper");
-    world.configure(&format!("stop = [\"{}\"]", stop.display()));
+    world.configure(&format!("stop = [\"{}\"]\nstart = [\"/bin/true\"]", stop.display()));
     let begun = Instant::now();
     world.run(&format!("restore --yes -i {IDENTITY}"), 0);
     assert!(begun.elapsed() < Duration::from_mins(2), "it waited for a child of the hook");

@@ -66,7 +66,7 @@ fn a_group_that_a_restore_cannot_give_files_to_is_named_before_the_application_i
         return;
     }
     let (world, _) = World::backed_up();
-    world.configure("stop = [\"/bin/touch\", \"stopped\"]");
+    world.configure("stop = [\"/bin/touch\", \"stopped\"]\nstart = [\"/bin/true\"]");
     let world = world.owned_by_nobody();
     std::os::unix::fs::chown(world.app.database(), None, Some(4321)).expect("given to a group");
     let line = format!("restore --yes -i {IDENTITY}");

@@ -148,6 +148,23 @@ fn a_folder_is_filled_by_one_run_at_a_time_and_a_begun_one_says_of_which_bundle(
 }
 
 #[test]
+fn damage_in_a_file_is_told_although_a_folder_cannot_be_made_either() {
+    let (world, _) = World::backed_up();
+    std::fs::create_dir(world.app.storage().join("private/empty")).expect("made");
+    let id = world.backup(0);
+    // What an earlier run has begun, and somebody put a file where a folder belongs.
+    std::fs::create_dir_all(world.path("out/storage/private")).expect("made");
+    std::fs::write(world.path("out/.strongroom-restore"), &id).expect("written");
+    std::fs::write(world.path("out/storage/private/empty"), "in the way").expect("written");
+    let line = format!("restore {id} --target out -i {IDENTITY}");
+    world.run(&line, 15).says("private/empty");
+    for part in world.files("archive/parts").iter().filter(|name| name.contains(".tar")) {
+        flip(&world.path("archive/parts").join(part));
+    }
+    world.run(&line, 13).says(".tar").keeps_quiet_about("private/empty");
+}
+
+#[test]
 fn a_damaged_key_in_a_bundle_keeps_nobody_out() {
     let (world, id) = World::backed_up();
     flip(&world.bundle(&id).join("key.age"));

@@ -2,11 +2,14 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use serde_json::Value;
+
 use crate::app::OBJECTS;
 use crate::world::{IDENTITY, World, codes};
 
 const MARK: &str = "strongroom-state/restore.json";
 const PENDING: &str = "restore-pending";
+const STOPPED: &str = "application-stopped";
 
 /// Hooks that leave a file while the application runs; they work in every copy of a world.
 #[cfg(feature = "failpoints")]
@@ -16,7 +19,7 @@ const HOOKS: &str = "stop = [\"/bin/rm\", \"-f\", \"running\"]\nstart = [\"/bin/
 fn told(world: &World) -> bool {
     let says = ["backup", "config check"].map(|verb| {
         let json = world.call(&format!("{verb} --json")).run().json();
-        codes(&json).contains(&PENDING.to_owned())
+        codes(&json).iter().any(|code| code == PENDING || code == STOPPED)
     });
     assert_eq!(says[0], says[1]);
     says[0]
@@ -73,23 +76,29 @@ fn a_restore_killed_anywhere_is_told_until_it_is_run_again() {
 }
 
 /// A bundle, and a mark that an earlier restore of it left.
-fn left_by(world: &World, id: &str) -> Vec<u8> {
+fn left_by(world: &World, id: &str) -> Value {
     let root = world.path("").canonicalize().expect("a folder");
     let (database, storage) = (root.join("app/database.sqlite"), root.join("app/storage"));
     let text = format!(
-        r#"{{"bundle":"{id}","begun":"2026-11-23T02:00:00Z","database":"sqlite:{}","storage":"file:{}","in_place":false}}"#,
+        r#"{{"bundle":"{id}","begun":"2026-11-23T02:00:00Z","database":"sqlite:{}","storage":"file:{}","in_place":false,"stopped":false}}"#,
         database.display(),
         storage.display()
     );
     crate::app::secret_file(&world.path(MARK), &text);
-    text.into_bytes()
+    mark(world)
+}
+
+/// What the mark says, without what it leaves unsaid.
+fn mark(world: &World) -> Value {
+    let mut mark: Value = serde_json::from_slice(&std::fs::read(world.path(MARK)).expect("it stands")).expect("JSON");
+    mark.as_object_mut().expect("an object").retain(|_, value| !value.is_null() && *value != serde_json::json!([]));
+    mark
 }
 
 #[test]
 fn a_restore_makes_good_what_it_touches_and_one_that_fails_makes_nothing_good() {
     let (world, id) = World::backed_up();
     let left = left_by(&world, &id);
-    let mark = || std::fs::read(world.path(MARK)).expect("it stands");
     let restore = format!("restore {id} -i {IDENTITY}");
 
     // What touches no live system, or nothing yet.
@@ -98,13 +107,13 @@ fn a_restore_makes_good_what_it_touches_and_one_that_fails_makes_nothing_good() 
     world.run(&format!("{restore} --dry-run"), 0).says("has not ended: sqlite:");
     world.run(&format!("{restore} --target out"), 0).keeps_quiet_about("has not ended");
     world.run(&format!("key doctor -i {IDENTITY}"), 0).says("has not ended");
-    assert_eq!(mark(), left);
+    assert_eq!(mark(&world), left);
 
     // What is taken back is the state that the earlier one left.
     let toml = std::fs::read(world.path("strongroom.toml")).expect("read");
     world.configure("health = { url = \"http://127.0.0.1:9/\", within_seconds = 0 }");
     world.run(&format!("{restore} --yes"), 20).says("begun 2026-11-23T02:00:00Z, did not end").says("put back");
-    assert_eq!(mark(), left);
+    assert_eq!(mark(&world), left);
     std::fs::write(world.path("strongroom.toml"), toml).expect("written");
 
     let one = crate::app::object(OBJECTS[0].0, OBJECTS[0].1, OBJECTS[0].2);
@@ -125,8 +134,11 @@ fn a_mark_that_cannot_be_read_stops_nothing() {
         assert!(told(&world));
         world.run("backup", 3).says("restore.json, which tells of it, cannot be read").says("restore.json.");
         world.run(&format!("restore {id} --dry-run -i {IDENTITY}"), 0).says("cannot be read");
-        world.run(&format!("restore {id} --yes -i {IDENTITY}"), 0).says("an earlier restore did not end");
-        assert!(!world.path(MARK).exists() && !told(&world));
+        // It may have said that the application is stopped, and nothing starts it here.
+        let ran = world.run(&format!("restore {id} --yes -i {IDENTITY}"), 3);
+        ran.says("an earlier restore did not end").says("the application may be stopped: the restore of bundle");
+        std::fs::remove_file(world.path(MARK)).expect("removed");
+        assert!(!told(&world));
     }
 }
 
@@ -136,15 +148,15 @@ fn an_application_that_does_not_run_again_is_told_of() {
     let nobody = "health = { url = \"http://127.0.0.1:9/\", within_seconds = 0 }";
 
     // All was put back, and only the start fails.
-    let (world, _) = World::backed_up();
+    let (world, id) = World::backed_up();
     let start = world.script("start.sh", "test -e $W/may-start");
     world.configure(&format!("start = [\"{}\"]", start.display()));
     world.run(&line, 1).says("not started again");
     assert!(told(&world));
-    world.run("backup", 3).says("was taken back, and the application was not started again");
+    world.run("backup", 3).says(&format!("the application may be stopped: the restore of bundle {id}, begun "));
     std::fs::write(world.path("may-start"), "").expect("written");
     world.run("restore --cleanup --yes", 0);
-    world.run(&line, 0);
+    world.run(&line, 0).says("ended without starting the application");
     assert!(!told(&world));
 
     // It could not be stopped, so nothing was put back.
@@ -152,13 +164,87 @@ fn an_application_that_does_not_run_again_is_told_of() {
     let stop = world.script("stop.sh", "test ! -e $W/stopped && touch $W/stopped");
     world.configure(&format!("stop = [\"{}\"]\n{nobody}", stop.display()));
     world.run(&line, 20).says("Nothing was put back");
-    world.run("backup", 3).says(&format!("a restore of bundle {id}, begun "));
+    world.run("backup", 3).says(&format!("a restore of bundle {id}, begun ")).says("has not ended");
+}
 
-    // Where everything is as it was nothing is left to be told.
+/// Hooks of an application that runs while there is a file `running`; what `script` adds decides whether it starts.
+fn running(world: &World, stop: &str, start: &str, more: &str) {
+    std::fs::write(world.path("running"), "").expect("written");
+    let stop = world.script("stop.sh", &format!("rm -f $W/running; {stop}"));
+    let start = world.script("start.sh", &format!("{start}\ntouch $W/running"));
+    world.configure(&format!("stop = [\"{}\"]\nstart = [\"{}\"]\n{more}", stop.display(), start.display()));
+}
+
+#[test]
+fn an_application_that_a_restore_has_stopped_is_told_of_until_one_has_started_it() {
+    let line = format!("restore latest-proved --yes -i {IDENTITY}");
+    let (world, _) = World::backed_up();
+    running(&world, "", "test -e $W/may-start || exit 1", "");
+    world.run(&line, 1).says("not started again");
+    // What is restored without hooks is whole, and nothing runs on it.
+    let json = world.json(&format!("{line} --no-hooks"), 3);
+    assert_eq!(codes(&json), [STOPPED]);
+    assert!(told(&world) && !world.path("running").exists());
+    world.run("backup", 3).says("ended without starting it").keeps_quiet_about("in part");
+    // Of what was backed up meanwhile nothing is wrong.
+    world.run(&format!("verify -i {IDENTITY}"), 0);
+    std::fs::write(world.path("may-start"), "").expect("written");
+    world.run(&line, 0);
+    assert!(!told(&world) && world.path("running").exists());
+
+    // Nothing starts it.
+    let (world, _) = World::backed_up();
+    world.configure("stop = [\"/bin/true\"]");
+    let check = world.json("config check", 0);
+    assert_eq!(codes(&check), ["hook-alone"]);
+    world.run(&line, 3).says("ended without starting it").says("bundle").says("restored");
+    assert!(told(&world));
+    world.run(&format!("{line} --database sqlite:no/such/folder"), 10).keeps_quiet_about("started again");
+    assert!(told(&world));
+    world.configure("start = [\"/bin/true\"]");
+    world.run(&line, 0);
+    assert!(!told(&world));
+    assert!(codes(&world.json("config check", 0)).is_empty());
+}
+
+#[test]
+fn a_stop_hook_that_fails_halfway_is_followed_by_a_start() {
+    let line = format!("restore latest-proved --yes -i {IDENTITY}");
+    let (world, _) = World::backed_up();
+    running(&world, "exit 1", "test -e $W/may-start || exit 1", "");
+    let before = world.state_of("app");
+    world.run(&line, 1).says("stop hook failed").says("Nothing was changed, but the application was not started again");
+    assert!(told(&world) && !world.path("running").exists());
+    std::fs::write(world.path("may-start"), "").expect("written");
+    world.run(&line, 1).says("stop hook failed").says("Nothing was changed, and the application was started again");
+    assert!(!told(&world) && world.path("running").exists());
+    assert_eq!(world.state_of("app"), before);
+
     let (world, _) = World::backed_up();
     world.configure("stop = [\"/bin/false\"]");
-    world.run(&line, 1).says("stop hook failed");
+    world.run(&line, 1).says("stop hook failed").says("Nothing was changed. The application may be stopped");
+    assert!(told(&world));
+}
+
+#[test]
+fn an_application_that_a_failing_restore_has_started_is_told_of_no_more() {
+    let line = format!("restore latest-proved --yes -i {IDENTITY}");
+    let (world, id) = World::backed_up();
+    let nobody = "health = { url = \"http://127.0.0.1:9/\", within_seconds = 0 }";
+    running(&world, "", "test -e $W/may-start || exit 1", nobody);
+    world.run(&line, 1).says("not started again");
+    assert!(told(&world));
+    std::fs::write(world.path("may-start"), "").expect("written");
+    world.run(&line, 20).says("and the application was started again");
     assert!(!told(&world));
+    // What an earlier one left in part is told still, and not that the application may be stopped.
+    left_by(&world, &id);
+    let text =
+        std::fs::read_to_string(world.path(MARK)).expect("read").replace("\"stopped\":false", "\"stopped\":true");
+    crate::app::secret_file(&world.path(MARK), &text);
+    world.run("backup", 3).says("has not ended").says("the application may be stopped");
+    world.run(&line, 20).says("and the application was started again");
+    world.run("backup", 3).says("has not ended").keeps_quiet_about("the application may be stopped");
 }
 
 #[test]

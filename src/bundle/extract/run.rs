@@ -2,7 +2,7 @@
 
 use std::io::Read;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::ScopedJoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -13,9 +13,10 @@ use super::{Digests, ExtractOptions, ExtractPlan};
 use crate::bundle::filelist::{FileLine, Place};
 use crate::bundle::part::PartReader;
 use crate::bundle::{Opened, PartName};
+use crate::ground::beside::{Stop, beside};
 use crate::ground::progress::{Progress, Unit};
 use crate::ground::words::shown;
-use crate::ground::{Error, Kind, Result, failpoint, interrupt};
+use crate::ground::{Error, Kind, Result, failpoint};
 use crate::sealing::SealingKey;
 use crate::storage::{Look, Owner, Standing, Target};
 
@@ -69,24 +70,20 @@ pub fn run(
     }
     // Only who undoes this must know what was made.
     let made = |path: &[u8]| if rollback.is_some() { plan.todo.made(path) } else { Ok(()) };
-    let folders = || {
+    let folders = |stop: &Stop| {
         lines(Action::Folder, &mut |line| {
+            stop.check()?;
             target.folder(&line.path, rollback)?;
             made(&line.path)
         })
     };
     let files = || write_parts(opened, key, target, &plan.todo, options, progress);
     let report = if rollback.is_some() {
-        folders()?;
+        folders(&Stop::default())?;
         files()?
     } else {
         // Nothing has to go out of the way first, and a file makes the folders above it where they are not there yet.
-        std::thread::scope(|scope| {
-            let folders = scope.spawn(folders);
-            let files = files();
-            let ended = |_| Err(Error::failed("the thread that makes folders has panicked"));
-            folders.join().unwrap_or_else(ended).and(files)
-        })?
+        beside(folders, files)?
     };
     lines(Action::Link, &mut |line| target.link(&line.path, &look(&line), options.owner))?;
     failpoint::pass("before the first sync of restored files");
@@ -199,28 +196,26 @@ fn publish(
     made: &(dyn Fn(&[u8]) -> Result<()> + Sync),
 ) -> Result<()> {
     let (hand, taken) = bounded::<Vec<u8>>(WAITING);
-    let failed = AtomicBool::new(false);
+    let stop = Stop::default();
     std::thread::scope(|scope| {
-        let failed = &failed;
+        let stop = &stop;
         let work = move |taken: Receiver<Vec<u8>>| {
             let result = taken.iter().try_for_each(|path| {
                 target.publish(&path, rollback)?;
                 made(&path)
             });
-            failed.fetch_or(result.is_err(), Ordering::Relaxed);
+            if result.is_err() {
+                stop.set();
+            }
             result
         };
         let workers: Vec<_> =
             (0..cores()).map(|_| taken.clone()).map(|taken| scope.spawn(move || work(taken))).collect();
         drop(taken);
         let handed = todo.each(Action::Write, false, &mut |path, _| {
-            interrupt::check()?;
+            stop.check()?;
             // Whoever failed says why.
-            let ended = || Error::failed("naming restored files has stopped");
-            if failed.load(Ordering::Relaxed) {
-                return Err(ended());
-            }
-            hand.send(path.to_vec()).map_err(|_| ended())
+            hand.send(path.to_vec()).map_err(|_| Error::failed("naming restored files has stopped"))
         });
         drop(hand);
         let ended = |worker: ScopedJoinHandle<'_, Result<()>>| {

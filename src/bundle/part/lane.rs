@@ -118,13 +118,13 @@ impl<'a> Lane<'a> {
         let place = part.place();
         let failed = |e| Error::from_io(Kind::Failed, format!("cannot write part {}", place.part.file_name()), e);
         write_headers(part, &mut self.headers, &entry, names.0, names.1).map_err(failed)?;
+        let ends = part.content() + entry.size + padding(entry.size) as u64;
 
         // What grew is cut and what shrank is filled: a member is as long as its header says, or the tar file is broken.
         let mut hash = blake3::Hasher::new();
         let mut left = entry.size;
         let mut read = usize::try_from(left).map_or(filled, |left| filled.min(left));
-        hash.update(&self.buffer[..read]);
-        part.write_all(&self.buffer[..read]).map_err(failed)?;
+        put(part, &mut hash, &self.buffer[..read]).map_err(failed)?;
         loop {
             advance(read as u64);
             left -= read as u64;
@@ -137,11 +137,13 @@ impl<'a> Lane<'a> {
                 Err(Failed::Read(e)) => {
                     // The member is made whole, and no list names it.
                     fill(part, &mut hash, left, padding(entry.size)).map_err(failed)?;
+                    debug_assert_eq!(part.content(), ends, "a member is as long as its header says");
                     return Ok(Attempt::Unreadable(e.to_string()));
                 }
             }
         }
         fill(part, &mut hash, left, padding(entry.size)).map_err(failed)?;
+        debug_assert_eq!(part.content(), ends, "a member is as long as its header says");
         // Some file systems say less of a file's size than they give of it.
         let torn = left > 0
             || filled as u64 > entry.size
@@ -201,9 +203,14 @@ fn pass_on(
         None => buffer.len(),
     };
     let read = read_full(file, &mut buffer[..most(room)]).map_err(Failed::Read)?;
-    hash.update(&buffer[..read]);
-    part.write_all(&buffer[..read]).map_err(Failed::Write)?;
+    put(part, hash, &buffer[..read]).map_err(Failed::Write)?;
     Ok(read)
+}
+
+/// Writes content, which is hashed.
+fn put(part: &mut PartWriter, hash: &mut blake3::Hasher, bytes: &[u8]) -> std::io::Result<()> {
+    hash.update(bytes);
+    part.write_all(bytes)
 }
 
 /// Zeros for the content that is missing, and for the rest of the last block.
@@ -211,8 +218,7 @@ fn fill(part: &mut PartWriter, hash: &mut blake3::Hasher, mut missing: u64, padd
     let zeros = [0; 4096];
     while missing > 0 {
         let length = usize::try_from(missing).map_or(zeros.len(), |n| n.min(zeros.len()));
-        hash.update(&zeros[..length]);
-        part.write_all(&zeros[..length])?;
+        put(part, hash, &zeros[..length])?;
         missing -= length as u64;
     }
     part.write_all(&zeros[..padding])

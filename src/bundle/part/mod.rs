@@ -15,7 +15,7 @@ pub use writer::{Closing, Finished};
 
 /// A file's entry, for tests.
 #[cfg(test)]
-fn file_entry(path: Vec<u8>, size: u64) -> crate::storage::Entry {
+pub(in crate::bundle) fn file_entry(path: Vec<u8>, size: u64) -> crate::storage::Entry {
     crate::storage::Entry {
         path,
         kind: crate::storage::EntryKind::File,

@@ -14,6 +14,7 @@ use super::Draft;
 use crate::archive::Archive;
 use crate::archive::state::State;
 use crate::ground::Result;
+use crate::ground::beside::Stop;
 use crate::ground::names::{AppName, BundleId};
 use crate::ground::progress::Progress;
 use crate::sealing::Recipient;
@@ -112,10 +113,10 @@ impl<'a> Store<'a> {
         })
     }
 
-    /// Walks the storage once and stores what differs from what is remembered or was stored before.
-    pub fn pass(&mut self, progress: &dyn Progress) -> Result<()> {
+    /// Walks the storage once and stores what differs from what is remembered or was stored before; `stop` ends it, between files.
+    pub fn pass(&mut self, progress: &dyn Progress, stop: &Stop) -> Result<()> {
         self.passes += 1;
-        pass::run(self, progress)
+        pass::run(self, progress, stop)
     }
 
     /// Whether the list has no file of this path.

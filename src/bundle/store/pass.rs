@@ -1,7 +1,6 @@
 //! One walk over the storage: what differs goes to the lanes, and what they stored becomes rows.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use rusqlite::params;
@@ -11,9 +10,10 @@ use super::rows::{self, COLUMNS, FileRow};
 use crate::archive::state::State;
 use crate::bundle::filelist::Place;
 use crate::bundle::part::{Attempt, Closing, Finished, Lane};
+use crate::ground::beside::Stop;
 use crate::ground::progress::{Progress, Unit};
 use crate::ground::words::shown;
-use crate::ground::{Error, Result, clock, interrupt};
+use crate::ground::{Error, Result, clock};
 use crate::storage::owners::Owners;
 use crate::storage::{Entry, EntryKind, LeftOut};
 
@@ -47,7 +47,7 @@ enum Stored {
     Before,
 }
 
-pub(super) fn run(store: &mut Store<'_>, progress: &dyn Progress) -> Result<()> {
+pub(super) fn run(store: &mut Store<'_>, progress: &dyn Progress, stop: &Stop) -> Result<()> {
     let first = store.passes == 1;
     // What is left out still is found by this pass again, and what was read since is left out no more.
     store.report.left_out.clear();
@@ -57,7 +57,6 @@ pub(super) fn run(store: &mut Store<'_>, progress: &dyn Progress) -> Result<()> 
     let (jobs, work) = bounded::<Job>(QUEUE);
     let (tell, done) = unbounded::<Done>();
     let (close, closing) = bounded::<Closing>(CLOSING);
-    let stop = AtomicBool::new(false);
     let mut lanes = Vec::new();
     for _ in 0..options.lanes.max(1) {
         let reader = options.storage.reader()?;
@@ -75,7 +74,6 @@ pub(super) fn run(store: &mut Store<'_>, progress: &dyn Progress) -> Result<()> 
     };
     let mut take = |done: Done| books.take(done);
     let walked = std::thread::scope(|scope| {
-        let stop = &stop;
         let tell_of_parts = tell.clone();
         // The first: when it ends early, the lanes notice and know no cause.
         let mut threads = vec![scope.spawn(move || {
@@ -83,14 +81,18 @@ pub(super) fn run(store: &mut Store<'_>, progress: &dyn Progress) -> Result<()> 
                 let finished = part.commit()?;
                 tell_of_parts.send(Done::Part(finished)).map_err(|_| Error::failed("nobody waits for parts"))
             });
-            stop.fetch_or(result.is_err(), Ordering::Relaxed);
+            if result.is_err() {
+                stop.set();
+            }
             result
         })];
         for lane in lanes {
             let (work, tell) = (work.clone(), tell.clone());
             threads.push(scope.spawn(move || {
-                let result = serve(lane, &work, &tell, owners, racy_from, &|by| progress.advance(by));
-                stop.fetch_or(result.is_err(), Ordering::Relaxed);
+                let result = serve(lane, &work, &tell, owners, racy_from, &|by| progress.advance(by), stop);
+                if result.is_err() {
+                    stop.set();
+                }
                 result
             }));
         }
@@ -103,7 +105,8 @@ pub(super) fn run(store: &mut Store<'_>, progress: &dyn Progress) -> Result<()> 
             // The first error is the cause; what comes after is others noticing.
             result = result.and(ended);
         }
-        result.and(walked)
+        // Lanes that were stopped have left something.
+        result.and(walked).and_then(|left_out| stop.check().map(|()| left_out))
     })?;
     for done in done.try_iter() {
         take(done)?;
@@ -122,7 +125,7 @@ fn walk(
     jobs: &Sender<Job>,
     done: &Receiver<Done>,
     take: &mut dyn FnMut(Done) -> Result<()>,
-    stop: &AtomicBool,
+    stop: &Stop,
 ) -> Result<Vec<LeftOut>> {
     let failed = |e: rusqlite::Error| state.failed(&e);
     let select = format!("SELECT {COLUMNS}, part IN (SELECT part FROM temp.dying) FROM files ORDER BY path");
@@ -135,10 +138,7 @@ fn walk(
     };
     let mut current = next()?;
     let left_out = storage.walk(&mut |entry| {
-        interrupt::check()?;
-        if stop.load(Ordering::Relaxed) {
-            return Err(Error::failed("storing has stopped"));
-        }
+        stop.check()?;
         for done in done.try_iter() {
             take(done)?;
         }
@@ -207,9 +207,14 @@ fn serve(
     owners: &Owners,
     racy_from: i64,
     advance: &dyn Fn(u64),
+    stop: &Stop,
 ) -> Result<()> {
     let send = |done| tell.send(done).map_err(|_| Error::failed("nobody waits for what is stored"));
     for Job { entry, known } in work {
+        if stop.is_set() {
+            // Whoever asked for that says why; what is open is nobody's.
+            return Ok(());
+        }
         if let Some((blake3, place)) = known
             && let Some((now, entry)) = lane.digest(&entry.path)
             && now == blake3
@@ -307,4 +312,76 @@ fn grow(state: &State, part: &str, by: u64) -> Result<()> {
         .and_then(|mut s| s.execute(params![part, by.cast_signed()]))
         .map(drop)
         .map_err(|e| state.failed(&e))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::super::StoreOptions;
+    use super::*;
+    use crate::archive::memory::Memory;
+    use crate::bundle::part::file_entry;
+    use crate::ground::Kind;
+    use crate::ground::progress::Silent;
+    use crate::sealing::SealingKey;
+    use crate::storage::{Opened, Reader, Storage};
+
+    /// Three files that are gone when they are opened; how many were found.
+    #[derive(Default)]
+    struct Files(AtomicUsize);
+
+    impl Storage for Files {
+        fn describe(&self) -> String {
+            "files".to_owned()
+        }
+
+        fn walk(&self, visit: &mut dyn FnMut(Entry) -> Result<()>) -> Result<Vec<LeftOut>> {
+            for path in [b"a", b"b", b"c"] {
+                self.0.fetch_add(1, Ordering::Relaxed);
+                visit(file_entry(path.to_vec(), 7))?;
+            }
+            Ok(Vec::new())
+        }
+
+        fn reader(&self) -> Result<Box<dyn Reader>> {
+            Ok(Box::new(Self::default()))
+        }
+
+        fn reachable(&self) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Reader for Files {
+        fn open(&self, _: &[u8]) -> Result<Box<dyn Opened>> {
+            Err(Error::not_found("gone"))
+        }
+    }
+
+    #[test]
+    fn a_walk_that_nobody_wants_ends_at_the_next_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (archive, app, key) = (Memory::default(), "shop".parse().expect("a name"), SealingKey::generate());
+        let id = "7b1c8f10-3c1e-4f6a-9d57-0a4a5d1e2f30".parse().expect("an id");
+        let mut state = State::open(&folder.path().join("state.sqlite"), &id, &app).expect("opens");
+        let files = Files::default();
+        let mut store = Store::begin(StoreOptions {
+            archive: &archive,
+            app: &app,
+            recipient: key.recipient(),
+            storage: &files,
+            state: &mut state,
+            base: None,
+            lanes: 1,
+        })
+        .expect("begun");
+        let found = || files.0.swap(0, Ordering::Relaxed);
+        store.pass(&Silent, &Stop::default()).expect("walked");
+        assert_eq!(found(), 3);
+        let stop = Stop::default();
+        stop.set();
+        assert_eq!(store.pass(&Silent, &stop).map_err(|e| e.kind()), Err(Kind::Failed));
+        assert_eq!(found(), 1);
+    }
 }

@@ -19,6 +19,7 @@ use crate::bundle::store::{Store, StoreOptions, StoreReport};
 use crate::bundle::{Draft, Header, Member, StorageSummary};
 use crate::config::Config;
 use crate::custody;
+use crate::ground::beside::Stop;
 use crate::ground::names::{BundleId, SealingId, Sha256Hex};
 use crate::ground::words::counted;
 use crate::ground::{Error, Kind, Result, clock, failpoint};
@@ -131,7 +132,7 @@ pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Ou
     // A key's name is a slow hash, of which the first walk needs nothing.
     let (named, passed) = std::thread::scope(|scope| {
         let naming = text.map(|text| scope.spawn(|| host.named(text)));
-        let passed = store.as_mut().map_or(Ok(()), |store| store.pass(desk.progress.as_ref()));
+        let passed = store.as_mut().map_or(Ok(()), |store| store.pass(desk.progress.as_ref(), &Stop::default()));
         let ended = |naming: ScopedJoinHandle<'_, _>| {
             naming.join().unwrap_or_else(|_| Err(Error::failed("the thread that names the key has panicked")))
         };

@@ -10,11 +10,12 @@ use crate::bundle::{Draft, Member, ProofHead, ProofSummary, ProofWriter};
 use crate::commands::host::{Host, NamedKey};
 use crate::commands::{Desk, Problem, proof, prove as prove_command};
 use crate::database::{Facts, Snapshot};
+use crate::ground::beside::{Stop, beside};
 use crate::ground::names::BundleId;
 use crate::ground::progress::{Silent, Unit};
 use crate::ground::scratch::Scratch;
 use crate::ground::words::{counted, shown};
-use crate::ground::{Error, Result, clock};
+use crate::ground::{Result, clock};
 
 use super::{Only, Proved, copy_member};
 
@@ -51,17 +52,15 @@ pub(super) fn database(
     let mut record = ProofWriter::begin(draft.member(Member::Proof)?, &head)?;
     // The differences since the first pass, at once: every object that the snapshot names is stored then, unless it was deleted
     // before the first pass reached it. Walking waits for the disk, and proving for the processor.
-    let (looked, passed) = std::thread::scope(|scope| {
-        let pass = store.as_deref_mut().map(|store| scope.spawn(|| store.pass(&Silent)));
-        let looked = snapshot.as_deref_mut().map(|snapshot| look(inputs, memory, snapshot, &mut record)).transpose();
-        let passed = pass.map(|pass| {
+    let walks = store.is_some();
+    let pass = |stop: &Stop| store.as_deref_mut().map_or(Ok(()), |store| store.pass(&Silent, stop));
+    let mut looked = beside(pass, || {
+        let looked = snapshot.as_deref_mut().map(|snapshot| look(inputs, memory, snapshot, &mut record)).transpose()?;
+        if walks {
             desk.progress.stage("store what changed meanwhile", None, Unit::Bytes);
-            pass.join().unwrap_or_else(|_| Err(Error::failed("the thread that walks the storage has panicked")))
-        });
-        (looked, passed.unwrap_or(Ok(())))
-    });
-    let mut looked = looked?.unwrap_or_default();
-    passed?;
+        }
+        Ok(looked.unwrap_or_default())
+    })?;
 
     let (summary, problems) = (&mut looked.summary, &mut looked.problems);
     if let Some(snapshot) = snapshot.as_mut() {

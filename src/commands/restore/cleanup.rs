@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{live, mark};
+use super::{live, unended};
 use crate::commands::host::Host;
 use crate::commands::{DatabaseOptions, Desk, Outcome, human_bytes};
 use crate::config::Config;
@@ -72,9 +72,9 @@ pub fn run(desk: &Desk<'_>, config: Config, places: &Places<'_>, dry_run: bool, 
         found.extend(storage.kept()?.into_iter().map(|kept| Found { kept, place: Place::Storage(storage) }));
     }
     let rows: Vec<_> = found.iter().map(Found::json).collect();
-    let unended = mark::find(&host.config.state);
+    let left = unended::find(&host.config.state);
     let listed = |text: Vec<String>| {
-        let problems: Vec<_> = unended.iter().map(mark::Unended::problem).collect();
+        let problems: Vec<_> = left.iter().map(unended::Unended::problem).collect();
         let json = json!({ "kept": rows, "removed": [], "problems": problems });
         Ok(Outcome { exit: 0, json, line: String::new(), text, problems })
     };
@@ -87,8 +87,8 @@ pub fn run(desk: &Desk<'_>, config: Config, places: &Places<'_>, dry_run: bool, 
         return listed(found.iter().map(|found| format!("kept: {}", found.shown())).collect());
     }
     let way_back: Vec<_> = found.iter().filter(|found| found.kept.way_back).map(Found::shown).collect();
-    if let Some(unended) = unended.filter(|unended| !way_back.is_empty() && !unended.is_put_back()) {
-        return Err(unended.keeps(&way_back.join(", ")));
+    if let Some(left) = left.as_ref().filter(|_| !way_back.is_empty()) {
+        left.keeps(&way_back.join(", "))?;
     }
     if !yes {
         let shown: Vec<_> = found.iter().map(Found::shown).collect();

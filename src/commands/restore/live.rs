@@ -1,10 +1,10 @@
 //! A restore over the live system: stop, build beside, prove, swap, storage, start, health, or everything back.
 
-use super::mark::{self, Mark};
+use super::mark::Mark;
 use super::rekey::Rekeying;
 use super::report::{Done, ended, planned};
-use super::undo::{Undo, backed_up_before, take_back};
-use super::{Plan, Request, Source, confirm, in_place, prove};
+use super::undo::{UNCHANGED, Undo, backed_up_before, start_again, take_back};
+use super::{Plan, Request, Source, confirm, in_place, prove, unended};
 use crate::bundle::extract::{self, Digests, ExtractOptions};
 use crate::commands::hooks::Hooks;
 use crate::commands::host::{Host, NamedKey, read_key};
@@ -34,7 +34,7 @@ pub(super) fn run(
         .hint("Write it out with --target DIR, or use the configuration of its own host."));
     }
     let _lock = if request.dry_run { None } else { Some(host.lock()?) };
-    let earlier = mark::find(&host.config.state);
+    let earlier = unended::find(&host.config.state);
     if let Some(earlier) = earlier.as_ref().filter(|_| !request.dry_run) {
         desk.ask.say(&earlier.sentence());
     }
@@ -60,51 +60,49 @@ pub(super) fn run(
         ..plan(desk, &host, source, request, database.as_deref(), &proved.summary.facts, target.as_deref(), &options)?
     };
     if request.dry_run {
-        problems.extend(earlier.as_ref().map(mark::Unended::problem));
+        problems.extend(earlier.as_ref().map(unended::Unended::problem));
         return planned(&plan, problems);
     }
     confirm(desk, request, &plan, &problems)?;
     source.authenticate(desk, request)?;
 
     // Written before the application is stopped: a full disk must not leave it so.
-    let mut mark = Mark::begin(&host.state_folder()?, facts(&host, request, &plan)?, earlier)?;
     let hooks = Hooks { desk, host: &host, on: request.hooks };
-    if let Err(error) = hooks.stop() {
-        let error = error.hint("Nothing was changed; see whether the application still runs.");
-        return Err(mark.undone(error));
-    }
+    let mut mark = Mark::begin(&host.state_folder()?, facts(&hooks, request, &plan)?, earlier)?;
+    // Who fails to stop the application may have stopped a part of it.
+    mark.stop(&hooks).map_err(|error| start_again(&hooks, &mut mark, error, UNCHANGED))?;
     failpoint::pass("after the stop hook");
     let mut undo = Undo { desk, database: None, storage: None, bundle: source.files() };
     let proofs = (&proved, rekeying.as_ref());
     let before = backed_up_before(desk, &host, &plan, &hooks, &mut mark)?;
     let result = replace(desk, source, &plan, database.as_deref(), proofs, target.as_deref(), &options, &mut undo)
-        .and_then(|()| hooks.start())
+        .and_then(|()| mark.start(&hooks))
         .and_then(|()| hooks.well());
     if let Err(error) = result {
-        let error = take_back(&hooks, &mut undo, &mark, error);
+        let error = take_back(&hooks, &mut undo, &mut mark, error);
         return Err(match &before {
             Some(id) => error.hint(format!("What stood in the database before is bundle {id}.")),
             None => error,
         });
     }
     let kept = match undo.database.take() {
-        Some(replacement) => replacement.keep()?,
+        Some(replacement) => replacement.keep().map_err(|error| mark.unended(error))?,
         None => None,
     };
     Ok(Done { source, plan: &plan, proved: &proved, kept, before, problems }.outcome(ended(mark)))
 }
 
 /// What the state folder remembers while the restore runs.
-fn facts(host: &Host, request: &Request, plan: &Plan) -> Result<mark::Facts> {
+fn facts(hooks: &Hooks<'_>, request: &Request, plan: &Plan) -> Result<unended::Facts> {
     let storage = match &plan.storage {
         Some(_) => {
-            let PlaceUrl::File(path) = storage_place(host, request.storage_url.as_deref())?;
+            let PlaceUrl::File(path) = storage_place(hooks.host, request.storage_url.as_deref())?;
             // From wherever the next restore is run, it is the same place.
             Some(format!("file:{}", path.canonicalize().unwrap_or(path).display()))
         }
         None => None,
     };
-    Ok(mark::Facts {
+    Ok(unended::Facts {
         bundle: plan.bundle.clone(),
         begun: clock::now(),
         database: plan.database.as_ref().map(|database| database.target.clone()),
@@ -112,7 +110,7 @@ fn facts(host: &Host, request: &Request, plan: &Plan) -> Result<mark::Facts> {
         include: request.include.iter().map(|glob| glob.glob().to_string()).collect(),
         in_place: plan.database.as_ref().is_some_and(|database| !database.reversible),
         before: None,
-        put_back: false,
+        stopped: hooks.can_stop(),
         earlier: None,
     })
 }

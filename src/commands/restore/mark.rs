@@ -1,190 +1,45 @@
-//! What a restore over the live system writes down before it stops the application: one that is killed is told of until it is made good.
+//! The mark of the restore that runs over the live system: written before the application is stopped, and brought up to date when it ends.
 //!
-//! It holds no secret. Nothing is decided by it: the next restore looks for itself at what is there.
+//! | when | places in doubt | the application may be stopped |
+//! |---|---|---|
+//! | it begins | its own, and of an earlier one those that it does not touch | there is a stop hook, or it was so before |
+//! | a stop hook runs, even in vain | | yes |
+//! | a start hook succeeds | | no |
+//! | a start hook fails | | yes |
+//! | it succeeds | of an earlier one those that it did not touch | as it is |
+//! | it fails, and all is as it was | those of an earlier one, all of them | as it is |
+//! | it fails, and cannot go back | as when it began | as it is |
+//! | it is killed | as when it began | as when it began |
+//!
+//! The file goes when neither is left. Without a stop hook somebody else looks after the application, and nothing is known of it.
 
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-
-use crate::commands::Problem;
+use super::unended::{Facts, Unended, path_in};
+use crate::commands::hooks::Hooks;
 use crate::ground::durable::{self, Existing};
-use crate::ground::names::BundleId;
-use crate::ground::{Error, Kind, Result, clock, failpoint, json};
+use crate::ground::{Error, Result, failpoint, json};
 
-/// Its name in the state folder.
-const NAME: &str = "restore.json";
-
-/// How long the file may be.
-const LIMIT: u64 = 1 << 20;
-
-/// A restore that has begun.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Facts {
-    pub(super) bundle: BundleId,
-    #[serde(with = "clock::text")]
-    pub(super) begun: Timestamp,
-    /// The database that it touches, redacted.
-    pub(super) database: Option<String>,
-    /// The storage that it touches.
-    pub(super) storage: Option<String>,
-    /// The patterns of files, where it does not touch all of them.
-    #[serde(default)]
-    pub(super) include: Vec<String>,
-    /// The database is changed in place, and cannot be rolled back.
-    pub(super) in_place: bool,
-    /// The bundle that was made of what stood in the database.
-    #[serde(default)]
-    pub(super) before: Option<String>,
-    /// Everything is as it was; only the application was not started.
-    #[serde(default)]
-    pub(super) put_back: bool,
-    /// One that did not end either, in what this one does not touch.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) earlier: Option<Box<Facts>>,
-}
-
-impl Facts {
-    fn places(&self) -> String {
-        self.database.iter().chain(&self.storage).map(String::as_str).collect::<Vec<_>>().join(" and ")
-    }
-
-    /// What is left to be made good of this one once `later` has succeeded.
-    fn without(mut self, later: &Self) -> Option<Self> {
-        let earlier = self.earlier.take().and_then(|earlier| earlier.without(later));
-        if self.put_back {
-            return earlier;
-        }
-        if self.database == later.database {
-            (self.database, self.in_place, self.before) = (None, false, None);
-        }
-        if self.storage == later.storage && (later.include.is_empty() || later.include == self.include) {
-            self.storage = None;
-        }
-        if self.database.is_none() && self.storage.is_none() {
-            return earlier;
-        }
-        self.earlier = earlier.map(Box::new);
-        Some(self)
-    }
-}
-
-/// A restore that did not end.
-pub(in crate::commands) struct Unended {
-    path: PathBuf,
-    bytes: Option<Vec<u8>>,
-    facts: Result<Facts>,
-}
-
-/// Whole, because a person is told to remove it, from wherever the message is read.
-fn path_in(state: &Path) -> PathBuf {
-    let path = state.join(NAME);
-    std::path::absolute(&path).unwrap_or(path)
-}
-
-/// The one that was left in a state folder; one that cannot be read is one too.
-pub(in crate::commands) fn find(state: &Path) -> Option<Unended> {
-    let path = path_in(state);
-    match durable::read_file(&path, LIMIT) {
-        Ok(bytes) => {
-            Some(Unended { facts: json::parse(&bytes, &path.display().to_string()), bytes: Some(bytes), path })
-        }
-        Err(error) if error.kind() == Kind::NotFound => None,
-        Err(error) => Some(Unended { facts: Err(error), bytes: None, path }),
-    }
-}
-
-impl Unended {
-    /// What the next restore says of it.
-    pub(super) fn sentence(&self) -> String {
-        let Ok(facts) = &self.facts else {
-            return format!("an earlier restore did not end, and {} cannot be read", self.path.display());
-        };
-        let begun = clock::rfc3339(facts.begun);
-        let before = facts
-            .before
-            .as_ref()
-            .map_or_else(String::new, |id| format!("; what stood in the database before it is bundle {id}"));
-        format!("an earlier restore of bundle {}, begun {begun}, did not end{before}", facts.bundle)
-    }
-
-    /// What everybody else says of it until it is made good.
-    pub(in crate::commands) fn problem(&self) -> Problem {
-        let path = self.path.display();
-        let by_hand = format!("If you have made it good by hand, remove {path}.");
-        let facts = match &self.facts {
-            Ok(facts) => facts,
-            Err(error) => {
-                return Problem::new(
-                    "restore-pending",
-                    format!(
-                        "a restore has not ended, the application may be stopped, and {path}, which tells of it, cannot be read: {}",
-                        error.chain()
-                    ),
-                    format!("Run the same restore again, with the flags that it had. {by_hand}"),
-                );
-            }
-        };
-        let Facts { bundle, begun, before, put_back, .. } = facts;
-        let begun = clock::rfc3339(*begun);
-        let again = format!("strongroom restore {bundle} -i FILE");
-        if *put_back {
-            return Problem::new(
-                "restore-pending",
-                format!(
-                    "a restore of bundle {bundle}, begun {begun}, was taken back, and the application was not started again"
-                ),
-                format!("Start the application, and remove {path}. Or run the same restore again: {again}"),
-            );
-        }
-        let (done, back) = match (facts.in_place, before) {
-            (true, Some(id)) => (" in place", format!(" What stood in the database before is bundle {id}.")),
-            (true, None) => (" in place", String::new()),
-            (false, _) => ("", String::new()),
-        };
-        Problem::new(
-            "restore-pending",
-            format!(
-                "a restore of bundle {bundle}, begun {begun}, has not ended: {} may be restored{done} in part or not at all, and the application may be stopped{}",
-                facts.places(),
-                facts.earlier.as_ref().map_or_else(String::new, |earlier| format!(
-                    "; nor has one of bundle {} before it, of {}",
-                    earlier.bundle,
-                    earlier.places()
-                ))
-            ),
-            format!("Run the same restore again, with the flags that it had: {again}.{back} {by_hand}"),
-        )
-    }
-
-    /// Whether it left everything as it was.
-    pub(super) fn is_put_back(&self) -> bool {
-        self.facts.as_ref().is_ok_and(|facts| facts.put_back)
-    }
-
-    /// Why nothing that is kept is removed meanwhile.
-    pub(super) fn keeps(&self, kept: &str) -> Error {
-        let problem = self.problem();
-        Error::refused(format!("{kept} may be the way back: {}", problem.message))
-            .hint(problem.hint.unwrap_or_default())
-    }
-}
-
-/// The file of the restore that runs.
+/// The file of the restore that runs, and what it knows of the application.
 pub(super) struct Mark {
     path: PathBuf,
     facts: Facts,
-    earlier: Option<Unended>,
+    /// What an earlier one left, as it was found.
+    found: Option<Unended>,
 }
 
 impl Mark {
-    /// Writes it; an earlier one is remembered until this one has ended.
-    pub(super) fn begin(state: &Path, mut facts: Facts, earlier: Option<Unended>) -> Result<Self> {
-        // Between the two nothing was made good: what stood there first is the way back.
-        let first = earlier.as_ref().and_then(|earlier| earlier.facts.as_ref().ok());
-        facts.before = first.filter(|first| first.database == facts.database).and_then(|first| first.before.clone());
-        facts.earlier = first.cloned().and_then(|first| first.without(&facts)).map(Box::new);
-        let mark = Self { path: path_in(state), facts, earlier };
+    /// Writes it; what an earlier one left is remembered until this one has ended.
+    pub(super) fn begin(state: &Path, mut facts: Facts, found: Option<Unended>) -> Result<Self> {
+        if let Some(found) = &found {
+            let first = found.facts.as_ref().ok();
+            facts.stopped |= first.is_none_or(|first| first.stopped);
+            // Between the two nothing was made good: what stood there first is the way back.
+            let same = first.and_then(|first| first.all().find(|first| first.database == facts.database));
+            facts.before = same.and_then(|first| first.before.clone());
+            facts.earlier = first.cloned().and_then(|first| first.without(&facts)).map(Box::new);
+        }
+        let mark = Self { path: path_in(state), facts, found };
         mark.write(&mark.facts)?;
         Ok(mark)
     }
@@ -193,51 +48,72 @@ impl Mark {
         durable::write_file(&self.path, &json::pretty(facts)?, 0o600, Existing::Replace).map(drop)
     }
 
+    /// Stops the application. Where there is a hook for it, the file has said so since it was begun.
+    pub(super) fn stop(&mut self, hooks: &Hooks<'_>) -> Result<()> {
+        self.facts.stopped |= hooks.can_stop();
+        hooks.stop()
+    }
+
+    /// Starts the application; whether it may be stopped still is written with how the restore ends.
+    pub(super) fn start(&mut self, hooks: &Hooks<'_>) -> Result<()> {
+        let started = hooks.start();
+        self.facts.stopped = started.is_err() || (self.facts.stopped && !hooks.can_start());
+        started
+    }
+
+    /// Whether the application may be stopped.
+    pub(super) fn stopped(&self) -> bool {
+        self.facts.stopped
+    }
+
     /// What stood in the database is a bundle now.
     pub(super) fn backed_up(&mut self, bundle: &str) -> Result<()> {
         self.facts.before.get_or_insert_with(|| bundle.to_owned());
         self.write(&self.facts)
     }
 
-    /// The restore succeeded. Answers what an earlier one left that this one did not touch.
+    /// The restore succeeded. Answers what is left to be told: of an earlier one, or that nobody has started the application.
     pub(super) fn done(mut self) -> Result<Option<Unended>> {
-        let Some(left) = self.facts.earlier.take() else {
-            return self.remove().map(|()| None);
-        };
-        self.write(&left)?;
-        Ok(Some(Unended { path: self.path, bytes: None, facts: Ok(*left) }))
+        let left = self.facts.earlier.take().map(|earlier| *earlier);
+        let left = self.leave(left)?;
+        Ok(left.map(|left| Unended { path: self.path, facts: Ok(left), bytes: None }))
     }
 
-    /// A restore that failed, after which everything is as it was and the application runs: so is the file.
+    /// A restore that failed, after which every place is as it was: in doubt is what was in doubt before.
     pub(super) fn undone(&self, error: Error) -> Error {
-        self.after(error, self.as_before())
-    }
-
-    /// The same where the application was not started: that is told instead.
-    pub(super) fn put_back(&self, error: Error) -> Error {
-        let told = match &self.earlier {
-            None => self.write(&Facts { put_back: true, ..self.facts.clone() }),
-            Some(_) => self.as_before(),
+        let told = match &self.found {
+            Some(Unended { facts: Err(_), bytes: Some(bytes), .. }) => {
+                durable::write_file(&self.path, bytes, 0o600, Existing::Replace).map(drop)
+            }
+            // What it said is gone: this one says that there was one.
+            Some(Unended { facts: Err(_), bytes: None, .. }) => Ok(()),
+            found => self.leave(found.as_ref().and_then(|found| found.facts.as_ref().ok()).cloned()).map(drop),
         };
         self.after(error, told)
     }
 
-    fn as_before(&self) -> Result<()> {
-        match &self.earlier {
-            None => self.remove(),
-            Some(Unended { bytes: Some(bytes), .. }) => {
-                durable::write_file(&self.path, bytes, 0o600, Existing::Replace).map(drop)
-            }
-            // What it said is gone: this one says that there was one.
-            Some(_) => Ok(()),
-        }
+    /// A restore that failed and could not be taken back: its places stay in doubt.
+    pub(super) fn unended(&self, error: Error) -> Error {
+        self.after(error, self.write(&self.facts))
+    }
+
+    /// Leaves what is still to be told, and no file where that is nothing.
+    fn leave(&self, in_doubt: Option<Facts>) -> Result<Option<Facts>> {
+        let stopped = self.facts.stopped;
+        let only_stopped = || stopped.then(|| self.facts.only_stopped());
+        let Some(left) = in_doubt.filter(Facts::in_doubt).or_else(only_stopped) else {
+            return self.remove().map(|()| None);
+        };
+        let left = Facts { stopped, ..left };
+        self.write(&left)?;
+        Ok(Some(left))
     }
 
     fn after(&self, error: Error, written: Result<()>) -> Error {
         match written {
             Ok(()) => error,
             Err(second) => error.hint(format!(
-                "{} still says that the restore has not ended: {}. Remove it by hand.",
+                "{} could not be brought up to date, and may say more of this restore than is true: {}. Remove it by hand when all is well.",
                 self.path.display(),
                 second.chain()
             )),
@@ -254,69 +130,45 @@ impl Mark {
 
 #[cfg(test)]
 mod tests {
+    use super::super::unended::find;
+    use super::super::unended::tests::{both, facts};
     use super::*;
 
-    fn facts(database: Option<&str>, storage: Option<&str>, include: &[&str]) -> Facts {
-        Facts {
-            bundle: "20261123T020000Z-1a2b3c4d".parse().expect("an id"),
-            begun: clock::parse_rfc3339("2026-11-23T02:00:00Z").expect("a time"),
-            database: database.map(str::to_owned),
-            storage: storage.map(str::to_owned),
-            include: include.iter().map(|glob| (*glob).to_owned()).collect(),
-            in_place: false,
-            before: None,
-            put_back: false,
-            earlier: None,
-        }
-    }
-
-    #[test]
-    fn a_later_restore_makes_good_what_it_touched_itself() {
-        let both = || facts(Some("d"), Some("s"), &[]);
-        assert_eq!(both().without(&both()), None);
-        assert_eq!(both().without(&facts(Some("d"), None, &[])), Some(facts(None, Some("s"), &[])));
-        assert_eq!(both().without(&facts(None, Some("s"), &[])), Some(facts(Some("d"), None, &[])));
-        assert_eq!(both().without(&facts(Some("other"), Some("other"), &[])), Some(both()));
-        let one = || facts(None, Some("s"), &["*.zip"]);
-        assert_eq!(facts(None, Some("s"), &[]).without(&one()), Some(facts(None, Some("s"), &[])));
-        assert_eq!(one().without(&one()), None);
-        assert_eq!(one().without(&both()), None);
-        // The application runs again, and there is nothing else to be made good.
-        assert_eq!(Facts { put_back: true, ..both() }.without(&one()), None);
+    /// A state folder, and restores that begin in it.
+    fn folder() -> (tempfile::TempDir, impl Fn(Facts) -> Mark) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let state = folder.path().to_owned();
+        (folder, move |facts| Mark::begin(&state, facts, find(&state)).expect("begun"))
     }
 
     #[test]
     fn what_was_done_twice_over_is_removed_and_what_failed_leaves_the_first() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let state = folder.path();
-        assert!(find(state).is_none());
-        let mut first = Mark::begin(state, facts(Some("d"), Some("s"), &[]), None).expect("begun");
+        let (state, begin) = folder();
+        let left = || find(state.path()).expect("it stands");
+        assert!(find(state.path()).is_none());
+        let mut first = begin(both());
         first.backed_up("the first").expect("written");
-        let left = std::fs::read(state.join(NAME)).expect("it stands");
+        let facts_of_first = left().facts.expect("facts");
 
-        let mut second = Mark::begin(state, facts(Some("d"), None, &[]), find(state)).expect("begun");
+        let mut second = begin(facts(Some("d"), None, &[]));
         second.backed_up("the second").expect("written");
-        assert!(find(state).expect("it stands").sentence().contains("before it is bundle the first"));
+        assert!(left().sentence().contains("before it is bundle the first"));
         second.undone(Error::failed("x"));
-        assert_eq!(std::fs::read(state.join(NAME)).expect("it stands"), left);
+        assert_eq!(left().facts.expect("facts"), facts_of_first);
 
-        let third = Mark::begin(state, facts(Some("d"), None, &[]), find(state)).expect("begun");
-        let rest = third.done().expect("written").expect("the storage");
+        let rest = begin(facts(Some("d"), None, &[])).done().expect("written").expect("the storage");
         assert_eq!(rest.facts.expect("facts").places(), "s");
-        let fourth = Mark::begin(state, facts(None, Some("s"), &[]), find(state)).expect("begun");
-        assert!(fourth.done().expect("removed").is_none());
-        assert!(find(state).is_none());
+        assert!(begin(facts(None, Some("s"), &[])).done().expect("removed").is_none());
+        assert!(find(state.path()).is_none());
     }
 
     #[test]
     fn what_a_second_one_does_not_touch_outlives_it_however_it_ends() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let state = folder.path();
-        let begin = |facts| Mark::begin(state, facts, find(state)).expect("begun");
-        drop(begin(facts(Some("d"), Some("s"), &[])));
+        let (state, begin) = folder();
+        drop(begin(both()));
         // Killed, then run again, as it is told.
         drop(begin(facts(Some("d"), None, &[])));
-        let told = find(state).expect("it stands").problem().message;
+        let told = find(state.path()).expect("it stands").problem().message;
         assert!(told.contains("nor has one of bundle") && told.ends_with("before it, of s"), "{told}");
         let left = begin(facts(Some("d"), None, &[])).done().expect("written").expect("the storage");
         assert_eq!(left.facts.expect("facts").places(), "s");
@@ -324,17 +176,83 @@ mod tests {
     }
 
     #[test]
-    fn one_that_cannot_be_read_is_told_and_goes_with_the_next() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let state = folder.path();
-        std::fs::write(state.join(NAME), "{\"bundle\":").expect("written");
-        let told = find(state).expect("it stands").problem();
-        assert!(told.message.contains("cannot be read"), "{}", told.message);
-        let mark = Mark::begin(state, facts(Some("d"), None, &[]), find(state)).expect("begun");
+    fn that_the_application_may_be_stopped_is_told_until_somebody_has_started_it() {
+        let (state, begin) = folder();
+        let told = || find(state.path()).map(|left| left.problem().message);
+        let only_stopped =
+            |told: Option<String>| told.is_some_and(|told| told.starts_with("the application may be stopped"));
+        let stops = || Facts { stopped: true, ..both() };
+        // Killed; then one that runs no hook succeeds, and one fails.
+        drop(begin(stops()));
+        assert!(told().is_some_and(|told| told.ends_with("and the application may be stopped")));
+        let left = begin(both()).done().expect("written").expect("it is stopped");
+        assert!(left.keeps("it").is_ok() && left.sentence().contains("without starting"));
+        begin(both()).undone(Error::failed("x"));
+        assert!(only_stopped(told()));
+        // One that fails has started it.
+        let mut mark = begin(stops());
+        mark.facts.stopped = false;
         mark.undone(Error::failed("x"));
-        assert_eq!(std::fs::read(state.join(NAME)).expect("it stands"), b"{\"bundle\":");
-        let mark = Mark::begin(state, facts(Some("d"), None, &[]), find(state)).expect("begun");
+        assert_eq!(told(), None);
+        // Its places are in doubt still, and it runs.
+        let mut mark = begin(stops());
+        mark.facts.stopped = false;
+        mark.unended(Error::failed("x"));
+        assert!(told().is_some_and(|told| told.ends_with("in part or not at all")));
+        let mut mark = begin(facts(Some("d"), None, &[]));
+        mark.facts.stopped = true;
+        mark.undone(Error::failed("x"));
+        assert!(told().is_some_and(|told| told.contains("d and s may be") && told.ends_with("may be stopped")));
+        let mut mark = begin(both());
+        mark.facts.stopped = false;
+        assert!(mark.done().expect("removed").is_none() && told().is_none());
+    }
+
+    #[test]
+    fn what_stood_in_the_database_before_is_known_as_long_as_it_is_in_doubt() {
+        let (state, begin) = folder();
+        let before = || find(state.path()).expect("it stands").facts.expect("facts").ways_back().collect::<Vec<_>>();
+        let database = || facts(Some("d"), None, &[]);
+        begin(database()).backed_up("the first").expect("written");
+        // Another restore between the two.
+        drop(begin(facts(None, Some("s"), &[])));
+        assert_eq!(before(), ["the first"]);
+        drop(begin(both()));
+        assert_eq!(before(), ["the first"]);
+        // What is as it was before stands there now, and is backed up anew.
+        assert!(begin(both()).done().expect("removed").is_none());
+        let mut mark = begin(Facts { stopped: true, ..database() });
+        mark.backed_up("the second").expect("written");
+        mark.undone(Error::failed("x"));
+        assert!(before().is_empty());
+        drop(begin(database()));
+        assert!(before().is_empty());
+    }
+
+    #[test]
+    fn what_was_not_written_down_counts_as_stopped() {
+        let (state, begin) = folder();
+        let old = r#"{"bundle":"20261123T020000Z-1a2b3c4d","begun":"2026-11-23T02:00:00Z","database":"d","storage":null,"in_place":false,"put_back":true}"#;
+        std::fs::write(path_in(state.path()), old).expect("written");
+        let told = find(state.path()).expect("it stands").problem().message;
+        assert!(told.contains(": d may be") && told.ends_with("may be stopped"), "{told}");
+        assert!(begin(both()).done().expect("written").is_some());
+    }
+
+    #[test]
+    fn one_that_cannot_be_read_is_told_and_goes_with_the_next_that_starts_the_application() {
+        let (state, begin) = folder();
+        let path = path_in(state.path());
+        std::fs::write(&path, "{\"bundle\":").expect("written");
+        let told = find(state.path()).expect("it stands");
+        assert!(told.problem().message.contains("cannot be read") && told.keeps("it").is_err());
+        begin(both()).undone(Error::failed("x"));
+        assert_eq!(std::fs::read(&path).expect("it stands"), b"{\"bundle\":");
+        let left = begin(both()).done().expect("written").expect("it may be stopped");
+        assert!(left.problem().message.starts_with("the application may be stopped"));
+        let mut mark = begin(both());
+        mark.facts.stopped = false;
         assert!(mark.done().expect("removed").is_none());
-        assert!(find(state).is_none());
+        assert!(!path.exists());
     }
 }

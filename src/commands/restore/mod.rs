@@ -3,12 +3,13 @@
 pub mod cleanup;
 mod in_place;
 mod live;
-pub(super) mod mark;
+mod mark;
 mod plain;
 mod prove;
 mod rekey;
 mod report;
 mod undo;
+pub(super) mod unended;
 
 use std::path::PathBuf;
 

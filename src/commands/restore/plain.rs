@@ -10,8 +10,8 @@ use serde_json::json;
 
 use super::report::{exit, planned};
 use super::{Plan, Request, Source, prove};
-use crate::bundle::Member;
 use crate::bundle::extract::{self, Digests, ExtractOptions};
+use crate::bundle::{Header, Member};
 use crate::commands::shelf::Shelf;
 use crate::commands::{Desk, Outcome, proof};
 use crate::config::Config;
@@ -110,7 +110,27 @@ pub(super) fn run(
         return Err(error);
     }
 
-    let card = if config.is_some() { "" } else { " --card CARD" };
+    let text = done(header, folder, &proved, config.is_some());
+    let problems = source.defects(request);
+    Ok(Outcome {
+        exit: exit(proved.exit(header), &problems),
+        json: json!({
+            "bundle": header.id,
+            "target": folder,
+            "verdict": proved.verdict,
+            "credentials": proof::counts_json(&proved.counts),
+            "plan": plan,
+            "problems": problems,
+        }),
+        line: proved.line(header, &text[0]),
+        text,
+        problems,
+    })
+}
+
+/// What was written, and which key the application needs; without a configuration the card says where the archive is.
+fn done(header: &Header, folder: &Path, proved: &prove::Proved, configured: bool) -> Vec<String> {
+    let card = if configured { "" } else { " --card CARD" };
     let fetch =
         |key: &Fingerprint| format!("strongroom key fetch {} -i FILE -o KEYFILE{card} writes it out", key.short());
     let mut text = vec![format!("bundle {} restored to {}", header.id, folder.display())];
@@ -128,21 +148,7 @@ pub(super) fn run(
             },
         ),
     });
-    let problems = source.defects(request);
-    Ok(Outcome {
-        exit: exit(proved.exit(header), &problems),
-        json: json!({
-            "bundle": header.id,
-            "target": folder,
-            "verdict": proved.verdict,
-            "credentials": proof::counts_json(&proved.counts),
-            "plan": plan,
-            "problems": problems,
-        }),
-        line: proved.line(header, &text[0]),
-        text,
-        problems,
-    })
+    text
 }
 
 /// Writes what was planned; every digest is compared on the way, and what was not read to its end has no name yet.

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::mark::{self, Mark};
+use super::mark::Mark;
 use super::prove::Proved;
+use super::unended::Unended;
 use super::{Plan, Source};
 use crate::commands::{ATTENTION, Outcome, Problem, proof, to_json};
 use crate::ground::Result;
@@ -25,10 +26,10 @@ pub(super) fn exit(proved: u8, problems: &[Problem]) -> u8 {
     }
 }
 
-/// Nothing is to be told any more, unless an earlier restore left what this one did not touch.
+/// Nothing is to be told any more, unless an earlier restore left what this one did not touch, or nobody has started the application.
 pub(super) fn ended(mark: Mark) -> Vec<Problem> {
     match mark.done() {
-        Ok(left) => left.iter().map(mark::Unended::problem).collect(),
+        Ok(left) => left.iter().map(Unended::problem).collect(),
         Err(error) => {
             vec![Problem::from_error(&error.context("the restore is done, and what tells that it runs stays"))]
         }
@@ -49,7 +50,7 @@ pub(super) struct Done<'a> {
 }
 
 impl Done<'_> {
-    /// How it ended; `unended` is what an earlier one left.
+    /// How it ended; `unended` is what is left to be told.
     pub(super) fn outcome(self, unended: Vec<Problem>) -> Outcome {
         let Self { source, plan, proved, kept, before, mut problems } = self;
         let header = source.opened.header();

@@ -11,6 +11,9 @@ use crate::database::Replacement;
 use crate::ground::{Error, Result};
 use crate::storage::Target;
 
+/// How it stands before anything is replaced.
+pub(super) const UNCHANGED: &str = "Nothing was changed";
+
 /// What has been replaced so far, and how it comes back.
 pub(super) struct Undo<'a> {
     pub(super) desk: &'a Desk<'a>,
@@ -40,39 +43,40 @@ impl Undo<'_> {
 }
 
 /// Stops the application, puts everything back and starts it again; what comes of it is the error's last hint.
-pub(super) fn take_back(hooks: &Hooks<'_>, undo: &mut Undo<'_>, mark: &Mark, error: Error) -> Error {
+pub(super) fn take_back(hooks: &Hooks<'_>, undo: &mut Undo<'_>, mark: &mut Mark, error: Error) -> Error {
     if !undo.begun() {
-        return start_again(hooks, mark, error, "Nothing was changed");
+        return start_again(hooks, mark, error, UNCHANGED);
     }
     // The application may be running on what is about to go away again.
-    if let Err(second) = hooks.stop() {
-        return error.hint(format!(
+    if let Err(second) = mark.stop(hooks) {
+        return mark.unended(error.hint(format!(
             "Nothing was put back, because the application could not be stopped: {}. Stop it by hand and run the restore again.",
             second.chain()
-        ));
+        )));
     }
     if let Err(second) = undo.everything() {
-        let started = match hooks.start() {
+        let started = match mark.start(hooks) {
             Ok(()) => String::new(),
             Err(third) => format!("; and the application does not start: {}", third.chain()),
         };
-        return error.hint(format!("Putting everything back failed too: {}{started}", second.chain()));
+        return mark.unended(error.hint(format!("Putting everything back failed too: {}{started}", second.chain())));
     }
     start_again(hooks, mark, error, "Everything was put back as it was before")
 }
 
 /// Starts the application on what it had; `state` says what that is.
-fn start_again(hooks: &Hooks<'_>, mark: &Mark, error: Error, state: &str) -> Error {
-    match hooks.start() {
-        Ok(()) if hooks.can_start() => {
-            mark.undone(error.hint(format!("{state}, and the application was started again.")))
+pub(super) fn start_again(hooks: &Hooks<'_>, mark: &mut Mark, error: Error, state: &str) -> Error {
+    let said = match mark.start(hooks) {
+        Ok(()) if hooks.can_start() => format!("{state}, and the application was started again."),
+        Ok(()) if mark.stopped() => {
+            format!("{state}. The application may be stopped, and no hook has started it: start it by hand.")
         }
-        Ok(()) => mark.undone(error.hint(format!("{state}."))),
-        Err(second) => mark.put_back(error.hint(format!(
-            "{state}, but the application was not started again: {}. Start it by hand.",
-            second.chain()
-        ))),
-    }
+        Ok(()) => format!("{state}."),
+        Err(second) => {
+            format!("{state}, but the application was not started again: {}. Start it by hand.", second.chain())
+        }
+    };
+    mark.undone(error.hint(said))
 }
 
 /// Where the database cannot be rolled back, what is there is a bundle first; its id.
@@ -88,5 +92,5 @@ pub(super) fn backed_up_before(
     }
     in_place::back_up(desk, host)
         .and_then(|id| mark.backed_up(&id).map(|()| Some(id)))
-        .map_err(|error| start_again(hooks, mark, error, "Nothing was changed"))
+        .map_err(|error| start_again(hooks, mark, error, UNCHANGED))
 }
