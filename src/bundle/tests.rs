@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::{Read, Write};
+use std::sync::atomic::AtomicBool;
 
 use super::header::tests::sample;
 use super::*;
@@ -327,6 +328,9 @@ fn all_damage_is_reported_at_once() {
         "those two are whole or not listed"
     );
     assert!(opened.check(Scope::Only(&[Member::Key]), &Silent).is_err());
+    // Told to stop it reads nothing on, so it knows of no damage, and calls nothing whole either.
+    let stopped = opened.check_unless(&AtomicBool::new(true), Scope::Everything, &Silent).expect_err("stopped");
+    assert_eq!(stopped.kind(), Kind::Failed);
 }
 
 #[test]

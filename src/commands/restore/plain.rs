@@ -5,6 +5,7 @@ use std::fs::{File, TryLockError};
 use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
 use serde_json::json;
 
@@ -105,7 +106,8 @@ pub(super) fn run(
             clear(folder, stood, member.as_ref());
         }
         // The first fault ended it; this names them all.
-        source.authenticate(desk, request)?;
+        desk.progress.stage("check every digest", None, Unit::Bytes);
+        source.authenticate(request, &AtomicBool::new(false), desk.progress.as_ref())?;
         return Err(error);
     }
 
