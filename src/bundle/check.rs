@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use super::digest::DigestReader;
 use super::members::{Listed, Member};
 use crate::archive::Archive;
+use crate::ground::beside::Stop;
 use crate::ground::names::{ObjectName, Sha256Hex};
 use crate::ground::progress::Progress;
 use crate::ground::words::counted;
@@ -51,10 +52,11 @@ impl Scope<'_> {
 /// Reads each object once and compares its digest; answers how many bytes were read.
 ///
 /// One worker a core. What is damaged or missing does not keep the others from being checked, and the error names several;
-/// an archive that does not answer ends it.
+/// an archive that does not answer ends it, and so does `stop`.
 pub(super) fn objects(
     archive: &dyn Archive,
     objects: &[(ObjectName, Sha256Hex)],
+    stop: &Stop,
     progress: &dyn Progress,
 ) -> Result<u64> {
     let (next, total) = (AtomicUsize::new(0), AtomicU64::new(0));
@@ -72,7 +74,7 @@ pub(super) fn objects(
         loop {
             let number = next.fetch_add(1, Ordering::SeqCst);
             let Some((name, digest)) = objects.get(number) else { return };
-            match one(archive, name, digest, &mut buffer, progress) {
+            match one(archive, name, digest, &mut buffer, stop, progress) {
                 Ok(bytes) => {
                     total.fetch_add(bytes, Ordering::Relaxed);
                 }
@@ -112,6 +114,7 @@ fn one(
     name: &ObjectName,
     digest: &Sha256Hex,
     buffer: &mut [u8],
+    stop: &Stop,
     progress: &dyn Progress,
 ) -> Result<u64> {
     use std::io::Read as _;
@@ -119,6 +122,7 @@ fn one(
     let mut reader = DigestReader::new(object, digest.clone(), name.as_str());
     let mut total = 0;
     loop {
+        stop.check()?;
         match reader.read(buffer) {
             Ok(0) => return Ok(total),
             Ok(read) => {

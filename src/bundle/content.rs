@@ -13,7 +13,7 @@ use crate::ground::{Error, Kind, Result};
 use crate::sealing::stream::SealedReader;
 
 /// How much is read before it is looked whether that is still wanted.
-const STEP: u64 = 16 << 20;
+const STEP: usize = 256 << 10;
 
 /// Where frames begin in the compressed stream, by how much content stands before them; as far as anybody has read.
 #[derive(Clone, Default)]
@@ -106,16 +106,22 @@ impl Content for MemberContent {
     }
 
     fn settle(self: Box<Self>, stop: &AtomicBool) -> Result<bool> {
-        let what = self.0.what;
-        let mut sealed = self.0.frames.into_inner();
+        let (what, sealed) = (self.0.what, self.0.frames.into_inner());
         let failed = |e| Error::from_io(Kind::Failed, format!("cannot read {what}"), e);
-        // Tags and digest are all that is of interest: nothing is decompressed for it.
-        while io::copy(&mut sealed.by_ref().take(STEP), &mut io::sink()).map_err(failed)? > 0 {
+        // Who uses a chunk looks at its tag; that all of them are the listed file's is for the digest to say.
+        let mut object = sealed.into_inner();
+        let mut buffer = vec![0; STEP];
+        loop {
             if stop.load(Ordering::Relaxed) {
                 return Ok(false);
             }
+            match object.read(&mut buffer) {
+                Ok(0) => return Ok(true),
+                Ok(_) => {}
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(failed(e)),
+            }
         }
-        sealed.into_inner().finish().map(|()| true)
     }
 }
 

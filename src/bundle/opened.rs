@@ -14,6 +14,7 @@ use super::sums::{self, Sums};
 use super::{FOREIGN, SIGNATURE, SUMS, folder, trusted_comment};
 use crate::archive::{Archive, Object};
 use crate::database::Content;
+use crate::ground::beside::Stop;
 use crate::ground::names::{AppName, BundleId, ObjectName, Sha256Hex, Uuid};
 use crate::ground::progress::Progress;
 use crate::ground::{Error, Kind, Result, clock};
@@ -139,7 +140,12 @@ impl<'a> Opened<'a> {
     /// Compares the digests of the objects in scope, one worker a core; answers how many bytes were read.
     ///
     /// [`Kind::Damaged`] names what is damaged or missing.
-    pub fn check(&self, mut scope: Scope<'_>, progress: &dyn Progress) -> Result<u64> {
+    pub fn check(&self, scope: Scope<'_>, progress: &dyn Progress) -> Result<u64> {
+        self.check_unless(&Stop::default(), scope, progress)
+    }
+
+    /// The same; told to `stop` before the end it is an error.
+    pub fn check_unless(&self, stop: &Stop, mut scope: Scope<'_>, progress: &dyn Progress) -> Result<u64> {
         let mut objects = Vec::new();
         for (listed, digest) in self.sums.iter() {
             let name = listed.object(&self.app, &self.folder)?;
@@ -147,7 +153,7 @@ impl<'a> Opened<'a> {
                 objects.push((name, digest));
             }
         }
-        let bytes = check::objects(self.archive, &objects, progress)?;
+        let bytes = check::objects(self.archive, &objects, stop, progress)?;
         if let Scope::EverythingBut(seen) = &mut scope {
             seen.extend(objects);
         }

@@ -7,6 +7,7 @@ use super::header::tests::sample;
 use super::*;
 use crate::archive::Archive as _;
 use crate::archive::memory::Memory;
+use crate::ground::beside::Stop;
 use crate::ground::names::{Sha256Hex, Ulid};
 use crate::ground::progress::Silent;
 use crate::ground::{Error, Kind, clock};
@@ -327,6 +328,11 @@ fn all_damage_is_reported_at_once() {
         "those two are whole or not listed"
     );
     assert!(opened.check(Scope::Only(&[Member::Key]), &Silent).is_err());
+    // Told to stop it reads nothing on, so it knows of no damage, and calls nothing whole either.
+    let stop = Stop::default();
+    stop.set();
+    let stopped = opened.check_unless(&stop, Scope::Everything, &Silent).expect_err("stopped");
+    assert_eq!(stopped.kind(), Kind::Failed);
 }
 
 #[test]

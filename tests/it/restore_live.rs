@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use serde_json::Value;
 
 use crate::app::{CREDENTIALS, KEY, OBJECTS, WRONG, object, secret_file};
-use crate::world::{IDENTITY, World};
+use crate::world::{IDENTITY, World, flip};
 
 const LOST: (&str, &str, &str) = OBJECTS[0];
 const CHANGED: (&str, &str, &str) = OBJECTS[1];
@@ -145,6 +145,24 @@ fn a_wrong_key_is_12_and_touches_nothing() {
     secret_file(&world.path("key"), KEY);
     world.run(&format!("restore --yes --key file:key -i {IDENTITY}"), 0);
     assert_eq!(rows(&world), all());
+}
+
+#[test]
+fn damage_is_told_before_anything_is_touched_and_only_when_it_would_be() {
+    let (world, id) = World::backed_up();
+    hooks(&world, "", "", "");
+    damage(&world);
+    let before = world.state_of("app");
+    flip(&world.bundle(&id).join("database.sqlite.zst.age"));
+    let restore = format!("restore --yes -i {IDENTITY}");
+    world.run(&restore, 13).says("does not have the SHA-256");
+    assert_eq!((log(&world).as_str(), world.state_of("app")), ("", before));
+    // Whoever is refused for another reason hears that one, and a plan uses nothing of it.
+    world.run(&format!("restore -i {IDENTITY}"), 15).says("--yes");
+    world.run(&format!("restore --dry-run -i {IDENTITY}"), 0);
+    world.app.set_key(WRONG);
+    world.run(&restore, 12).says("Nothing was touched");
+    assert_eq!(log(&world), "");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::restore::{RICH, damage, databases, portrait};
 use super::server::{Server, VERSIONS};
-use super::world::{World, fill, said, wrapper};
+use super::world::{KEY, WRONG, World, fill, said, wrapper};
 
 const RESTORE: &str = "restore latest -i recovery-identity.txt --only database --yes";
 
@@ -182,6 +182,33 @@ fn a_dump_that_changes_while_it_is_restored_is_never_taken_for_good() {
     }
     host.script("exec $REAL \"$@\"");
     assert_eq!(host.restore().status.code(), Some(0));
+}
+
+#[test]
+fn a_damaged_dump_is_known_before_the_application_is_stopped() {
+    let Some(host) = Host::new(15, "") else { return };
+    let stop = host.world.path("stop.sh");
+    wrapper(host.world.folder.path(), "stop.sh", Path::new("/"), &format!("echo >>{}.ran", stop.display()));
+    let config = host.world.path("strongroom.toml");
+    let text = std::fs::read_to_string(&config).expect("read");
+    let text = text.replace("[app]\n", &format!("[app]\nstop = [{stop:?}]\n"));
+    std::fs::write(&config, text).expect("written");
+    let object = host.object();
+    let good = std::fs::read(&object).expect("read");
+    let ran = host.world.path("stop.sh.ran");
+    for at in [good.len() / 3, good.len() - 30] {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1;
+        std::fs::write(&object, bytes).expect("written");
+        host.fails(13, "does not have the SHA-256");
+        host.world.set_key(WRONG);
+        host.fails(12, "Nothing was touched");
+        host.world.set_key(KEY);
+        assert!(!ran.exists());
+    }
+    std::fs::write(&object, &good).expect("written");
+    assert_eq!(host.restore().status.code(), Some(0));
+    assert!(ran.exists());
 }
 
 #[test]

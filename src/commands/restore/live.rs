@@ -1,5 +1,6 @@
 //! A restore over the live system: stop, build beside, prove, swap, storage, start, health, or everything back.
 
+use super::comparison::Comparison;
 use super::mark::Mark;
 use super::rekey::Rekeying;
 use super::report::{Done, ended, planned};
@@ -38,15 +39,32 @@ pub(super) fn run(
     if let Some(earlier) = earlier.as_ref().filter(|_| !request.dry_run) {
         desk.ask.say(&earlier.sentence());
     }
+    std::thread::scope(|scope| {
+        let digests = (!request.dry_run).then(|| Comparison::begin(scope, desk, source, request));
+        locked(desk, shelf, &host, source, request, earlier, digests)
+    })
+}
+
+/// Restores where nobody else of this host does, or plans to.
+fn locked(
+    desk: &Desk<'_>,
+    shelf: &Shelf,
+    host: &Host,
+    source: &Source<'_>,
+    request: &Request,
+    earlier: Option<unended::Unended>,
+    digests: Option<Comparison<'_>>,
+) -> Result<Outcome> {
+    let header = source.opened.header();
     let mut problems = source.defects(request);
-    let key = start_key(desk, &host, source, request, &mut problems)?;
+    let key = start_key(desk, host, source, request, &mut problems)?;
     // What is going to be re-encrypted is proved with its own key, as it is sealed in the bundle or escrowed.
     let (key, start) = if request.rekey { (None, key) } else { (key, None) };
     let proved = prove::bundle(desk, shelf, Some(&host.config), source, request, key)?;
-    let rekeying = start.as_ref().and_then(|start| Rekeying::new(&host, &proved, start).transpose()).transpose()?;
+    let rekeying = start.as_ref().and_then(|start| Rekeying::new(host, &proved, start).transpose()).transpose()?;
 
-    let database = database(desk, &host, source, request)?;
-    let target = target(desk, &host, source, request)?;
+    let database = database(desk, host, source, request)?;
+    let target = target(desk, host, source, request)?;
     let options = ExtractOptions {
         include: request.include.clone(),
         owner: request.owner,
@@ -57,24 +75,24 @@ pub(super) fn run(
     };
     let plan = Plan {
         rekey: rekeying.as_ref().map(Rekeying::planned),
-        ..plan(desk, &host, source, request, database.as_deref(), &proved.summary.facts, target.as_deref(), &options)?
+        ..plan(desk, host, source, request, database.as_deref(), &proved.summary.facts, target.as_deref(), &options)?
     };
-    if request.dry_run {
+    let Some(digests) = digests else {
         problems.extend(earlier.as_ref().map(unended::Unended::problem));
         return planned(&plan, problems);
-    }
+    };
     confirm(desk, request, &plan, &problems)?;
-    source.authenticate(desk, request)?;
+    digests.awaited()?;
 
     // Written before the application is stopped: a full disk must not leave it so.
-    let hooks = Hooks { desk, host: &host, on: request.hooks };
+    let hooks = Hooks { desk, host, on: request.hooks };
     let mut mark = Mark::begin(&host.state_folder()?, facts(&hooks, request, &plan)?, earlier)?;
     // Who fails to stop the application may have stopped a part of it.
     mark.stop(&hooks).map_err(|error| start_again(&hooks, &mut mark, error, UNCHANGED))?;
     failpoint::pass("after the stop hook");
     let mut undo = Undo { desk, database: None, storage: None, bundle: source.files() };
     let proofs = (&proved, rekeying.as_ref());
-    let before = backed_up_before(desk, &host, &plan, &hooks, &mut mark)?;
+    let before = backed_up_before(desk, host, &plan, &hooks, &mut mark)?;
     let result = replace(desk, source, &plan, database.as_deref(), proofs, target.as_deref(), &options, &mut undo)
         .and_then(|()| mark.start(&hooks))
         .and_then(|()| hooks.well());

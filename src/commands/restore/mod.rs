@@ -1,6 +1,7 @@
 //! `restore`: plan, authenticate, prove, stop, build beside, swap, check, or roll back.
 
 pub mod cleanup;
+mod comparison;
 mod in_place;
 mod live;
 mod mark;
@@ -24,8 +25,9 @@ use crate::bundle::extract::ExtractPlan;
 use crate::bundle::{Member, Opened, Scope};
 use crate::config::{self, Config};
 use crate::database::DatabasePlan;
+use crate::ground::beside::Stop;
 use crate::ground::names::{BundleId, Fingerprint};
-use crate::ground::progress::Unit;
+use crate::ground::progress::Progress;
 use crate::ground::words::counted;
 use crate::ground::{Error, Result};
 use crate::sealing::SealingKey;
@@ -161,15 +163,14 @@ impl<'a> Source<'a> {
         told
     }
 
-    /// Checks the digest of every object that the restore will use.
-    fn authenticate(&self, desk: &Desk<'_>, request: &Request) -> Result<()> {
-        desk.progress.stage("check every digest", None, Unit::Bytes);
+    /// Checks the digest of every object that the restore will use; an error, too, when it was told to stop before the end.
+    fn authenticate(&self, request: &Request, stop: &Stop, progress: &dyn Progress) -> Result<()> {
         // A sealed key is compared when it is read, and one that is damaged keeps nobody out who has the key.
         let mut members = vec![Member::Proof];
         members.extend(self.opened.database_member().filter(|_| request.database));
-        self.opened.check(Scope::Only(&members), desk.progress.as_ref())?;
+        self.opened.check_unless(stop, Scope::Only(&members), progress)?;
         if request.storage && self.has_storage() {
-            self.files().check(Scope::Storage, desk.progress.as_ref())?;
+            self.files().check_unless(stop, Scope::Storage, progress)?;
         }
         Ok(())
     }

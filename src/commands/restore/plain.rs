@@ -16,6 +16,7 @@ use crate::commands::shelf::Shelf;
 use crate::commands::{Desk, Outcome, proof};
 use crate::config::Config;
 use crate::database::DatabasePlan;
+use crate::ground::beside::Stop;
 use crate::ground::durable::{self, Existing, NewFile};
 use crate::ground::names::{BundleId, Fingerprint};
 use crate::ground::progress::Unit;
@@ -106,7 +107,8 @@ pub(super) fn run(
             clear(folder, stood, member.as_ref());
         }
         // The first fault ended it; this names them all.
-        source.authenticate(desk, request)?;
+        desk.progress.stage("check every digest", None, Unit::Bytes);
+        source.authenticate(request, &Stop::default(), desk.progress.as_ref())?;
         return Err(error);
     }
 
