@@ -5,7 +5,7 @@
 
 use std::io::{Read as _, Write as _};
 
-use crate::app::zip;
+use crate::app::{KEY, WRONG, encrypt, secret, zip};
 use crate::forge::{APP, Forge, identity, read_text, sealed_to, whole};
 use crate::world::{IDENTITY, INIT, World};
 
@@ -275,4 +275,29 @@ fn a_sealing_key_that_was_exchanged_in_the_archive_is_taken_from_a_bundle() {
     // With no copy left, it is said what is wrong.
     crate::world::flip(&forge.member("identity.age"));
     world.run(&format!("verify {second} -i {IDENTITY}"), 14);
+}
+
+#[test]
+fn credentials_of_a_dump_that_are_not_the_proofs_are_tried_themselves() {
+    let forge = Forge::new();
+    let dump = "database.sqlite.zst.age";
+    let change = |value: &str, code: i32| {
+        let forge = forge.copy();
+        let path = forge.world.path("dump.sqlite");
+        let sealed = forge.open(&forge.member(dump));
+        std::fs::write(&path, zstd::decode_all(&*sealed).expect("zstd")).expect("written");
+        let connection = rusqlite::Connection::open(&path).expect("opened");
+        let sql = "UPDATE repositories SET auth_credentials = ?1 WHERE id = 'repo-1'";
+        assert_eq!(connection.execute(sql, [value]).expect("changed"), 1);
+        drop(connection);
+        let content = zstd::encode_all(&*std::fs::read(&path).expect("read"), 3).expect("zstd");
+        forge.put(dump, &forge.seal(&content));
+        forge.sign();
+        let before = forge.world.state_of("app");
+        let ran = forge.world.run(&format!("restore {} --yes -i {IDENTITY}", forge.id), code);
+        assert_eq!(forge.world.state_of("app") == before, code != 0);
+        ran
+    };
+    change(&encrypt(WRONG, &secret(1)), 13).says("the restored database proves").says("Nothing was changed");
+    change(&encrypt(KEY, "another, under the same key"), 0);
 }

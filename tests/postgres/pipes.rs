@@ -191,7 +191,7 @@ fn a_damaged_dump_is_known_before_the_application_is_stopped() {
     wrapper(host.world.folder.path(), "stop.sh", Path::new("/"), &format!("echo >>{}.ran", stop.display()));
     let config = host.world.path("strongroom.toml");
     let text = std::fs::read_to_string(&config).expect("read");
-    let text = text.replace("[app]\n", &format!("[app]\nstop = [{stop:?}]\n"));
+    let text = text.replace("[app]\n", &format!("[app]\nstop = [{stop:?}]\nstart = [\"/bin/true\"]\n"));
     std::fs::write(&config, text).expect("written");
     let object = host.object();
     let good = std::fs::read(&object).expect("read");

@@ -39,6 +39,14 @@ impl Memory {
         Ok(Self { path: path.to_owned(), connection: Mutex::new(opened) })
     }
 
+    /// One that ends with this run: what it has decrypted, it knows when it meets the same bytes again.
+    pub fn of_this_run() -> Result<Self> {
+        // An empty name is a file without one, which is written only when there is much to remember.
+        let path = PathBuf::new();
+        let connection = Self::prepare(&path).map_err(|e| failed(&path, &e))?;
+        Ok(Self { path, connection: Mutex::new(connection) })
+    }
+
     fn failed(&self, error: &rusqlite::Error) -> Error {
         failed(&self.path, error)
     }
@@ -149,6 +157,14 @@ mod tests {
         assert!(memory.knows(&name(), b"a").expect("asked"));
         assert!(!memory.knows(&name(), b"b").expect("asked"));
         assert!(!memory.knows(&Fingerprint::from_bytes(&[2; 16]), b"a").expect("asked"));
+    }
+
+    #[test]
+    fn what_a_run_remembers_for_itself_is_nobody_elses() {
+        let (memory, other) = (Memory::of_this_run().expect("begun"), Memory::of_this_run().expect("begun"));
+        memory.remember(&name(), b"a").expect("remembered");
+        assert!(memory.knows(&name(), b"a").expect("asked") && !memory.knows(&name(), b"b").expect("asked"));
+        assert!(!other.knows(&name(), b"a").expect("asked"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{Request, Source};
 use crate::appkey::EffectiveKey;
-use crate::appkey::proof::{Counts, ProverOptions, Verdict, prove_with};
+use crate::appkey::proof::{Counts, Memory, ProverOptions, Verdict, prove_with};
 use crate::appkey::schemes::{self, Scheme};
 use crate::commands::host::NamedKey;
 use crate::commands::shelf::Shelf;
@@ -25,6 +25,8 @@ pub(super) struct Proved {
     pub(super) verdict: Verdict,
     pub(super) counts: Counts,
     pub(super) summary: crate::bundle::ProofSummary,
+    /// What was decrypted: the same bytes in the restored database need not be decrypted again.
+    memory: Memory,
 }
 
 impl Proved {
@@ -97,6 +99,7 @@ pub(super) fn bundle(
         candidate.as_ref().map(|c| &c.fingerprint),
     )?;
     let others: Vec<(Fingerprint, EffectiveKey)> = others.into_iter().map(|c| (c.fingerprint, c.effective)).collect();
+    let memory = Memory::of_this_run()?;
     let Some(candidate) = candidate else {
         let summary = verify::summary(&source.opened, &source.sealing)?;
         return Ok(Proved {
@@ -107,9 +110,18 @@ pub(super) fn bundle(
             verdict: if header.database.is_none() { Verdict::Unproven } else { Verdict::NoKey },
             counts: Counts::default(),
             summary,
+            memory,
         });
     };
-    let trial = Trial { desk, scheme, candidate: &candidate, others: &others, profile: &profile, only_tried: false };
+    let trial = Trial {
+        desk,
+        scheme,
+        candidate: &candidate,
+        others: &others,
+        profile: &profile,
+        only_tried: false,
+        memory: Some(&memory),
+    };
     let (proved, summary) = trial.quick(&source.opened, &source.sealing)?;
     let verdict = proved.verdict();
     // Without a database there is no credential, and no key that could be the wrong one.
@@ -121,7 +133,16 @@ pub(super) fn bundle(
         let other = fits.or(header.keys.first()).filter(|other| **other != candidate.fingerprint);
         return Err(refusal(verdict, &proved.total, other));
     }
-    Ok(Proved { scheme, profile, candidate: Some(candidate), in_escrow, verdict, counts: proved.total, summary })
+    Ok(Proved {
+        scheme,
+        profile,
+        candidate: Some(candidate),
+        in_escrow,
+        verdict,
+        counts: proved.total,
+        summary,
+        memory,
+    })
 }
 
 /// Why nothing is restored; `other` is the key that would fit.
@@ -149,7 +170,12 @@ pub(super) fn restored(desk: &Desk<'_>, proved: &Proved, snapshot: &mut dyn Snap
         return Err(Error::damaged("the restored database does not have the rows that were counted at the backup"));
     }
     let Some(candidate) = &proved.candidate else { return Ok(()) };
-    let options = ProverOptions::new(proved.scheme, &candidate.effective, &proved.profile, desk.progress.as_ref());
+    // A key takes long to try on a value, and of one that is byte for byte the same it is known what comes of it.
+    let options = ProverOptions {
+        memory: Some((&proved.memory, &candidate.fingerprint)),
+        believe_memory: true,
+        ..ProverOptions::new(proved.scheme, &candidate.effective, &proved.profile, desk.progress.as_ref())
+    };
     let (again, _) =
         prove_with(&options, |sink| snapshot.credentials(&proved.profile, None, &mut |credential| sink(credential)))?;
     if again.total.proved < proved.counts.proved || again.total.failed > proved.counts.failed {

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::host::{Host, NamedKey};
 use super::shelf::{self, Shelf};
 use super::{ATTENTION, Desk, Outcome, Problem, defects, proof};
-use crate::appkey::proof::{Counts, Proof, ProverOptions, Verdict, prove_with};
+use crate::appkey::proof::{Counts, Memory, Proof, ProverOptions, Verdict, prove_with};
 use crate::appkey::schemes::{self, Scheme};
 use crate::appkey::{EffectiveKey, canary};
 use crate::bundle::{FOREIGN, Header, Member, Opened, ProofReader, ProofSummary, Scope, extract};
@@ -79,7 +79,15 @@ fn verify(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, request: &Req
     let storage = if request.deep { super::bundles::storage_bundle(shelf, &ledger, &opened)? } else { None };
     problems.extend(storage.iter().flat_map(|storage| defects::told(storage.header(), false, true)));
     let defective = !problems.is_empty();
-    let trial = Trial { desk, scheme, candidate: &candidate, others: &others, profile: &profile, only_tried: false };
+    let trial = Trial {
+        desk,
+        scheme,
+        candidate: &candidate,
+        others: &others,
+        profile: &profile,
+        only_tried: false,
+        memory: None,
+    };
     let dump = opened.database_member().filter(|_| request.deep);
     let proved = if let Some(member) = &dump {
         // The credentials of the dump itself count, and each is decrypted once.
@@ -271,6 +279,8 @@ pub(super) struct Trial<'a> {
     pub(super) profile: &'a Profile,
     /// That it opens nothing is an answer as good as another.
     pub(super) only_tried: bool,
+    /// What it opens is to be known again.
+    pub(super) memory: Option<&'a Memory>,
 }
 
 impl Trial<'_> {
@@ -279,6 +289,7 @@ impl Trial<'_> {
         ProverOptions {
             others: self.others,
             only_tried: self.only_tried,
+            memory: self.memory.map(|memory| (memory, &self.candidate.fingerprint)),
             ..ProverOptions::new(self.scheme, &self.candidate.effective, self.profile, progress)
         }
     }
