@@ -170,15 +170,7 @@ fn opens_no_bundle(
         let header = opened.header();
         let sealing = shelf.unseal(&header.sealing, &identities, Some(&opened)).map_err(&each)?;
         let (scheme, profile) = (schemes::by_name(&header.scheme)?, verify::profile_of(Some(&host.config), header)?);
-        let trial = Trial {
-            desk,
-            scheme,
-            candidate: &copy.key,
-            others: &[],
-            profile: &profile,
-            only_tried: true,
-            memory: None,
-        };
+        let trial = Trial { only_tried: true, ..Trial::new(desk, scheme, &copy.key, &[], &profile) };
         let total = trial.quick(&opened, &sealing)?.0.total;
         desk.progress.finish();
         if total.proved + total.plausible > 0 {

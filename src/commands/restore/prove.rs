@@ -113,15 +113,7 @@ pub(super) fn bundle(
             memory,
         });
     };
-    let trial = Trial {
-        desk,
-        scheme,
-        candidate: &candidate,
-        others: &others,
-        profile: &profile,
-        only_tried: false,
-        memory: Some(&memory),
-    };
+    let trial = Trial { memory: Some(&memory), ..Trial::new(desk, scheme, &candidate, &others, &profile) };
     let (proved, summary) = trial.quick(&source.opened, &source.sealing)?;
     let verdict = proved.verdict();
     // Without a database there is no credential, and no key that could be the wrong one.

@@ -79,15 +79,7 @@ fn verify(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, request: &Req
     let storage = if request.deep { super::bundles::storage_bundle(shelf, &ledger, &opened)? } else { None };
     problems.extend(storage.iter().flat_map(|storage| defects::told(storage.header(), false, true)));
     let defective = !problems.is_empty();
-    let trial = Trial {
-        desk,
-        scheme,
-        candidate: &candidate,
-        others: &others,
-        profile: &profile,
-        only_tried: false,
-        memory: None,
-    };
+    let trial = Trial::new(desk, scheme, &candidate, &others, &profile);
     let dump = opened.database_member().filter(|_| request.deep);
     let proved = if let Some(member) = &dump {
         // The credentials of the dump itself count, and each is decrypted once.
@@ -283,7 +275,18 @@ pub(super) struct Trial<'a> {
     pub(super) memory: Option<&'a Memory>,
 }
 
-impl Trial<'_> {
+impl<'a> Trial<'a> {
+    /// Of what it opens nothing is kept, and a key that opens nothing is called wrong.
+    pub(super) fn new(
+        desk: &'a Desk<'a>,
+        scheme: &'a dyn Scheme,
+        candidate: &'a NamedKey,
+        others: &'a [(Fingerprint, EffectiveKey)],
+        profile: &'a Profile,
+    ) -> Self {
+        Self { desk, scheme, candidate, others, profile, only_tried: false, memory: None }
+    }
+
     fn options(&self) -> ProverOptions<'_> {
         let progress = self.desk.progress.as_ref();
         ProverOptions {
