@@ -22,8 +22,8 @@ use crate::ground::{Error, Kind, Result, failpoint};
 /// How long [`Archive::hold`] waits for another run.
 const WAIT: Duration = Duration::from_secs(10);
 
-/// Temporary files untouched for longer than this belong to no run; less than a night, so that the next one removes them.
-const ABANDONED: Duration = Duration::from_hours(12);
+/// Temporary files untouched for longer than this belong to no run.
+const ABANDONED: Duration = Duration::from_hours(24);
 
 /// An archive in a folder.
 #[derive(Debug, Clone)]

@@ -116,6 +116,9 @@ pub fn test(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, identity: &
                 // The answer is known, whatever becomes of writing it down.
                 match shelf.ledger()?.append(&signer, event, clock::now()) {
                     Ok(seq) => recorded = Some(seq),
+                    Err(error) if matches!(error.kind(), Kind::NotAuthentic | Kind::Damaged | Kind::Interrupted) => {
+                        return Err(error);
+                    }
                     Err(error) => {
                         problems.push(Problem::from_error(&error.context("the test was not recorded in the ledger")));
                     }

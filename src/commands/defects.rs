@@ -1,6 +1,7 @@
 //! What a backup found wrong with what it stored: words in the bundle, told again to whoever verifies or restores it.
 
 use super::Problem;
+use super::restore::unended::PENDING;
 use crate::bundle::Header;
 use crate::ground::names::Label;
 
@@ -31,7 +32,7 @@ const DEFECTS: [Defect; 8] = [
     ("missing-lost", Part::Storage, "the storage lacked files that the database names", OLDER),
     ("missing-unreadable", Part::Storage, "files that the database names could not be read", OLDER),
     (
-        "restore-pending",
+        PENDING,
         Part::Any,
         "a restore had not ended, so database and storage may not go together",
         "Take a bundle from before that restore, or one from after it was made good.",
@@ -51,6 +52,11 @@ pub(super) fn of(problems: &[Problem]) -> Vec<Label> {
     DEFECTS.iter().filter(found).filter_map(|(code, ..)| code.parse().ok()).collect()
 }
 
+/// Whether it was made while a restore had not ended.
+pub(super) fn in_doubt(header: &Header) -> bool {
+    header.problems.iter().any(|code| code.as_str() == PENDING)
+}
+
 /// The words in a line; a hyphen for none.
 pub(super) fn words(problems: &[Label]) -> String {
     match problems {
@@ -59,7 +65,8 @@ pub(super) fn words(problems: &[Label]) -> String {
     }
 }
 
-/// What a backup said of what is used of its bundle.
+/// What a backup said of what is used of its bundle; the codes are its words with `bundle-` before them, so that none means what
+/// stands now.
 pub(super) fn told(header: &Header, database: bool, storage: bool) -> Vec<Problem> {
     let mut told = Vec::new();
     for code in &header.problems {
@@ -75,7 +82,7 @@ pub(super) fn told(header: &Header, database: bool, storage: bool) -> Vec<Proble
             Part::Any => true,
         };
         if used {
-            told.push(Problem::new(code.as_str(), format!("bundle {}: {sentence}", header.id), hint));
+            told.push(Problem::new(&format!("bundle-{code}"), format!("bundle {}: {sentence}", header.id), hint));
         }
     }
     told

@@ -424,7 +424,7 @@ fn a_storage_that_has_lost_all_its_files_is_told() {
 }
 
 #[test]
-fn what_killed_runs_left_unfinished_goes_the_night_after() {
+fn what_killed_runs_left_unfinished_goes_a_day_later() {
     let (world, first) = World::backed_up();
     let part = world.files("archive/parts").into_iter().find(|name| name.contains(".tar")).expect("a part");
     let beside = |path: std::path::PathBuf, name: &str| path.with_file_name(format!(".{name}.strongroom-tmp"));
@@ -436,7 +436,7 @@ fn what_killed_runs_left_unfinished_goes_the_night_after() {
     for path in old.iter().chain([&young]) {
         std::fs::write(path, "half").expect("written");
     }
-    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_hours(13);
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_hours(25);
     for path in &old {
         std::fs::File::options().write(true).open(path).and_then(|f| f.set_modified(long_ago)).expect("made old");
     }

@@ -33,7 +33,7 @@ fn files_that_were_left_out_are_told_of_their_bundle_and_of_no_other() {
         (format!("restore {lacking} --yes -i {IDENTITY}"), 3),
     ];
     for (line, code) in &calls {
-        assert_eq!(codes(&world.json(line, *code)), ["left-out"], "{line}");
+        assert_eq!(codes(&world.json(line, *code)), ["bundle-left-out"], "{line}");
     }
     let quiet = world.run(&format!("verify {lacking} -q -i {IDENTITY}"), 3);
     quiet.says(&format!("bundle {lacking}: when it was made, files of the storage were left out"));
@@ -64,9 +64,11 @@ fn a_bundle_whose_storage_is_anothers_tells_of_that_one() {
     let listed = world.json("list", 0);
     assert_eq!(listed[1]["problems"], serde_json::json!(["storage-empty"]));
     assert_eq!(listed[2]["storage_from"], empty);
-    for line in [format!("verify {database} --deep"), format!("restore {database} --target out")] {
+    for line in
+        [format!("verify {database}"), format!("verify {database} --deep"), format!("restore {database} --target out")]
+    {
         let json = world.json(&format!("{line} -i {IDENTITY}"), 3);
-        assert_eq!(codes(&json), ["storage-empty"], "{line}");
+        assert_eq!(codes(&json), ["bundle-storage-empty"], "{line}");
         assert!(text(&json["problems"][0]["message"]).contains(&empty), "{json}");
     }
     // Nothing of that night is taken over.
@@ -94,7 +96,7 @@ fn what_is_lost_is_told_however_much_can_be_fetched_again() {
     std::fs::remove_file(world.app.storage().join(object("manual", "acme/tools", "1.0.0"))).expect("removed");
     let json = world.json("backup", 3);
     assert_eq!(codes(&json)[0], "missing-lost");
-    assert_eq!(codes(&world.json(&format!("verify -i {IDENTITY}"), 3)), ["missing-lost"]);
+    assert_eq!(codes(&world.json(&format!("verify -i {IDENTITY}"), 3)), ["bundle-missing-lost"]);
 }
 
 #[test]

@@ -96,6 +96,20 @@ fn mark(world: &World) -> Value {
 }
 
 #[test]
+fn a_bundle_that_was_made_meanwhile_makes_nothing_good() {
+    let (world, id) = World::backed_up();
+    left_by(&world, &id);
+    world.run("backup", 3);
+    assert_eq!(world.json("list", 0)[1]["problems"], serde_json::json!([PENDING]));
+    let json = world.json(&format!("restore latest --yes -i {IDENTITY}"), 3);
+    assert_eq!(codes(&json), ["bundle-restore-pending", PENDING]);
+    assert!(told(&world));
+    world.run("restore --cleanup --yes", 15).says("may be the way back");
+    world.run(&format!("restore {id} --yes -i {IDENTITY}"), 0);
+    assert!(!told(&world));
+}
+
+#[test]
 fn a_restore_makes_good_what_it_touches_and_one_that_fails_makes_nothing_good() {
     let (world, id) = World::backed_up();
     let left = left_by(&world, &id);

@@ -125,8 +125,18 @@ fn a_restore_in_place_that_is_killed_leaves_one_whole_state() {
         let backed_up = told.contains("What stood in the database before is bundle");
         assert_eq!(backed_up, !name.contains("stop hook"), "{told}");
     }
+    let backup = world.ends("backup", 3);
+    let way_back = |told: &str| {
+        let told = told.to_lowercase();
+        told.split("what stood in the database before is bundle ").nth(1).map(|rest| rest[..25].to_owned())
+    };
     let told = world.ends(&restore, 0);
     assert!(told.contains("an earlier restore of bundle"), "{told}");
+    // The first of what stood there, and not what an earlier restore has left.
+    assert_eq!(way_back(&told), way_back(&backup), "{told}");
+    let (_, list) = world.json("list");
+    let made = list.as_array().and_then(|list| list.last()).expect("a bundle");
+    assert_eq!(made["problems"], serde_json::json!(["restore-pending"]));
     assert!(!world.ends("backup", 0).contains("has not ended"));
     world.ends("prove --key env:KEY", 0);
 }

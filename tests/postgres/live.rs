@@ -155,7 +155,7 @@ fn credentials_are_found_in_every_schema_type_and_key() {
     assert!(backup["problems"].to_string().contains("Odd.one.Ta\\\"ble.Se;cret looks encrypted (1 value)"), "{backup}");
     let (code, deep) = world.json("verify --deep -i recovery-identity.txt");
     assert_eq!((code, &deep["credentials"]), (3, &backup["credentials"]), "{deep}");
-    assert_eq!(deep["problems"][0]["code"], "unknown-ciphertext");
+    assert_eq!(deep["problems"][0]["code"], "bundle-unknown-ciphertext");
     server.sql("app", "app", "UPDATE repositories SET auth_credentials = 'x' WHERE part = 2");
     let (code, proof) = world.json("prove");
     assert_eq!((code, proof["failures"][0]["id"].to_string()), (12, "[7,2]".to_owned()), "{proof}");

@@ -41,8 +41,7 @@ impl Memory {
 
     /// One that ends with this run: what it has decrypted, it knows when it meets the same bytes again.
     pub fn of_this_run() -> Result<Self> {
-        // An empty name is a file without one, which is written only when there is much to remember.
-        let path = PathBuf::new();
+        let path = PathBuf::from(":memory:");
         let connection = Self::prepare(&path).map_err(|e| failed(&path, &e))?;
         Ok(Self { path, connection: Mutex::new(connection) })
     }

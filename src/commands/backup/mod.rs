@@ -67,14 +67,14 @@ pub struct Request {
 }
 
 /// What a backup is a part of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Within {
     /// Nothing: it is made for its own sake.
     Nothing,
     /// A rotation of the key.
     Rotation,
-    /// A restore over the live system.
-    Restore,
+    /// A restore over the live system, and what an earlier one has left in doubt.
+    Restore(Option<Problem>),
 }
 
 /// Makes one bundle.
@@ -102,7 +102,10 @@ pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Ou
 
     let (text, mut problems) = read_key(desk, host, only);
     problems.extend(host.pending_rotation().filter(|_| request.within != Within::Rotation));
-    problems.extend(host.pending_restore().filter(|_| request.within != Within::Restore));
+    problems.extend(match &request.within {
+        Within::Restore(doubt) => doubt.clone(),
+        _ => host.pending_restore(),
+    });
     problems.extend(report::lost_entries(&state, &ledger)?);
     let depositor = Depositor { desk, host, shelf: &shelf, signer: &signer };
     if text.is_some() {

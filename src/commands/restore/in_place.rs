@@ -2,15 +2,16 @@
 
 use super::{Source, prove};
 use crate::commands::host::Host;
-use crate::commands::{Desk, backup};
+use crate::commands::{Desk, Problem, backup};
 use crate::database::{self, Replacement};
 use crate::ground::scratch::Scratch;
 use crate::ground::{Error, Result};
 
-/// Backs up what is there; whoever calls this holds the host's lock, and has stopped the application.
-pub(super) fn back_up(desk: &Desk<'_>, host: &Host) -> Result<String> {
+/// Backs up what is there, of which an earlier restore may make one doubt; whoever calls this holds the host's lock, and has stopped the application.
+pub(super) fn back_up(desk: &Desk<'_>, host: &Host, doubt: Option<Problem>) -> Result<String> {
     desk.ask.say("backing up what is there");
-    let request = backup::Request { only: backup::Only::Database, prove_all: false, within: backup::Within::Restore };
+    let within = backup::Within::Restore(doubt);
+    let request = backup::Request { only: backup::Only::Database, prove_all: false, within };
     let outcome = backup::make(desk, host, &request)
         .map_err(|e| e.context("what is there could not be backed up, so nothing was touched"))?;
     desk.progress.finish();

@@ -10,7 +10,7 @@ use crate::bundle::extract::{self, Digests, ExtractOptions};
 use crate::commands::hooks::Hooks;
 use crate::commands::host::{Host, NamedKey, read_key};
 use crate::commands::shelf::Shelf;
-use crate::commands::{DatabaseOptions, Desk, Outcome, Problem};
+use crate::commands::{DatabaseOptions, Desk, Outcome, Problem, defects};
 use crate::config::Config;
 use crate::config::url::{DatabaseUrl, PlaceUrl};
 use crate::database::{Database, Facts};
@@ -86,7 +86,8 @@ fn locked(
 
     // Written before the application is stopped: a full disk must not leave it so.
     let hooks = Hooks { desk, host, on: request.hooks };
-    let mut mark = Mark::begin(&host.state_folder()?, facts(&hooks, request, &plan)?, earlier)?;
+    let doubtful = defects::in_doubt(source.opened.header()) || defects::in_doubt(source.files().header());
+    let mut mark = Mark::begin(&host.state_folder()?, facts(&hooks, request, &plan)?, earlier, doubtful)?;
     // Who fails to stop the application may have stopped a part of it.
     mark.stop(&hooks).map_err(|error| start_again(&hooks, &mut mark, error, UNCHANGED))?;
     failpoint::pass("after the stop hook");

@@ -16,6 +16,7 @@
 use std::path::{Path, PathBuf};
 
 use super::unended::{Facts, Unended, path_in};
+use crate::commands::Problem;
 use crate::commands::hooks::Hooks;
 use crate::ground::durable::{self, Existing};
 use crate::ground::{Error, Result, failpoint, json};
@@ -26,20 +27,23 @@ pub(super) struct Mark {
     facts: Facts,
     /// What an earlier one left, as it was found.
     found: Option<Unended>,
+    /// Its bundle was made while a restore had not ended: it makes nothing good.
+    doubtful: bool,
 }
 
 impl Mark {
     /// Writes it; what an earlier one left is remembered until this one has ended.
-    pub(super) fn begin(state: &Path, mut facts: Facts, found: Option<Unended>) -> Result<Self> {
+    pub(super) fn begin(state: &Path, mut facts: Facts, found: Option<Unended>, doubtful: bool) -> Result<Self> {
         if let Some(found) = &found {
             let first = found.facts.as_ref().ok();
             facts.stopped |= first.is_none_or(|first| first.stopped);
             // Between the two nothing was made good: what stood there first is the way back.
             let same = first.and_then(|first| first.all().find(|first| first.database == facts.database));
             facts.before = same.and_then(|first| first.before.clone());
-            facts.earlier = first.cloned().and_then(|first| first.without(&facts)).map(Box::new);
+            let left = |first: Facts| if doubtful { Some(first) } else { first.without(&facts) };
+            facts.earlier = first.cloned().filter(Facts::in_doubt).and_then(left).map(Box::new);
         }
-        let mark = Self { path: path_in(state), facts, found };
+        let mark = Self { path: path_in(state), facts, found, doubtful };
         mark.write(&mark.facts)?;
         Ok(mark)
     }
@@ -66,14 +70,24 @@ impl Mark {
         self.facts.stopped
     }
 
-    /// What stood in the database is a bundle now.
-    pub(super) fn backed_up(&mut self, bundle: &str) -> Result<()> {
-        self.facts.before.get_or_insert_with(|| bundle.to_owned());
-        self.write(&self.facts)
+    /// What stands in the database is a bundle now. Answers the way back: the bundle of what stood there first.
+    pub(super) fn backed_up(&mut self, bundle: &str) -> Result<String> {
+        let way_back = self.facts.before.get_or_insert_with(|| bundle.to_owned()).clone();
+        self.write(&self.facts).map(|()| way_back)
+    }
+
+    /// What is wrong with what stands there, because of an earlier one.
+    pub(super) fn doubt_before(&self) -> Option<Problem> {
+        self.found.as_ref().filter(|found| found.in_doubt()).map(Unended::problem)
     }
 
     /// The restore succeeded. Answers what is left to be told: of an earlier one, or that nobody has started the application.
     pub(super) fn done(mut self) -> Result<Option<Unended>> {
+        // Of what cannot be read nobody knows what it was about: only a restore of everything makes it good.
+        let whole = self.facts.database.is_some() && self.facts.storage.is_some() && self.facts.include.is_empty();
+        if let Some(kept) = self.unread().filter(|_| self.doubtful || !whole) {
+            return kept.map(|()| self.found);
+        }
         let left = self.facts.earlier.take().map(|earlier| *earlier);
         let left = self.leave(left)?;
         Ok(left.map(|left| Unended { path: self.path, facts: Ok(left), bytes: None }))
@@ -81,15 +95,19 @@ impl Mark {
 
     /// A restore that failed, after which every place is as it was: in doubt is what was in doubt before.
     pub(super) fn undone(&self, error: Error) -> Error {
-        let told = match &self.found {
-            Some(Unended { facts: Err(_), bytes: Some(bytes), .. }) => {
-                durable::write_file(&self.path, bytes, 0o600, Existing::Replace).map(drop)
-            }
-            // What it said is gone: this one says that there was one.
-            Some(Unended { facts: Err(_), bytes: None, .. }) => Ok(()),
-            found => self.leave(found.as_ref().and_then(|found| found.facts.as_ref().ok()).cloned()).map(drop),
-        };
+        let found = self.found.as_ref().and_then(|found| found.facts.as_ref().ok());
+        let told = self.unread().unwrap_or_else(|| self.leave(found.cloned()).map(drop));
         self.after(error, told)
+    }
+
+    /// Puts back an earlier one that could not be read, if it was such a one.
+    fn unread(&self) -> Option<Result<()>> {
+        let found = self.found.as_ref().filter(|found| found.facts.is_err())?;
+        Some(match &found.bytes {
+            Some(bytes) => durable::write_file(&self.path, bytes, 0o600, Existing::Replace).map(drop),
+            // What it said is gone: this one says that there was one.
+            None => Ok(()),
+        })
     }
 
     /// A restore that failed and could not be taken back: its places stay in doubt.
@@ -138,7 +156,7 @@ mod tests {
     fn folder() -> (tempfile::TempDir, impl Fn(Facts) -> Mark) {
         let folder = tempfile::tempdir().expect("a folder");
         let state = folder.path().to_owned();
-        (folder, move |facts| Mark::begin(&state, facts, find(&state)).expect("begun"))
+        (folder, move |facts| Mark::begin(&state, facts, find(&state), false).expect("begun"))
     }
 
     #[test]
@@ -230,6 +248,20 @@ mod tests {
     }
 
     #[test]
+    fn a_bundle_that_is_in_doubt_itself_makes_nothing_good() {
+        let (state, begin) = folder();
+        begin(both()).backed_up("the first").expect("written");
+        let doubtful = Mark::begin(state.path(), both(), find(state.path()), true).expect("begun");
+        assert!(doubtful.doubt_before().is_some());
+        let left = doubtful.done().expect("written").expect("it is told still").facts.expect("facts");
+        assert_eq!(
+            (left.places(), left.ways_back().collect::<Vec<_>>()),
+            ("d and s".to_owned(), vec!["the first".to_owned()])
+        );
+        assert!(begin(both()).done().expect("removed").is_none());
+    }
+
+    #[test]
     fn what_was_not_written_down_counts_as_stopped() {
         let (state, begin) = folder();
         let old = r#"{"bundle":"20261123T020000Z-1a2b3c4d","begun":"2026-11-23T02:00:00Z","database":"d","storage":null,"in_place":false,"put_back":true}"#;
@@ -248,6 +280,10 @@ mod tests {
         assert!(told.problem().message.contains("cannot be read") && told.keeps("it").is_err());
         begin(both()).undone(Error::failed("x"));
         assert_eq!(std::fs::read(&path).expect("it stands"), b"{\"bundle\":");
+        for part in [facts(Some("d"), None, &[]), facts(Some("d"), Some("s"), &["*.zip"])] {
+            assert!(begin(part).done().expect("written").expect("it is told still").facts.is_err());
+            assert_eq!(std::fs::read(&path).expect("it stands"), b"{\"bundle\":");
+        }
         let left = begin(both()).done().expect("written").expect("it may be stopped");
         assert!(left.problem().message.starts_with("the application may be stopped"));
         let mut mark = begin(both());

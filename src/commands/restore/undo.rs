@@ -79,7 +79,7 @@ pub(super) fn start_again(hooks: &Hooks<'_>, mark: &mut Mark, error: Error, stat
     mark.undone(error.hint(said))
 }
 
-/// Where the database cannot be rolled back, what is there is a bundle first; its id.
+/// Where the database cannot be rolled back, what is there is a bundle first; the id of the way back.
 pub(super) fn backed_up_before(
     desk: &Desk<'_>,
     host: &Host,
@@ -90,7 +90,7 @@ pub(super) fn backed_up_before(
     if plan.database.as_ref().is_none_or(|database| database.reversible) {
         return Ok(None);
     }
-    in_place::back_up(desk, host)
-        .and_then(|id| mark.backed_up(&id).map(|()| Some(id)))
+    in_place::back_up(desk, host, mark.doubt_before())
+        .and_then(|id| mark.backed_up(&id).map(Some))
         .map_err(|error| start_again(hooks, mark, error, UNCHANGED))
 }

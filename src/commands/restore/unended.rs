@@ -19,7 +19,7 @@ use crate::ground::{Error, Kind, Result, clock, json};
 const NAME: &str = "restore.json";
 
 /// The word for places in doubt: what is backed up meanwhile may not go together.
-const PENDING: &str = "restore-pending";
+pub(in crate::commands) const PENDING: &str = "restore-pending";
 
 /// How long the file may be.
 const LIMIT: u64 = 1 << 20;
@@ -133,6 +133,11 @@ pub(in crate::commands) fn find(state: &Path) -> Option<Unended> {
 }
 
 impl Unended {
+    /// Whether places may be restored in part, as far as anybody knows.
+    pub(super) fn in_doubt(&self) -> bool {
+        self.facts.as_ref().map_or(true, Facts::in_doubt)
+    }
+
     /// What the next restore says of it.
     pub(super) fn sentence(&self) -> String {
         let Ok(facts) = &self.facts else {
@@ -192,7 +197,7 @@ impl Unended {
 
     /// Why nothing that is kept is removed meanwhile; nothing where no place is in doubt.
     pub(super) fn keeps(&self, kept: &str) -> Result<()> {
-        if self.facts.as_ref().is_ok_and(|facts| !facts.in_doubt()) {
+        if !self.in_doubt() {
             return Ok(());
         }
         let problem = self.problem();
