@@ -11,6 +11,7 @@
 //! | it fails, and cannot go back | as when it began | as it is |
 //! | it is killed | as when it began | as when it began |
 //!
+//! A bundle that was made while places were in doubt makes none good, and of a file that cannot be read only a restore of everything does.
 //! The file goes when neither is left. Without a stop hook somebody else looks after the application, and nothing is known of it.
 
 use std::path::{Path, PathBuf};
