@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::digest::DigestReader;
 use super::frames::{FrameReader, Position};
 use crate::archive::Object;
-use crate::database::{Content, Places};
+use crate::database::{Content, Landmark, Places};
 use crate::ground::{Error, Kind, Result};
 use crate::sealing::stream::SealedReader;
 
@@ -105,6 +105,12 @@ impl Content for MemberContent {
         Ok(Box::new(Told::new(sealed, &self.0.what, self.0.known.clone())?))
     }
 
+    fn learn(&self, landmark: &Landmark) {
+        if let Some(at) = landmark.begin.checked_sub(landmark.skip) {
+            self.0.known.all().insert(at, landmark.frame);
+        }
+    }
+
     fn settle(self: Box<Self>, stop: &AtomicBool) -> Result<bool> {
         let (what, sealed) = (self.0.what, self.0.frames.into_inner());
         let failed = |e| Error::from_io(Kind::Failed, format!("cannot read {what}"), e);
@@ -173,6 +179,35 @@ mod tests {
         assert_eq!(whole.0.known.all().len(), 3);
         assert!(readers[0].seek(SeekFrom::Start(SIZE as u64 + 1)).is_err());
         assert!(Box::new(whole).settle(&AtomicBool::new(false)).expect("whole"));
+    }
+
+    #[test]
+    fn a_reader_that_was_told_of_a_frame_reads_nothing_before_it() {
+        let key = SealingKey::generate();
+        let (plain, bytes) = stored(&key);
+        let whole = content(&key, &bytes, Sha256Hex::of(&bytes));
+        whole.beside().expect("a reader").seek(SeekFrom::Start(SIZE as u64)).expect("there");
+        let frames: Vec<_> = whole.0.known.all().iter().map(|(at, frame)| (*at, *frame)).collect();
+        let landmark = |begin, (at, frame): (u64, u64)| Landmark { entry: 1, begin, end: 0, frame, skip: begin - at };
+        let told = |landmark| {
+            let whole = content(&key, &bytes, Sha256Hex::of(&bytes));
+            whole.learn(&landmark);
+            let mut reader = whole.beside().expect("a reader");
+            let mut byte = [0];
+            reader
+                .seek(SeekFrom::Start(landmark.begin))
+                .and_then(|_| reader.read_exact(&mut byte))
+                .map(|()| byte[0])?;
+            assert!(whole.0.known.all().keys().all(|at| *at == landmark.begin - landmark.skip), "{landmark:?}");
+            io::Result::Ok(byte[0])
+        };
+        let begin = 9 << 20;
+        assert_eq!(told(landmark(begin, frames[2])).expect("read"), plain[9 << 20]);
+        // Where no frame begins, and behind the end.
+        for frame in [frames[2].1 + 1, bytes.len() as u64, u64::MAX] {
+            assert!(told(landmark(begin, (frames[2].0, frame))).is_err(), "{frame}");
+        }
+        assert!(told(landmark(u64::MAX, (0, 0))).is_err());
     }
 
     #[test]

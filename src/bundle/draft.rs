@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::digest::DigestWriter;
-use super::frames::{FrameWriter, ParallelWriter};
+use super::frames::{FrameWriter, Frames, ParallelWriter};
 use super::header::Header;
 use super::members::{Form, Listed, Member, PartName};
 use super::sums::Sums;
@@ -160,7 +160,7 @@ impl<'a> Draft<'a> {
 fn write_all(mut writer: MemberWriter<'_>, bytes: &[u8]) -> Result<u64> {
     let name = writer.member.file_name();
     writer.write_all(bytes).map_err(|e| Error::from_io(Kind::Failed, format!("cannot write {name}"), e))?;
-    writer.finish()
+    writer.finish().map(|stored| stored.bytes)
 }
 
 fn taken(name: &(impl std::fmt::Display + ?Sized)) -> Error {
@@ -183,15 +183,27 @@ pub struct MemberWriter<'a> {
     stage: Stage,
 }
 
+/// A member that was stored.
+pub struct StoredMember {
+    /// Its bytes as they are stored.
+    pub bytes: u64,
+    /// Where its frames are; of the database alone.
+    pub frames: Frames,
+}
+
 impl MemberWriter<'_> {
-    /// Makes the member durable and lists it; answers how many bytes were stored.
-    pub fn finish(self) -> Result<u64> {
-        let name = self.member.file_name();
+    /// Makes the member durable and lists it.
+    pub fn finish(self) -> Result<StoredMember> {
+        let (name, mut located) = (self.member.file_name(), Frames::default());
         let base = match self.stage {
             Stage::Raw(base) => *base,
             Stage::Sealed(sealed) => sealed.finish()?,
             Stage::Compressed(frames) => frames.finish()?.finish()?,
-            Stage::Parallel(frames) => frames.finish()?.finish()?,
+            Stage::Parallel(frames) => {
+                let (sealed, frames) = frames.finish()?;
+                located = frames;
+                sealed.finish()?
+            }
         };
         let (object, digest, bytes) = base.finish()?;
         if !object.commit()? {
@@ -200,7 +212,7 @@ impl MemberWriter<'_> {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         written.sums.add(&name, &digest)?;
         written.bytes += if self.member == Member::Header { 0 } else { bytes };
-        Ok(bytes)
+        Ok(StoredMember { bytes, frames: located })
     }
 }
 

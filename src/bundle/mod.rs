@@ -25,7 +25,7 @@ pub mod sums;
 mod tests;
 
 pub use check::Scope;
-pub use draft::{Draft, MemberWriter};
+pub use draft::{Draft, MemberWriter, StoredMember};
 pub use header::{Header, StorageSummary};
 pub use members::{Member, PartKind, PartName};
 pub use opened::Opened;

@@ -21,6 +21,7 @@ pub use rewrite::{Change, Others, Put, Rewritten};
 
 use std::collections::BTreeMap;
 use std::io::{Read, Seek};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
@@ -48,6 +49,24 @@ pub struct Facts {
     pub longest_lock_ms: u64,
     /// What the checks found: empty when all is well (SQLite: `integrity_check`, `foreign_key_check`).
     pub faults: Vec<String>,
+    /// Where long blocks of the dump are (PostgreSQL).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub landmarks: Vec<Landmark>,
+}
+
+/// Where a long block of a dump is, so that a restore goes there at once.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize, PartialEq, Eq)]
+pub struct Landmark {
+    /// The number that its entry has in the dump's table of contents.
+    pub entry: i64,
+    /// Bytes of the dump before it.
+    pub begin: u64,
+    /// Bytes of the dump up to its end.
+    pub end: u64,
+    /// Where the frame begins that holds its first byte, in the compressed dump.
+    pub frame: u64,
+    /// Bytes of the dump before it in that frame.
+    pub skip: u64,
 }
 
 /// One file of a dump, ready to be sealed.
@@ -103,6 +122,11 @@ pub trait Snapshot: Send {
     /// The files of the dump, in the order in which they are to be stored.
     fn dumps(&mut self) -> Result<Vec<Dump>>;
 
+    /// Long blocks of the dump, as entries and where they begin and end; asked for when the dumps were read.
+    fn blocks(&mut self) -> Vec<(i64, Range<u64>)> {
+        Vec::new()
+    }
+
     /// What the tools remarked although they ended well; asked for when the dumps were read.
     fn remarks(&mut self) -> Vec<String> {
         Vec::new()
@@ -149,6 +173,9 @@ pub trait Content: Read + Send {
     /// What it gives is authenticated as a part of what this one reads; that this is what the bundle lists is known when
     /// [`Content::settle`] has answered.
     fn beside(&self) -> Result<Box<dyn Places>>;
+
+    /// Says where a frame begins, so that readers beside this one get there without what stands before it.
+    fn learn(&self, _landmark: &Landmark) {}
 
     /// Compares the digest of the whole file, to its end; nothing that was read may count before that.
     ///

@@ -13,7 +13,7 @@ const RESTORE: &str = "restore latest -i recovery-identity.txt --only database -
 /// What must come in an order, and what is many.
 const MORE: &str = "
 CREATE TABLE aside (id int PRIMARY KEY, large int REFERENCES large, v text);
-INSERT INTO aside SELECT g, g, repeat('aside', 300) FROM generate_series(1, 1000) g;
+INSERT INTO aside SELECT g, g, repeat('aside', 1500) FROM generate_series(1, 1000) g;
 CREATE MATERIALIZED VIEW firsts AS SELECT n, v FROM large WHERE n < 100;
 CREATE UNIQUE INDEX ON firsts (n);
 CREATE MATERIALIZED VIEW afterwards AS SELECT count(*) FROM firsts JOIN aside ON aside.large = firsts.n;
@@ -144,6 +144,11 @@ fn one_core() -> bool {
 fn whatever_the_order_everything_comes_back_on_every_version() {
     for version in VERSIONS {
         let Some(host) = Host::new(version, MORE) else { continue };
+        let (_, shown) = host.world.json("show latest -i recovery-identity.txt");
+        let landmarks = shown["proof"]["facts"]["landmarks"].as_array().cloned().unwrap_or_default();
+        assert_eq!(landmarks.len(), 3, "{shown}");
+        assert!(landmarks.iter().any(|landmark| landmark["frame"].as_u64() > Some(0)), "{landmarks:?}");
+        host.world.ends("verify latest --deep -i recovery-identity.txt", 0);
         let before = portrait(&host.server);
         damage(&host.server);
         host.server.sql("app", "app", "DROP TABLE aside, small_3 CASCADE; UPDATE small_80 SET v = 'x'");

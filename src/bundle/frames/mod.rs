@@ -8,7 +8,7 @@ mod reader;
 mod tests;
 mod writer;
 
-pub use parallel::ParallelWriter;
+pub use parallel::{Frames, ParallelWriter};
 pub use reader::FrameReader;
 pub use writer::FrameWriter;
 

@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use zstd::bulk::Compressor;
 use zstd::zstd_safe::{self, CParameter};
 
-use super::{FRAME, LEVEL, WINDOW_LOG};
+use super::{FRAME, LEVEL, Position, WINDOW_LOG};
 use crate::ground::{Error, Kind, Result};
 
 /// More threads than this would only wait for the program that makes the dump, and each costs two frames of memory.
@@ -20,6 +20,9 @@ const MOST: usize = 4;
 /// thread. Without [`ParallelWriter::finish`] the last frames are missing.
 pub struct ParallelWriter<W: Write> {
     out: W,
+    frames: Frames,
+    /// Compressed bytes so far.
+    compressed: u64,
     content: Vec<u8>,
     threads: usize,
     workers: Option<Workers>,
@@ -27,6 +30,18 @@ pub struct ParallelWriter<W: Write> {
     pending: VecDeque<Receiver<Done>>,
     /// Buffers that were used before.
     spare: Vec<Buffers>,
+}
+
+/// Where the frames of a stream begin, all of which are full but the last.
+#[derive(Debug, Default)]
+pub struct Frames(Vec<u64>);
+
+impl Frames {
+    /// Where a reader finds the byte with so much content before it; `None` behind the last frame.
+    pub fn position(&self, at: u64) -> Option<Position> {
+        let number = usize::try_from(at / FRAME).ok()?;
+        self.0.get(number).map(|frame| Position { frame: *frame, skip: at % FRAME })
+    }
 }
 
 struct Buffers {
@@ -93,7 +108,16 @@ impl<W: Write> ParallelWriter<W> {
 
     /// Begins a stream with so many threads.
     pub(super) fn with_threads(out: W, threads: usize) -> Self {
-        Self { out, content: Vec::new(), threads, workers: None, pending: VecDeque::new(), spare: Vec::new() }
+        Self {
+            out,
+            frames: Frames::default(),
+            compressed: 0,
+            content: Vec::new(),
+            threads,
+            workers: None,
+            pending: VecDeque::new(),
+            spare: Vec::new(),
+        }
     }
 
     /// Hands the content at hand to the threads, and writes what they have ready.
@@ -118,16 +142,23 @@ impl<W: Write> ParallelWriter<W> {
     fn take(&mut self) -> io::Result<()> {
         let Some(oldest) = self.pending.pop_front() else { return Ok(()) };
         let buffers = oldest.recv().map_err(|_| gone())??;
-        self.out.write_all(&buffers.packed)?;
+        self.put(&buffers.packed)?;
         self.spare.push(buffers);
         Ok(())
+    }
+
+    /// Writes a frame.
+    fn put(&mut self, packed: &[u8]) -> io::Result<()> {
+        self.frames.0.push(self.compressed);
+        self.compressed += packed.len() as u64;
+        self.out.write_all(packed)
     }
 
     fn end(&mut self) -> io::Result<()> {
         if self.workers.is_none() {
             let mut packed = Vec::new();
             compress(&mut compressor()?, &self.content, &mut packed)?;
-            return self.out.write_all(&packed);
+            return self.put(&packed);
         }
         if !self.content.is_empty() {
             self.submit()?;
@@ -144,12 +175,12 @@ impl<W: Write> ParallelWriter<W> {
         Ok(())
     }
 
-    /// Ends the stream, and gives back what was written to.
+    /// Ends the stream, and gives back what was written to, and where its frames are.
     ///
     /// A stream without content is one empty frame, because `zstd -d` refuses a file without any.
-    pub fn finish(mut self) -> Result<W> {
+    pub fn finish(mut self) -> Result<(W, Frames)> {
         self.end().map_err(|e| Error::from_io(Kind::Failed, "cannot end a compressed stream", e))?;
-        Ok(self.out)
+        Ok((self.out, self.frames))
     }
 }
 

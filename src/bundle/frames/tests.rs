@@ -31,7 +31,20 @@ fn parallel(bytes: &[u8], threads: usize) -> Vec<u8> {
     for piece in bytes.chunks(300_007) {
         writer.write_all(piece).expect("written");
     }
-    writer.finish().expect("finished")
+    let (stored, frames) = writer.finish().expect("finished");
+    for at in [0, bytes.len() / 3, bytes.len() - bytes.len().min(1), bytes.len()] {
+        let mut rest = Vec::new();
+        match frames.position(at as u64) {
+            Some(position) => {
+                let mut reader = FrameReader::new(Cursor::new(&stored), "it").expect("begun");
+                reader.enter(position).expect("there");
+                reader.read_to_end(&mut rest).expect("read");
+            }
+            None => assert!(at == bytes.len() && at % (4 << 20) == 0, "{at}"),
+        }
+        assert!(rest == bytes[at..], "{at} of {}", bytes.len());
+    }
+    stored
 }
 
 fn read(bytes: &[u8]) -> Result<Vec<u8>> {

@@ -16,7 +16,7 @@ use crate::appkey::KeyText;
 use crate::appkey::proof::{Counts, Memory, Verdict};
 use crate::archive::state::State;
 use crate::bundle::store::{Store, StoreOptions, StoreReport};
-use crate::bundle::{Draft, Header, Member, StorageSummary};
+use crate::bundle::{Draft, Header, Member, StorageSummary, StoredMember};
 use crate::config::Config;
 use crate::custody;
 use crate::ground::beside::Stop;
@@ -371,7 +371,7 @@ fn copy_member(
     member: Member,
     mut bytes: Box<dyn std::io::Read + Send>,
     desk: &Desk<'_>,
-) -> Result<u64> {
+) -> Result<StoredMember> {
     let name = member.file_name();
     let mut out = draft.member(member)?;
     let mut buffer = vec![0; 1 << 18];

@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
+use std::ops::Range;
 
 use crate::appkey::canary;
 use crate::appkey::proof::{Memory, ProverOptions, Verdict, prove_with};
+use crate::bundle::frames::{Frames, Position};
 use crate::bundle::store::Store;
 use crate::bundle::{Draft, Member, ProofHead, ProofSummary, ProofWriter};
 use crate::commands::host::{Host, NamedKey};
 use crate::commands::{Desk, Problem, proof, prove as prove_command};
-use crate::database::{Facts, Snapshot};
+use crate::database::{Facts, Landmark, Snapshot};
 use crate::ground::beside::{Stop, beside};
 use crate::ground::names::BundleId;
 use crate::ground::progress::{Silent, Unit};
@@ -72,7 +74,12 @@ pub(super) fn database(
         if only.database() {
             desk.progress.stage("store the database", Some(summary.facts.bytes), Unit::Bytes);
             for dump in snapshot.dumps()? {
-                copy_member(draft, Member::Database(dump.name), dump.bytes, desk)?;
+                let member = Member::Database(dump.name);
+                let of_database = member.is_database();
+                let stored = copy_member(draft, member, dump.bytes, desk)?;
+                if of_database {
+                    summary.facts.landmarks = landmarks(snapshot.blocks(), &stored.frames);
+                }
             }
             problems.extend(snapshot.remarks().into_iter().map(|remark| {
                 Problem::new(
@@ -146,6 +153,15 @@ fn look(
     summary.facts = snapshot.facts(desk.progress.as_ref())?;
     looked.problems.extend(fault_problems(&summary.facts));
     Ok(looked)
+}
+
+/// Where a restore finds the long blocks of a dump.
+fn landmarks(blocks: Vec<(i64, Range<u64>)>, frames: &Frames) -> Vec<Landmark> {
+    let found = blocks.into_iter().filter_map(|(entry, block)| {
+        let Position { frame, skip } = frames.position(block.start)?;
+        Some(Landmark { entry, begin: block.start, end: block.end, frame, skip })
+    });
+    found.collect()
 }
 
 fn snapshot(inputs: &Inputs<'_>) -> Result<Option<Box<dyn Snapshot>>> {

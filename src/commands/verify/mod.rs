@@ -2,6 +2,7 @@
 
 mod candidates;
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::PathBuf;
 
@@ -16,7 +17,7 @@ use crate::appkey::{EffectiveKey, canary};
 use crate::bundle::{FOREIGN, Header, Member, Opened, ProofReader, ProofSummary, Scope, extract};
 use crate::config::Config;
 use crate::config::profile::Profile;
-use crate::database;
+use crate::database::{self, Landmark};
 use crate::ground::names::{Fingerprint, Sha256Hex};
 use crate::ground::progress::Unit;
 use crate::ground::scratch::Scratch;
@@ -332,6 +333,12 @@ impl<'a> Trial<'a> {
                 "the dump in bundle {} does not have the rows that were counted, first in table {table}",
                 opened.header().id
             )));
+        }
+        let blocks: BTreeSet<_> = snapshot.blocks().into_iter().map(|(entry, at)| (entry, at.start, at.end)).collect();
+        let is_there = |landmark: &Landmark| blocks.contains(&(landmark.entry, landmark.begin, landmark.end));
+        if !summary.facts.landmarks.iter().all(is_there) {
+            let id = &opened.header().id;
+            return Err(Error::damaged(format!("the dump's data in bundle {id} is not where its proof says")));
         }
         Ok(proved)
     }

@@ -83,9 +83,9 @@ impl<R: Read> Archive<R> {
         self.input.damaged(&format!("it is cut off: the data of {} is missing", tag.escape_debug()))
     }
 
-    /// How much of the input was taken and not used yet.
-    pub(super) fn read_ahead(&self) -> usize {
-        self.input.input.buffer().len()
+    /// How many bytes stand before what is read next.
+    pub(super) fn place(&self) -> u64 {
+        self.input.place()
     }
 
     /// The data of a [`Block::Table`]; [`Archive::skip_chunks`] passes what was not read of it.
@@ -127,14 +127,9 @@ impl<R: Read> Archive<R> {
 }
 
 impl<R: Read + Seek> Archive<R> {
-    /// How many bytes stand before what is read next.
-    pub(super) fn place(&mut self) -> Result<u64> {
-        self.input.input.stream_position().map_err(|e| unreadable(&self.input.what, e))
-    }
-
     /// Goes to the beginning of a block; near ones are in memory already.
     pub(super) fn enter(&mut self, at: u64) -> Result<()> {
-        let here = self.place()?;
+        let here = self.place();
         let by = i64::try_from(i128::from(at) - i128::from(here)).unwrap_or(i64::MAX);
         self.input.input.seek_relative(by).map_err(|e| unreadable(&self.input.what, e))
     }

@@ -33,9 +33,9 @@ impl Beginning {
     pub(crate) fn read(mut input: Box<dyn Read + Send>, what: &str) -> Result<(Self, Box<dyn Read + Send>)> {
         let mut seen = Vec::new();
         let archive = Archive::begin(Tee { input: input.as_mut(), seen: &mut seen }, what)?;
-        let ahead = archive.read_ahead();
+        let length = usize::try_from(archive.place()).unwrap_or(usize::MAX);
         let contents = archive.head;
-        let head = seen[..seen.len() - ahead].to_vec();
+        let head = seen[..length.min(seen.len())].to_vec();
         Ok((Self { head, contents }, Box::new(Cursor::new(seen).chain(input))))
     }
 }

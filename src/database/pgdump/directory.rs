@@ -1,10 +1,12 @@
 //! A dump in custom format as if it were one in directory format: its table of contents, and its data entry by entry.
 //!
-//! Whoever restores from a directory opens a file for each entry with data, in an order of his own. Readers here go forward in
-//! the dump, tell each other where blocks begin, and go back to a block that one of them has passed.
+//! Whoever restores from a directory opens a file for each entry with data, in an order of his own. Readers here go to a block at
+//! once where the proof says where it is. Else they go forward in the dump, tell each other where blocks are, and go back to one
+//! that another has passed.
 
 use std::collections::BTreeMap;
 use std::io::BufRead;
+use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::archive::{Archive, Block};
@@ -12,7 +14,7 @@ use super::head::Entry;
 use super::lane::ROWS;
 use super::tables::Name;
 use super::{Beginning, unreadable};
-use crate::database::Places;
+use crate::database::{Landmark, Places};
 use crate::ground::{Error, Result};
 
 /// Where the header says what format it is, and how the data is compressed.
@@ -35,6 +37,10 @@ pub(crate) struct Directory {
     pub(crate) contents: Vec<u8>,
     /// The other files, as they will be asked for if everything else is equal.
     pub(crate) data: Vec<Data>,
+    /// Where the first block begins.
+    begin: u64,
+    /// Where the proof says that entries' blocks are.
+    told: BTreeMap<usize, Range<u64>>,
 }
 
 impl Directory {
@@ -42,7 +48,7 @@ impl Directory {
     ///
     /// `pg_restore` begins with the largest files. What it is given here has no size, so that it takes entries by their numbers:
     /// those of the tables' data are dealt out again, the largest first, then as they stand in the dump.
-    pub(crate) fn of(dump: &Beginning, sizes: &BTreeMap<Name, u64>) -> Option<Self> {
+    pub(crate) fn of(dump: &Beginning, sizes: &BTreeMap<Name, u64>, landmarks: &[Landmark]) -> Option<Self> {
         let entries = &dump.contents.entries;
         let with_data = || entries.iter().enumerate().filter(|(_, entry)| entry.data);
         if with_data().any(|(_, entry)| entry.kind != ROWS) {
@@ -57,7 +63,10 @@ impl Directory {
         let new: BTreeMap<i64, i64> = numbers.iter().zip(&places).map(dealt).collect();
         let data = numbers.iter().zip(&places);
         let data = data.map(|(number, (_, place))| Data { file: format!("{number}.dat"), place: *place }).collect();
-        Some(Self { contents: contents(dump, &new), data })
+        let ids: BTreeMap<i64, usize> = with_data().map(|(place, entry)| (entry.id, place)).collect();
+        let told = landmarks.iter().filter(|block| block.begin < block.end);
+        let told = told.filter_map(|block| Some((*ids.get(&block.entry)?, block.begin..block.end)));
+        Some(Self { contents: contents(dump, &new), data, begin: dump.head.len() as u64, told: told.collect() })
     }
 }
 
@@ -86,25 +95,52 @@ fn contents(dump: &Beginning, new: &BTreeMap<i64, i64>) -> Vec<u8> {
     out
 }
 
-/// What is known of where blocks begin.
-#[derive(Default)]
+/// What is known of where blocks are.
 pub(crate) struct Known(Mutex<Seen>);
 
-#[derive(Default)]
 struct Seen {
-    blocks: BTreeMap<usize, u64>,
-    /// How far anybody has read: here a block begins, or the dump ends.
-    furthest: u64,
+    /// Where each entry's block begins.
+    begins: BTreeMap<usize, u64>,
+    /// Where each block ends, by where it begins.
+    ends: BTreeMap<u64, u64>,
+    /// The same of those that were given.
+    given: BTreeMap<u64, u64>,
+    /// Nothing is known of the block that begins here, if one does.
+    next: u64,
 }
 
 impl Known {
+    /// What is known of a dump of which nothing was read but its table of contents.
+    pub(crate) fn of(directory: &Directory) -> Self {
+        let told = &directory.told;
+        Self(Mutex::new(Seen {
+            begins: told.iter().map(|(place, block)| (*place, block.start)).collect(),
+            ends: told.values().map(|block| (block.start, block.end)).collect(),
+            given: BTreeMap::new(),
+            next: directory.begin,
+        }))
+    }
+
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn passed(&self, to: u64) {
-        let mut seen = self.seen();
-        seen.furthest = seen.furthest.max(to);
+    /// Whether the blocks that were given are the dump: each once, one behind the other.
+    pub(crate) fn whole(&self, directory: &Directory) -> bool {
+        let given = &self.seen().given;
+        let mut at = directory.begin;
+        let follows = |(begin, end): (&u64, &u64)| *begin == std::mem::replace(&mut at, *end);
+        given.len() == directory.data.len() && given.iter().all(follows)
+    }
+}
+
+impl Seen {
+    /// The first place at which nobody knows how long the block is.
+    fn unknown(&mut self) -> u64 {
+        while let Some(end) = self.ends.get(&self.next) {
+            self.next = *end;
+        }
+        self.next
     }
 }
 
@@ -118,14 +154,12 @@ pub(crate) struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// Reads the dump from its beginning, as all readers do that share what they know.
     pub(crate) fn new(dump: Box<dyn Places>, what: &'a str, known: &'a Known) -> Result<Self> {
-        let mut archive = Archive::begin(dump, what)?;
-        known.passed(archive.place()?);
-        Ok(Self { archive, known, what })
+        Ok(Self { archive: Archive::begin(dump, what)?, known, what })
     }
 
     /// Hands on an entry's data piece by piece, unpacked.
     pub(crate) fn give(&mut self, data: &Data, to: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        self.find(data.place)?;
+        let begin = self.find(data.place)?;
         let mut unpacked = self.archive.data()?;
         loop {
             let piece = unpacked.fill_buf().map_err(|e| unreadable(self.what, e))?;
@@ -137,31 +171,46 @@ impl<'a> Reader<'a> {
             unpacked.consume(length);
         }
         drop(unpacked);
-        self.known.passed(self.archive.place()?);
+        self.ended(begin)?;
+        self.known.seen().given.insert(begin, self.archive.place());
         Ok(())
     }
 
-    /// Goes to where an entry's data begins: at once where that is known, else forward from the last place that is.
-    fn find(&mut self, wanted: usize) -> Result<()> {
-        let (known, furthest) = {
-            let seen = self.known.seen();
-            (seen.blocks.get(&wanted).copied(), seen.furthest)
-        };
-        self.archive.enter(known.unwrap_or(furthest))?;
+    /// Notes where the block ends that began there.
+    fn ended(&self, begin: u64) -> Result<()> {
+        let end = self.archive.place();
+        match self.known.seen().ends.insert(begin, end) {
+            Some(told) if told != end => Err(self.misplaced()),
+            _ => Ok(()),
+        }
+    }
+
+    fn misplaced(&self) -> Error {
+        Error::damaged(format!("{}: its data is not where the proof says", self.what))
+    }
+
+    /// Goes to where an entry's data begins: at once where that is known, else by way of the blocks of which nothing is.
+    fn find(&mut self, wanted: usize) -> Result<u64> {
+        let known = self.known.seen().begins.get(&wanted).copied();
         loop {
-            let begin = self.archive.place()?;
+            let begin = known.unwrap_or_else(|| self.known.seen().unknown());
+            self.archive.enter(begin)?;
             let Some(block) = self.archive.begin_block()? else {
                 return Err(self.archive.without_data(&self.archive.head.entries[wanted].tag));
             };
             let (Block::Table(place) | Block::Objects(place)) = block;
-            self.known.seen().blocks.insert(place, begin);
             match block {
-                Block::Table(place) if place == wanted => return Ok(()),
+                Block::Table(place) if place == wanted => {}
                 _ if place == wanted => return Err(Error::damaged(format!("{}: a table's data is none", self.what))),
+                _ if known.is_some() => return Err(self.misplaced()),
                 Block::Table(_) => self.archive.skip_chunks()?,
                 Block::Objects(_) => self.archive.skip_objects().map(drop)?,
             }
-            self.known.passed(self.archive.place()?);
+            let _ = self.known.seen().begins.insert(place, begin);
+            if place == wanted {
+                return Ok(begin);
+            }
+            self.ended(begin)?;
         }
     }
 }

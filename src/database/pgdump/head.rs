@@ -1,6 +1,6 @@
 //! Header and table of contents of `pg_dump`'s custom format, and how it writes numbers and texts.
 
-use std::io::{BufRead as _, BufReader, Read};
+use std::io::{BufRead as _, BufReader, Read, Seek, SeekFrom};
 use std::ops::Range;
 
 use super::unpack::Packing;
@@ -70,9 +70,30 @@ impl Head {
     }
 }
 
+/// An input that knows how far it was read.
+pub(super) struct Counted<R> {
+    input: R,
+    at: u64,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.input.read(buffer)?;
+        self.at += read as u64;
+        Ok(read)
+    }
+}
+
+impl<R: Seek> Seek for Counted<R> {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        self.at = self.input.seek(to)?;
+        Ok(self.at)
+    }
+}
+
 /// Integers and texts as the format writes them.
 pub(super) struct Primitive<R> {
-    pub(super) input: BufReader<R>,
+    pub(super) input: BufReader<Counted<R>>,
     /// The dump's name, for messages.
     pub(super) what: String,
     integer: u8,
@@ -86,13 +107,18 @@ impl<R: Read> Primitive<R> {
     /// Begins before the header.
     pub(super) fn new(input: R, what: &str) -> Self {
         Self {
-            input: BufReader::with_capacity(256 << 10, input),
+            input: BufReader::with_capacity(256 << 10, Counted { input, at: 0 }),
             what: what.to_owned(),
             integer: 4,
             offset: 8,
             texts: 0,
             taken: 0,
         }
+    }
+
+    /// How many bytes stand before what is read next.
+    pub(super) fn place(&self) -> u64 {
+        self.input.get_ref().at - self.input.buffer().len() as u64
     }
 
     pub(super) fn damaged(&self, why: &str) -> Error {

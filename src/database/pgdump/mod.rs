@@ -17,6 +17,7 @@ mod unpack;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use self::archive::{Archive, Block};
@@ -46,6 +47,12 @@ pub(crate) enum Place<'a> {
     /// A folder with `toc.dat`.
     Directory(PathBuf),
 }
+
+/// A block of so many bytes is worth a landmark; a shorter one is passed over in no time.
+const LONG: u64 = 1 << 20;
+
+/// More landmarks than this would make a proof long.
+const MOST_BLOCKS: usize = 10_000;
 
 /// Who wants to know what a dump holds.
 pub(crate) trait Listener {
@@ -77,6 +84,8 @@ pub(crate) struct Outline {
     pub(crate) rows: BTreeMap<Name, u64>,
     /// Large objects.
     pub(crate) objects: u64,
+    /// Blocks of [`LONG`] and more, as entries and where they are.
+    pub(crate) blocks: Vec<(i64, Range<u64>)>,
     /// The server's version.
     pub(crate) server: String,
     /// `pg_dump`'s version.
@@ -118,10 +127,13 @@ pub(crate) fn scan(place: &Place<'_>, what: &str, listener: &mut dyn Listener) -
 pub(crate) fn custom(input: impl Read, what: &str, listener: &mut dyn Listener) -> Result<Outline> {
     let mut archive = Archive::begin(input, what)?;
     let mut outline = Outline::of(&archive.head, what)?;
-    while let Some(block) = archive.next_block()? {
+    loop {
+        let begin = archive.place();
+        let Some(block) = archive.next_block()? else { break };
+        let (Block::Table(place) | Block::Objects(place)) = block;
         match block {
             Block::Objects(_) => outline.objects += archive.skip_objects()?,
-            Block::Table(place) => {
+            Block::Table(_) => {
                 let entry = archive.head.entries[place].clone();
                 if entry.kind == "TABLE DATA" {
                     let mut data = archive.data()?;
@@ -130,6 +142,10 @@ pub(crate) fn custom(input: impl Read, what: &str, listener: &mut dyn Listener) 
                     archive.skip_chunks()?;
                 }
             }
+        }
+        let end = archive.place();
+        if end - begin >= LONG && outline.blocks.len() < MOST_BLOCKS {
+            outline.blocks.push((archive.head.entries[place].id, begin..end));
         }
     }
     Ok(outline)

@@ -1,5 +1,7 @@
 //! A dump as a [`Snapshot`]: read from its beginning for everything that is asked of it.
 
+use std::ops::Range;
+
 use super::listen::{Credentials, Suspects};
 use super::{Nobody, Outline, Place, scan};
 use crate::appkey::credential::Credential;
@@ -65,6 +67,10 @@ impl Snapshot for DumpSnapshot<'_> {
         }
         self.outline = Some(outline);
         Ok(facts)
+    }
+
+    fn blocks(&mut self) -> Vec<(i64, Range<u64>)> {
+        self.outline.as_ref().map(|outline| outline.blocks.clone()).unwrap_or_default()
     }
 
     fn dumps(&mut self) -> Result<Vec<Dump>> {

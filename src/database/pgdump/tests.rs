@@ -1,6 +1,7 @@
 //! Dumps that are hostile or cut; whole ones come from real servers in `tests/postgres`.
 
 use super::*;
+use crate::database::Landmark;
 
 #[test]
 fn what_is_cut_or_nonsense_is_damage_and_never_a_panic() {
@@ -249,7 +250,7 @@ fn sizes(of: &[(&str, u64)]) -> BTreeMap<Name, u64> {
 #[test]
 fn a_directory_has_the_entries_of_the_dump_and_the_largest_tables_first() {
     let dump = beginning(&tables_only());
-    let directory = Directory::of(&dump, &sizes(&[("c", 7 << 20), ("b", 9 << 20)])).expect("tables alone");
+    let directory = Directory::of(&dump, &sizes(&[("c", 7 << 20), ("b", 9 << 20)]), &[]).expect("tables alone");
     // The numbers are the same ones, dealt out again.
     let read = archive::contents(directory.contents.as_slice(), "a test").expect("read");
     let entry = |entry: &Entry| (entry.tag.clone(), entry.id, entry.file.clone());
@@ -258,10 +259,10 @@ fn a_directory_has_the_entries_of_the_dump_and_the_largest_tables_first() {
     assert_eq!(entries, expected.map(|(tag, id, file)| (tag.to_owned(), id, file.to_owned())));
     let files = |directory: &Directory| directory.data.iter().map(|d| (d.file.clone(), d.place)).collect::<Vec<_>>();
     assert_eq!(files(&directory), [("2.dat".to_owned(), 1), ("5.dat".to_owned(), 2), ("9.dat".to_owned(), 0)]);
-    let other = Directory::of(&dump, &sizes(&[("a", 7 << 20)])).expect("tables alone");
+    let other = Directory::of(&dump, &sizes(&[("a", 7 << 20)]), &[]).expect("tables alone");
     assert_eq!(files(&other), [("2.dat".to_owned(), 0), ("5.dat".to_owned(), 1), ("9.dat".to_owned(), 2)]);
     assert!(
-        Directory::of(&beginning(&some_dump()), &BTreeMap::new()).is_none(),
+        Directory::of(&beginning(&some_dump()), &BTreeMap::new(), &[]).is_none(),
         "large objects are in no file of ours"
     );
 }
@@ -279,9 +280,9 @@ fn what_depends_on_rows_depends_on_them_under_their_new_number() {
     writer.0.extend([2, 0, 0, 0, 0, 0, 0, 0, 0]);
     let dump = beginning(&writer.0);
     let needs = |contents: &[u8]| archive::contents(contents, "a test").expect("read").entries[1].needs.clone();
-    let directory = Directory::of(&dump, &sizes(&[("a", 9)])).expect("tables alone");
+    let directory = Directory::of(&dump, &sizes(&[("a", 9)]), &[]).expect("tables alone");
     assert_eq!(needs(&directory.contents), [3, 7, 1]);
-    assert_eq!(needs(&Directory::of(&dump, &sizes(&[("b", 9)])).expect("tables alone").contents), [7, 3, 1]);
+    assert_eq!(needs(&Directory::of(&dump, &sizes(&[("b", 9)]), &[]).expect("tables alone").contents), [7, 3, 1]);
 }
 
 /// What a reader gives of an entry; its length stands for it where it is right.
@@ -297,25 +298,108 @@ fn given(reader: &mut Reader<'_>, directory: &Directory, place: usize) -> std::r
     Ok(bytes.len())
 }
 
+/// The directory of a dump of whose blocks the proof tells these.
+fn directory(dump: &[u8], blocks: &[(i64, Range<u64>)]) -> Directory {
+    let landmark = |(entry, block): &(i64, Range<u64>)| Landmark {
+        entry: *entry,
+        begin: block.start,
+        end: block.end,
+        frame: 0,
+        skip: 0,
+    };
+    let landmarks: Vec<_> = blocks.iter().map(landmark).collect();
+    Directory::of(&beginning(dump), &BTreeMap::new(), &landmarks).expect("tables alone")
+}
+
+fn open(bytes: &[u8]) -> Box<dyn crate::database::Places> {
+    Box::new(std::io::Cursor::new(bytes.to_vec()))
+}
+
+const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [2, 1, 0], [1, 0, 2], [2, 0, 1], [0, 2, 1], [1, 2, 0]];
+
 #[test]
 fn readers_find_data_in_any_order_and_what_is_cut_is_damage_where_it_is_cut() {
     let dump = tables_only();
-    let directory = Directory::of(&beginning(&dump), &BTreeMap::new()).expect("tables alone");
-    let open = |bytes: &[u8]| Box::new(std::io::Cursor::new(bytes.to_vec()));
-    for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2], [2, 0, 1], [0, 2, 1], [1, 2, 0]] {
-        let known = Known::default();
-        let mut readers = [0, 1].map(|_| Reader::new(open(&dump), "a test", &known).expect("a reader"));
-        for (turn, place) in order.into_iter().enumerate() {
-            assert_eq!(given(&mut readers[turn % 2], &directory, place), Ok(1_300_004), "{order:?}");
+    let blocks = custom_blocks(&dump);
+    // The proof tells of all blocks, of some, or of none.
+    for told in [&blocks[..], &blocks[1..], &blocks[2..], &blocks[..2], &blocks[..1], &[]] {
+        let directory = directory(&dump, told);
+        for order in ORDERS {
+            let known = Known::of(&directory);
+            let mut readers = [0, 1].map(|_| Reader::new(open(&dump), "a test", &known).expect("a reader"));
+            for (turn, place) in order.into_iter().enumerate() {
+                assert!(!known.whole(&directory), "{order:?}");
+                assert_eq!(given(&mut readers[turn % 2], &directory, place), Ok(1_300_004), "{order:?}");
+            }
+            assert!(known.whole(&directory), "{order:?}");
         }
     }
-    let head = beginning(&dump).head.len();
+    let (head, none) = (beginning(&dump).head.len(), directory(&dump, &[]));
     for (lost, cut) in [(0, head), (0, head + 1), (0, head + 900_000), (1, head + 1_300_100), (2, dump.len() - 1)] {
-        let known = Known::default();
+        let known = Known::of(&none);
         for place in [2, 1, 0, 1] {
             let mut reader = Reader::new(open(&dump[..cut]), "a test", &known).expect("a reader");
             let expected = if place < lost { Ok(1_300_004) } else { Err(Kind::Damaged) };
-            assert_eq!(given(&mut reader, &directory, place), expected, "{place} of what is cut at {cut}");
+            assert_eq!(given(&mut reader, &none, place), expected, "{place} of what is cut at {cut}");
         }
     }
+}
+
+fn custom_blocks(dump: &[u8]) -> Vec<(i64, Range<u64>)> {
+    // These tables have no rows that could be counted; where they are is found on the way to that.
+    let mut archive = Archive::begin(dump, "a test").expect("begun");
+    let mut blocks = Vec::new();
+    loop {
+        let begin = archive.place();
+        let Some(Block::Table(place)) = archive.next_block().expect("a block") else { break };
+        archive.skip_chunks().expect("skipped");
+        blocks.push((archive.head.entries[place].id, begin..archive.place()));
+    }
+    blocks
+}
+
+#[test]
+fn blocks_that_are_not_where_the_proof_says_are_damage_and_never_another_s_rows() {
+    let dump = tables_only();
+    let blocks = custom_blocks(&dump);
+    let block = |n: usize| blocks[n].1.clone();
+    let lies = [
+        // Another's place, a place in a block, behind the end, and a block that is shorter or longer than it is.
+        vec![(9, block(1))],
+        vec![(9, block(1)), (2, block(0))],
+        vec![(5, block(2).start + 1..block(2).end)],
+        vec![(5, block(2).end..block(2).end + 9)],
+        vec![(2, block(1).start..block(1).end - 1)],
+        vec![(2, block(1).start..block(2).end)],
+    ];
+    for told in &lies {
+        let directory = directory(&dump, told);
+        for order in ORDERS {
+            let known = Known::of(&directory);
+            let mut reader = Reader::new(open(&dump), "a test", &known).expect("a reader");
+            let all: Vec<_> = order.into_iter().map(|place| given(&mut reader, &directory, place)).collect();
+            assert!(all.contains(&Err(Kind::Damaged)), "{told:?} {all:?}");
+            assert!(!known.whole(&directory), "{told:?}");
+        }
+    }
+    // A row that looks like a block is read as one where the proof sends us, and then two blocks have the same place.
+    let mut writer = Writer::default();
+    writer.0.push(1);
+    writer.number(5);
+    writer.chunks(&["ccc"]);
+    let forged = String::from_utf8(writer.0).expect("text");
+    let mut writer = Writer::head(&[(9, "TABLE DATA", "a"), (5, "TABLE DATA", "c")]);
+    let begin = writer.0.len() as u64 + 1 + 5 + 5;
+    for (id, rows) in [(9, forged.as_str()), (5, "ccc")] {
+        writer.0.push(1);
+        writer.number(id);
+        writer.chunks(&[rows]);
+    }
+    let directory = directory(&writer.0, &[(5, begin..begin + forged.len() as u64)]);
+    let known = Known::of(&directory);
+    let mut reader = Reader::new(open(&writer.0), "a test", &known).expect("a reader");
+    for data in &directory.data {
+        reader.give(data, &mut |_| Ok(())).expect("a block");
+    }
+    assert!(!known.whole(&directory));
 }

@@ -76,8 +76,10 @@ pub(super) fn build(
     let (dump, _) = pgdump::Beginning::read(content.beside()?, DUMP)?;
     let (sizes, cores) = (sizes(facts)?, std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
     let jobs = cores.min(MOST);
-    match pgdump::Directory::of(&dump, &sizes).filter(|_| jobs > 1 && link.options.prefix.is_empty()) {
+    match pgdump::Directory::of(&dump, &sizes, &facts.landmarks).filter(|_| jobs > 1 && link.options.prefix.is_empty())
+    {
         Some(directory) => {
+            facts.landmarks.iter().for_each(|landmark| content.learn(landmark));
             progress.stage("restore rows", Some(facts.bytes), Unit::Bytes);
             pipes::restore(&new, &directory, content, jobs, progress)?;
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::ops::Range;
 use std::process::{Child, ChildStdout, Command};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -23,6 +24,9 @@ const FILLING: Duration = Duration::from_micros(300);
 
 /// What the programs said besides their output, although they ended well.
 pub(super) type Remarks = Arc<Mutex<Vec<String>>>;
+
+/// Long blocks of a dump that was written.
+pub(super) type Blocks = Arc<Mutex<Vec<(i64, Range<u64>)>>>;
 
 /// A program's output; the end without an error means that it ended well and wrote what it should.
 pub(super) struct Output {
@@ -52,6 +56,7 @@ struct Check {
     sender: Option<Sender<Vec<u8>>>,
     reader: Option<JoinHandle<Result<Outline>>>,
     rows: Option<BTreeMap<String, u64>>,
+    blocks: Blocks,
 }
 
 /// Bytes that come over a channel.
@@ -77,11 +82,11 @@ impl Read for Received {
 }
 
 impl Check {
-    fn begin(rows: Option<BTreeMap<String, u64>>) -> Self {
+    fn begin(rows: Option<BTreeMap<String, u64>>, blocks: &Blocks) -> Self {
         let (sender, receiver) = bounded(8);
         let input = Received { receiver, chunk: Vec::new(), at: 0 };
         let reader = std::thread::spawn(move || pgdump::custom(input, "the dump", &mut Nobody));
-        Self { sender: Some(sender), reader: Some(reader), rows }
+        Self { sender: Some(sender), reader: Some(reader), rows, blocks: Arc::clone(blocks) }
     }
 
     /// Hands bytes over; false when the reader has found something wrong.
@@ -96,6 +101,7 @@ impl Check {
         let Some(expected) = &self.rows else { return Ok(()) };
         let found = outline.counts();
         if found == *expected {
+            *self.blocks.lock().unwrap_or_else(PoisonError::into_inner) = outline.blocks;
             return Ok(());
         }
         let differs = expected.iter().find(|(table, rows)| found.get(*table) != Some(rows));
@@ -127,13 +133,13 @@ impl Output {
         snapshot: &str,
         more: &[&str],
         rows: Option<BTreeMap<String, u64>>,
-        remarks: &Remarks,
+        (blocks, remarks): (&Blocks, &Remarks),
     ) -> Result<Self> {
         let snapshot = format!("--snapshot={snapshot}");
         let mut arguments = vec!["--format=custom", "--compress=0", snapshot.as_str()];
         arguments.extend(more);
         let command = link.command("pg_dump", "backup", &arguments);
-        let running = start(link, "pg_dump", command, Some(Check::begin(rows)))?;
+        let running = start(link, "pg_dump", command, Some(Check::begin(rows, blocks)))?;
         Ok(Self {
             state: State::Running(Box::new(running)),
             program: "pg_dump",

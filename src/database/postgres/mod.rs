@@ -20,9 +20,10 @@ mod session;
 mod space;
 
 use std::io::Cursor;
+use std::ops::Range;
 use std::sync::PoisonError;
 
-use self::dump::{Output, Remarks};
+use self::dump::{Blocks, Output, Remarks};
 use self::in_place::InPlace;
 use self::link::Link;
 pub use self::link::PostgresOptions;
@@ -91,13 +92,13 @@ impl Database for Postgres {
         let remarks = Remarks::default();
         remarks.lock().unwrap_or_else(PoisonError::into_inner).extend(too_new(&dump, server / 10_000));
         let id = session.row("SELECT pg_export_snapshot()")?.remove(0).unwrap_or_default();
-        Ok(Box::new(Moment { session, link: self.link.clone(), id: Some(id), rows: None, remarks }))
+        Ok(Box::new(Moment { id: Some(id), remarks, ..Moment::new(session, &self.link) }))
     }
 
     fn look(&self) -> Result<Box<dyn Snapshot>> {
         let mut session = Session::open(&self.link, "look")?;
         session.begin_reading()?;
-        Ok(Box::new(Moment { session, link: self.link.clone(), id: None, rows: None, remarks: Remarks::default() }))
+        Ok(Box::new(Moment::new(session, &self.link)))
     }
 
     fn rewrite(&self, profile: &Profile, others: Others, change: Change<'_>) -> Result<Rewritten> {
@@ -146,7 +147,15 @@ struct Moment {
     id: Option<String>,
     /// What was counted.
     rows: Option<Facts>,
+    blocks: Blocks,
     remarks: Remarks,
+}
+
+impl Moment {
+    fn new(session: Session, link: &Link) -> Self {
+        let (blocks, remarks) = (Blocks::default(), Remarks::default());
+        Self { session, link: link.clone(), id: None, rows: None, blocks, remarks }
+    }
 }
 
 impl Snapshot for Moment {
@@ -176,8 +185,9 @@ impl Snapshot for Moment {
     fn dumps(&mut self) -> Result<Vec<Dump>> {
         let Some(id) = &self.id else { return Err(Error::usage("a look is not dumped; a snapshot is")) };
         let rows = self.rows.as_ref().map(|facts| facts.tables.clone());
-        let schema = Output::pg_dump(&self.link, id, &["--schema-only"], None, &self.remarks)?;
-        let whole = Output::pg_dump(&self.link, id, &[], rows, &self.remarks)?;
+        let told = (&self.blocks, &self.remarks);
+        let schema = Output::pg_dump(&self.link, id, &["--schema-only"], None, told)?;
+        let whole = Output::pg_dump(&self.link, id, &[], rows, told)?;
         let mut dumps = Vec::new();
         if let Some(globals) = dump::globals(&self.link, &self.remarks)? {
             dumps.push(Dump { name: "globals.sql".to_owned(), bytes: Box::new(Cursor::new(globals)) });
@@ -185,6 +195,10 @@ impl Snapshot for Moment {
         dumps.push(Dump { name: "pgschema".to_owned(), bytes: Box::new(schema) });
         dumps.push(Dump { name: "database.pgdump".to_owned(), bytes: Box::new(whole) });
         Ok(dumps)
+    }
+
+    fn blocks(&mut self) -> Vec<(i64, Range<u64>)> {
+        std::mem::take(&mut *self.blocks.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn remarks(&mut self) -> Vec<String> {

@@ -32,6 +32,7 @@ pub(super) fn gather(connection: &Connection, wal: bool, checks: bool, progress:
         settings,
         longest_lock_ms: 0,
         faults,
+        landmarks: Vec::new(),
     }
 }
 

@@ -90,7 +90,7 @@ pub(super) fn restore(
         mknodat(CWD, &pipe.path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
             .map_err(|e| Error::io("create", &pipe.path, e.into()))?;
     }
-    let known = Known::default();
+    let known = Known::of(directory);
     let mut readers = Vec::new();
     for _ in 0..jobs {
         readers.push(Reader::new(dump.beside()?, DUMP, &known)?);
@@ -127,7 +127,8 @@ pub(super) fn restore(
     if let Some(error) = state.first.lock().unwrap_or_else(PoisonError::into_inner).take() {
         return Err(error);
     }
-    let whole = state.whole.load(Ordering::Acquire) == all && state.right.load(Ordering::Acquire);
+    let whole =
+        state.whole.load(Ordering::Acquire) == all && state.right.load(Ordering::Acquire) && known.whole(directory);
     feed::verdict(link, status?, &said, whole)
 }
 
@@ -356,7 +357,7 @@ mod tests {
         let options = PostgresOptions { programs: Some(folder.path().to_owned()), ..PostgresOptions::default() };
         let dump = Cursor::new(tables_only());
         let (beginning, _) = Beginning::read(Box::new(dump.clone()), "a test").expect("begun");
-        let directory = Directory::of(&beginning, &BTreeMap::new()).expect("tables alone");
+        let directory = Directory::of(&beginning, &BTreeMap::new(), &[]).expect("tables alone");
         restore(&Link { url, options }, &directory, Box::new(Listed(dump, settled)), 2, &Silent)
     }
 
