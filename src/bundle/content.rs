@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::digest::DigestReader;
 use super::frames::{FrameReader, Position};
 use crate::archive::Object;
 use crate::database::{Content, Landmark, Places};
+use crate::ground::beside::Stop;
 use crate::ground::{Error, Kind, Result};
 use crate::sealing::stream::SealedReader;
 
@@ -111,14 +111,14 @@ impl Content for MemberContent {
         }
     }
 
-    fn settle(self: Box<Self>, stop: &AtomicBool) -> Result<bool> {
+    fn settle(self: Box<Self>, stop: &Stop) -> Result<bool> {
         let (what, sealed) = (self.0.what, self.0.frames.into_inner());
         let failed = |e| Error::from_io(Kind::Failed, format!("cannot read {what}"), e);
         // Who uses a chunk looks at its tag; that all of them are the listed file's is for the digest to say.
         let mut object = sealed.into_inner();
         let mut buffer = vec![0; STEP];
         loop {
-            if stop.load(Ordering::Relaxed) {
+            if stop.is_set() {
                 return Ok(false);
             }
             match object.read(&mut buffer) {
@@ -178,7 +178,7 @@ mod tests {
         }
         assert_eq!(whole.0.known.all().len(), 3);
         assert!(readers[0].seek(SeekFrom::Start(SIZE as u64 + 1)).is_err());
-        assert!(Box::new(whole).settle(&AtomicBool::new(false)).expect("whole"));
+        assert!(Box::new(whole).settle(&Stop::default()).expect("whole"));
     }
 
     #[test]
@@ -215,8 +215,11 @@ mod tests {
         let key = SealingKey::generate();
         let (_, bytes) = stored(&key);
         let settle = |bytes: &[u8], digest, stop| {
-            let settled = Box::new(content(&key, bytes, digest)).settle(&AtomicBool::new(stop));
-            settled.map_err(|error| error.kind())
+            let asked = Stop::default();
+            if stop {
+                asked.set();
+            }
+            Box::new(content(&key, bytes, digest)).settle(&asked).map_err(|error| error.kind())
         };
         let right = || Sha256Hex::of(&bytes);
         assert_eq!(settle(&bytes, right(), false), Ok(true));

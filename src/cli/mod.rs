@@ -180,19 +180,7 @@ fn dispatch(desk: &Desk<'_>, global: &Global, verb: Verb) -> Result<End> {
                 config: global.config_path(),
             },
         ),
-        Verb::Backup(a) => {
-            let only = match a.only.as_deref() {
-                Some("database") => backup::Only::Database,
-                Some("storage") => backup::Only::Storage,
-                Some("key") => backup::Only::Key,
-                _ => backup::Only::All,
-            };
-            backup::run(
-                desk,
-                global.config(desk)?,
-                &backup::Request { only, prove_all: a.prove_all, within: backup::Within::Nothing },
-            )
-        }
+        Verb::Backup(a) => backup::run(desk, global.config(desk)?, &backup_request(&a)),
         Verb::List { place } => bundles::list(&shelf(&place)?),
         Verb::Show { bundle, unseal, files, place } => {
             bundles::show(desk, &shelf(&place)?, &bundle, &unseal.identity, files)
@@ -255,6 +243,16 @@ fn dispatch(desk: &Desk<'_>, global: &Global, verb: Verb) -> Result<End> {
         }
     };
     outcome.map(End::Outcome)
+}
+
+fn backup_request(a: &args::Backup) -> backup::Request {
+    let only = match a.only.as_deref() {
+        Some("database") => backup::Only::Database,
+        Some("storage") => backup::Only::Storage,
+        Some("key") => backup::Only::Key,
+        _ => backup::Only::All,
+    };
+    backup::Request { only, prove_all: a.prove_all, allow_empty: a.allow_empty, within: backup::Within::Nothing }
 }
 
 fn custody_verb(desk: &Desk<'_>, global: &Global, verb: &CustodyVerb) -> Result<Outcome> {

@@ -1,9 +1,8 @@
 //! `config check`: read the configuration and try everything that it names, changing nothing.
 
-use std::path::Path;
-
 use serde_json::json;
 
+use super::hooks::program;
 use super::host::Host;
 use super::{Desk, Outcome, Problem, proof};
 use crate::appkey::proof::{ProverOptions, Verdict, prove_with};
@@ -185,18 +184,4 @@ fn half_of_a_pair(hooks: &HookTable) -> Option<Problem> {
         _ => return None,
     };
     Some(Problem::new("hook-alone", message, hint))
-}
-
-/// A program that cron will find: an absolute path to a file that can be executed.
-fn program(argv: &[String]) -> Result<String> {
-    let path = Path::new(argv.first().map_or("", String::as_str));
-    if !path.is_absolute() {
-        return Err(Error::usage(format!("{} is no absolute path", path.display()))
-            .hint("cron has a short PATH: name the program by its whole path."));
-    }
-    if rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_err() {
-        return Err(Error::not_found(format!("{} cannot be executed", path.display()))
-            .hint("Check its name for a typing error, and its mode: chmod +x."));
-    }
-    Ok(path.display().to_string())
 }

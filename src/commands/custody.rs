@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::host::Host;
 use super::shelf::{self, Shelf};
-use super::{ATTENTION, Desk, Outcome, Problem};
+use super::{Desk, Outcome, Problem, exit_of};
 use crate::config::Config;
 use crate::custody;
 use crate::ground::names::{Label, SealingId};
@@ -133,7 +133,7 @@ pub fn test(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, identity: &
         text.push(format!("  recorded in the ledger as entry {seq}"));
     }
     Ok(Outcome {
-        exit: if problems.is_empty() { 0 } else { ATTENTION },
+        exit: exit_of(&problems),
         json: json!({ "sealing": key.id(), "opens": true, "seq": recorded, "problems": problems }),
         line: text[0].clone(),
         text,

@@ -40,8 +40,8 @@ const DEFECTS: [Defect; 8] = [
     (
         "storage-empty",
         Part::Storage,
-        "the storage had no file, where the bundle before has some: it may not have been mounted",
-        "Take the files from the bundle before: `strongroom restore BUNDLE --only storage`.",
+        "the storage had no file, where an earlier bundle has some: it may not have been mounted",
+        "Take the files from a bundle before: `strongroom list` names it, `strongroom restore BUNDLE --only storage` restores them.",
     ),
     ("unknown-ciphertext", Part::Database, "columns that look encrypted were not proved", NO_PROFILE),
 ];

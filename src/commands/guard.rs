@@ -49,7 +49,7 @@ impl Permit {
 /// Proves a sample and permits the start, or refuses it.
 pub fn run(desk: &Desk<'_>, config: Config, request: Request) -> Result<Permit> {
     let host = Host::new(config)?;
-    if let Some(pending) = host.pending_rotation() {
+    for pending in host.pending_rotation().into_iter().chain(host.doubtful_places()) {
         desk.ask.say(&format!("guard: warning: {}. {}", pending.message, pending.hint.unwrap_or_default()));
     }
     let key = host.key_text(desk, None)?;

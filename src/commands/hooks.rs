@@ -1,5 +1,6 @@
 //! The application's own hooks: how it is stopped, started, asked whether it is well, and given a new key.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::Desk;
@@ -26,6 +27,30 @@ impl Hooks<'_> {
     /// Starts the application.
     pub(super) fn start(&self) -> Result<()> {
         self.run("start", self.host.config.hooks.start.as_ref(), b"")
+    }
+
+    /// Starts the application again after an error that has changed nothing.
+    pub(super) fn start_after(&self, error: Error, unchanged: &str) -> Error {
+        match self.start() {
+            Ok(()) if self.can_stop() && !self.can_start() => {
+                error.hint(format!("{unchanged} The application may be stopped."))
+            }
+            Ok(()) => error.hint(unchanged),
+            Err(second) => error
+                .hint(format!("Nothing was changed, but starting the application again failed: {}", second.chain())),
+        }
+    }
+
+    /// Whether the programs can be run that stop and start the application, and with `key` the one that gives it a key.
+    pub(super) fn ready(&self, key: bool) -> Result<()> {
+        let hooks = &self.host.config.hooks;
+        let named = [("stop", &hooks.stop), ("start", &hooks.start), ("set_key", &hooks.set_key)];
+        for (name, argv) in named.into_iter().take(if key { 3 } else { 2 }).filter(|_| self.on) {
+            // Others are looked for on PATH, when they are run.
+            let whole = argv.as_ref().filter(|argv| argv.first().is_some_and(|program| program.starts_with('/')));
+            whole.map_or(Ok(()), |argv| program(argv).map(drop)).map_err(|e| e.context(format!("the {name} hook")))?;
+        }
+        Ok(())
     }
 
     /// Whether there is a hook that stops the application.
@@ -60,6 +85,20 @@ impl Hooks<'_> {
                 .hint(format!("Run it by hand to see why: {}. With --no-hooks no hook is run.", argv.join(" ")))
         })
     }
+}
+
+/// A program that cron will find: an absolute path to a file that can be executed.
+pub(super) fn program(argv: &[String]) -> Result<String> {
+    let path = Path::new(argv.first().map_or("", String::as_str));
+    if !path.is_absolute() {
+        return Err(Error::usage(format!("{} is no absolute path", path.display()))
+            .hint("cron has a short PATH: name the program by its whole path."));
+    }
+    if rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_err() {
+        return Err(Error::not_found(format!("{} cannot be executed", path.display()))
+            .hint("Check its name for a typing error, and its mode: chmod +x."));
+    }
+    Ok(path.display().to_string())
 }
 
 /// Waits until the application says that it is well, by what its answer says and not only by its status.

@@ -210,6 +210,11 @@ impl Host {
         unended::find(&self.config.state).map(|left| left.problem())
     }
 
+    /// The same, where places may be restored in part: that the application may be stopped is nothing to whoever starts it.
+    pub fn doubtful_places(&self) -> Option<Problem> {
+        self.pending_restore().filter(|problem| problem.code == unended::PENDING)
+    }
+
     /// Tells how a verb ended to whoever wants to know; that nobody could be told is for a person to look at.
     pub fn told(&self, verb: &str, result: Result<Outcome>) -> Result<Outcome> {
         match result {

@@ -201,6 +201,11 @@ impl Problem {
     }
 }
 
+/// The exit code of work that is done, whose problems are all for a person to look at.
+fn exit_of(problems: &[Problem]) -> u8 {
+    if problems.is_empty() { 0 } else { ATTENTION }
+}
+
 /// How a verb ended: for scripts, for people, and as an exit code.
 #[derive(Debug)]
 pub struct Outcome {

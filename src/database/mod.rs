@@ -23,10 +23,10 @@ use std::collections::BTreeMap;
 use std::io::{Read, Seek};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 
 use crate::appkey::credential::Credential;
 use crate::config::profile::Profile;
+use crate::ground::beside::Stop;
 use crate::ground::kept::Kept;
 use crate::ground::progress::Progress;
 use crate::ground::scratch::Scratch;
@@ -180,7 +180,7 @@ pub trait Content: Read + Send {
     /// Compares the digest of the whole file, to its end; nothing that was read may count before that.
     ///
     /// `false` when it was told to stop before it knew.
-    fn settle(self: Box<Self>, stop: &AtomicBool) -> Result<bool>;
+    fn settle(self: Box<Self>, stop: &Stop) -> Result<bool>;
 }
 
 /// Bytes that can be read anywhere.

@@ -28,6 +28,17 @@ impl Stop {
     }
 }
 
+/// Asks for the end unless it was told that all is well: also when a panic passes.
+struct Unless<'a>(&'a Stop, bool);
+
+impl Drop for Unless<'_> {
+    fn drop(&mut self) {
+        if !self.1 {
+            self.0.set();
+        }
+    }
+}
+
 /// Does `main` while another thread does `side`, which is asked to stop when `main` fails.
 ///
 /// The error of `main` goes before that of `side`.
@@ -35,10 +46,10 @@ pub fn beside<T>(side: impl FnOnce(&Stop) -> Result<()> + Send, main: impl FnOnc
     let stop = Stop::default();
     std::thread::scope(|scope| {
         let side = scope.spawn(|| side(&stop));
+        let mut well = Unless(&stop, false);
         let done = main();
-        if done.is_err() {
-            stop.set();
-        }
+        well.1 = done.is_ok();
+        drop(well);
         let ended =
             side.join().unwrap_or_else(|_| Err(Error::failed("a thread that works beside another has panicked")));
         done.and_then(|done| ended.map(|()| done))
@@ -61,6 +72,8 @@ mod tests {
         };
         let failed = beside(endless, || Err::<(), _>(Error::damaged("x")));
         assert_eq!(failed.map_err(|e| e.kind()), Err(Kind::Damaged));
+        let panicked = std::panic::catch_unwind(|| beside(endless, || -> Result<()> { panic!("as it must") }));
+        assert!(panicked.is_err());
     }
 
     #[test]

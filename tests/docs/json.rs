@@ -83,6 +83,7 @@ impl Checked {
         // What no run here brings about.
         let rare = |field: &String| {
             field.contains("suspects[]")
+                || field.contains("landmarks[]")
                 || field.ends_with("_b64")
                 || field.ends_with("target") && section == "show"
                 || matches!(field.as_str(), "files" | "bundle.json" | "custody.json")

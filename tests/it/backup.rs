@@ -419,8 +419,13 @@ fn a_storage_that_has_lost_all_its_files_is_told() {
     let json = world.json("backup", 3);
     assert_eq!(codes(&json), ["storage-empty"], "{json}");
     assert!(json.to_string().contains(&first), "{json}");
-    // Said of the night on which it went, and of no other.
+    // Every night, until they are back or somebody says that it is right.
+    let json = world.json("backup", 3);
+    assert_eq!(codes(&json), ["storage-empty"], "{json}");
+    assert!(json.to_string().contains(&first), "{json}");
+    world.run("backup --allow-empty", 0);
     world.run("backup", 0);
+    world.run(&format!("verify -i {IDENTITY}"), 0);
 }
 
 #[test]

@@ -283,6 +283,28 @@ fn a_stop_that_fails_touches_nothing() {
 }
 
 #[test]
+fn a_hook_whose_program_is_not_there_is_known_before_the_first_runs() {
+    let (world, _) = World::backed_up();
+    hooks(&world, "", "", "");
+    damage(&world);
+    let config = std::fs::read_to_string(world.path("strongroom.toml")).expect("read");
+    let before = world.state_of("app");
+    for hook in ["stop", "start"] {
+        let line = config.lines().find(|line| line.starts_with(&format!("{hook} = "))).expect("a hook");
+        let lost = config.replace(line, &format!("{hook} = [\"/no/such/program\"]"));
+        std::fs::write(world.path("strongroom.toml"), lost).expect("written");
+        let ran = world.run(&format!("restore --yes -i {IDENTITY}"), 10);
+        ran.says(&format!("the {hook} hook")).says("/no/such/program").keeps_quiet_about("started again");
+        let planned = world.json(&format!("restore --dry-run -i {IDENTITY}"), 0);
+        assert!(planned["problems"].to_string().contains("/no/such/program"), "{planned}");
+        world.run(&format!("restore --dry-run --no-hooks -i {IDENTITY}"), 0).keeps_quiet_about("/no/such");
+        world.run("key rotate --yes", 10).says(&format!("the {hook} hook"));
+        assert!(!world.path("strongroom-state/rotation.json").exists());
+    }
+    assert_eq!((log(&world), world.state_of("app")), (String::new(), before));
+}
+
+#[test]
 fn a_database_that_somebody_holds_open_is_not_swapped() {
     let (world, _) = World::backed_up();
     damage(&world);

@@ -29,6 +29,23 @@ fn new_key(world: &World) -> (String, String) {
 }
 
 #[test]
+fn a_stop_hook_that_fails_is_followed_by_a_start_and_the_rotation_can_go_on() {
+    let (world, _) = World::backed_up();
+    let old = in_use(&world);
+    let before = world.state_of("app");
+    with_set_key(&world);
+    let stop = world.script("stop.sh", "echo stop >>$W/log; test -e $W/may-stop");
+    let start = world.script("start.sh", "echo start >>$W/log");
+    world.configure(&format!("stop = [\"{}\"]\nstart = [\"{}\"]", stop.display(), start.display()));
+    world.run("key rotate --yes", 1).says("stop hook failed").says("Nothing was changed. `key rotate --resume`");
+    assert_eq!(std::fs::read_to_string(world.path("log")).expect("read"), "stop\nstart\n");
+    assert_eq!(world.state_of("app"), before);
+    std::fs::write(world.path("may-stop"), "").expect("written");
+    world.run("key rotate --resume --yes", 0);
+    assert_ne!(in_use(&world), old);
+}
+
+#[test]
 fn a_rotation_whose_new_key_no_escrow_takes_leaves_nothing_pending() {
     let (world, _) = World::backed_up();
     with_set_key(&world);

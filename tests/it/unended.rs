@@ -105,6 +105,7 @@ fn a_bundle_that_was_made_meanwhile_makes_nothing_good() {
     assert_eq!(codes(&json), ["bundle-restore-pending", PENDING]);
     assert!(told(&world));
     world.run("restore --cleanup --yes", 15).says("may be the way back");
+    world.run("guard -- /bin/true", 0).says("guard: warning: a restore of bundle").says("has not ended");
     world.run(&format!("restore {id} --yes -i {IDENTITY}"), 0);
     assert!(!told(&world));
 }
@@ -199,6 +200,9 @@ fn an_application_that_a_restore_has_stopped_is_told_of_until_one_has_started_it
     let json = world.json(&format!("{line} --no-hooks"), 3);
     assert_eq!(codes(&json), [STOPPED]);
     assert!(told(&world) && !world.path("running").exists());
+    world.run("guard -- /bin/true", 0).keeps_quiet_about("guard: warning");
+    let cleaned = world.json("restore --cleanup --yes", 0);
+    assert_eq!((codes(&cleaned), cleaned["removed"].as_array().map(Vec::len)), (vec![STOPPED.to_owned()], Some(1)));
     world.run("backup", 3).says("ended without starting it").keeps_quiet_about("in part");
     // Of what was backed up meanwhile nothing is wrong.
     world.run(&format!("verify -i {IDENTITY}"), 0);

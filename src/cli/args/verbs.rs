@@ -79,6 +79,9 @@ pub(in crate::cli) struct Backup {
     /// Try every credential again, also those that were proved before
     #[arg(long)]
     pub(in crate::cli) prove_all: bool,
+    /// It is right that the storage has no file any more
+    #[arg(long)]
+    pub(in crate::cli) allow_empty: bool,
 }
 
 #[derive(Args)]

@@ -62,6 +62,8 @@ pub struct Request {
     pub only: Only,
     /// Prove every credential again.
     pub prove_all: bool,
+    /// The storage may have lost all its files.
+    pub allow_empty: bool,
     /// What it is a part of: that has not ended then, and is no problem.
     pub within: Within,
 }
@@ -163,7 +165,7 @@ pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Ou
 
     let stored = finish_storage(store.as_mut(), &mut draft)?;
     problems.extend(stored.iter().flat_map(report::storage_problems));
-    problems.extend(report::emptied(&shelf, &ledger, stored.as_ref()));
+    problems.extend(report::emptied(&shelf, &ledger, stored.as_ref()).filter(|_| !request.allow_empty));
 
     let escrows = match &key {
         Some(key) if only.key() => {

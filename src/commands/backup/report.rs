@@ -180,6 +180,9 @@ pub(super) fn outcome(facts: Facts<'_>) -> Outcome {
     }
 }
 
+/// The word for a storage without files.
+const EMPTY: &str = "storage-empty";
+
 /// What this host could not write down of a bundle that is whole without it.
 pub(super) fn not_remembered(error: &Error) -> Problem {
     Problem::new(
@@ -200,16 +203,17 @@ pub(super) fn lost_entries(state: &State, ledger: &Ledger<'_>) -> Result<Option<
     )))
 }
 
-/// A storage without files where the bundle before had some: it may not be mounted.
+/// A storage without files where the last bundle that nobody doubts had some: it may not be mounted.
 pub(super) fn emptied(shelf: &Shelf, ledger: &Ledger<'_>, stored: Option<&StoreReport>) -> Option<Problem> {
     stored.filter(|stored| stored.files == 0)?;
-    let before = ledger.bundles().rev().find(|bundle| bundle.contains.iter().any(|what| what == "storage"))?;
+    let mut with_storage = ledger.bundles().rev().filter(|bundle| bundle.contains.iter().any(|what| what == "storage"));
+    let before = with_storage.find(|bundle| !bundle.problems.iter().any(|word| word.as_str() == EMPTY))?;
     let files = shelf.bundle_by_id(&before.bundle, &before.sums).ok()?.header().storage.as_ref()?.files;
     (files > 0).then(|| {
         Problem::new(
-            "storage-empty",
+            EMPTY,
             format!("the storage has no file, and bundle {} has {files} of it", before.bundle),
-            "Is it mounted? The bundle before has what was there. Once the files are back, the next backup stores them again.",
+            "Is it mounted? That bundle has what was there, and the next backup stores files that are back. If they are not wanted any more, `strongroom backup --allow-empty` says so once.",
         )
     })
 }

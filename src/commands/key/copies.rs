@@ -13,7 +13,7 @@ use crate::commands::deposits::{Depositor, Origin};
 use crate::commands::guard::Permit;
 use crate::commands::host::{Host, NamedKey};
 use crate::commands::shelf::{self, Shelf};
-use crate::commands::{ATTENTION, Desk, Outcome, Problem, proof, verify as bundles};
+use crate::commands::{ATTENTION, Desk, Outcome, Problem, exit_of, proof, verify as bundles};
 use crate::config::Config;
 use crate::custody::Identities;
 use crate::escrow;
@@ -35,7 +35,7 @@ pub fn escrow(desk: &Desk<'_>, config: Config, repair: bool) -> Result<Outcome> 
     text.extend(held.places.iter().map(|place| format!("  held by {place}")));
     let problems = held.problems();
     Ok(Outcome {
-        exit: if problems.is_empty() { 0 } else { ATTENTION },
+        exit: exit_of(&problems),
         json: json!({ "fingerprint": key.fingerprint, "escrows": held.places, "problems": problems }),
         line: problems.first().map(|p| p.message.clone()).unwrap_or_default(),
         text,

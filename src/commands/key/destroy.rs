@@ -17,7 +17,7 @@ use crate::bundle;
 use crate::commands::host::Host;
 use crate::commands::shelf::{self, Shelf};
 use crate::commands::verify::{self, Trial};
-use crate::commands::{ATTENTION, Desk, Outcome, Problem};
+use crate::commands::{Desk, Outcome, Problem, exit_of};
 use crate::config::Config;
 use crate::escrow::{Destroyed, Escrow};
 use crate::ground::names::{BundleId, Fingerprint, SealingId};
@@ -290,7 +290,7 @@ fn told(fingerprint: &Fingerprint, seq: Option<u64>, removed: Removed) -> Outcom
     remaining.extend(ELSEWHERE.map(str::to_owned));
     text.extend(remaining.iter().map(|what| format!("  may remain: {what}")));
     Outcome {
-        exit: if problems.is_empty() { 0 } else { ATTENTION },
+        exit: exit_of(&problems),
         json: json!({
             "fingerprint": fingerprint, "seq": seq, "gone": gone, "remaining": remaining, "problems": problems,
         }),

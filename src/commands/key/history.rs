@@ -5,7 +5,7 @@ use serde_json::json;
 use super::named;
 use crate::commands::host::Host;
 use crate::commands::shelf::Shelf;
-use crate::commands::{ATTENTION, Desk, Outcome, Problem, to_json};
+use crate::commands::{Desk, Outcome, Problem, exit_of, to_json};
 use crate::config::Config;
 use crate::ground::names::{Fingerprint, SealingId};
 use crate::ground::words::counted;
@@ -111,7 +111,7 @@ pub fn status(desk: &Desk<'_>, shelf: &Shelf, config: Option<Config>) -> Result<
         rows.push(row);
     }
     Ok(Outcome {
-        exit: if problems.is_empty() { 0 } else { ATTENTION },
+        exit: exit_of(&problems),
         json: rows.into(),
         line: problems.first().map(|p| p.message.clone()).unwrap_or_default(),
         text: if keys.is_empty() { vec![format!("the ledger of {} names no key yet", shelf.app)] } else { text },
@@ -153,7 +153,7 @@ pub fn needed(desk: &Desk<'_>, shelf: &Shelf, bundle: Option<&str>) -> Result<Ou
         }
     }
     Ok(Outcome {
-        exit: if problems.is_empty() { 0 } else { ATTENTION },
+        exit: exit_of(&problems),
         json: rows.into(),
         line: problems.first().map(|p| p.message.clone()).unwrap_or_default(),
         text,

@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::appkey::schemes::{self, Scheme};
 use crate::appkey::{KeyText, fingerprint, lint, source};
 use crate::commands::host::{Host, read_key};
-use crate::commands::{ATTENTION, Desk, Outcome, Problem};
+use crate::commands::{Desk, Outcome, Problem, exit_of};
 use crate::config::Config;
 use crate::config::profile::Profile;
 use crate::ground::names::Uuid;
@@ -65,7 +65,7 @@ pub fn lint(desk: &Desk<'_>, config: Option<Config>, reference: Option<&str>, ap
     let problems: Vec<Problem> = findings.into_iter().map(lint_problem).collect();
     let text = if problems.is_empty() { vec!["nothing to say against this key".to_owned()] } else { Vec::new() };
     Ok(Outcome {
-        exit: if problems.is_empty() { 0 } else { ATTENTION },
+        exit: exit_of(&problems),
         json: json!({ "scheme": scheme.name(), "problems": problems }),
         line: problems.first().map(|p| p.message.clone()).unwrap_or_default(),
         text,

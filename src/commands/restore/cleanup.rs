@@ -73,18 +73,18 @@ pub fn run(desk: &Desk<'_>, config: Config, places: &Places<'_>, dry_run: bool, 
     }
     let rows: Vec<_> = found.iter().map(Found::json).collect();
     let left = unended::find(&host.config.state);
-    let listed = |text: Vec<String>| {
+    let told = |kept: &[serde_json::Value], removed: &[serde_json::Value], text: Vec<String>| {
         let problems: Vec<_> = left.iter().map(unended::Unended::problem).collect();
-        let json = json!({ "kept": rows, "removed": [], "problems": problems });
+        let json = json!({ "kept": kept, "removed": removed, "problems": problems });
         Ok(Outcome { exit: 0, json, line: String::new(), text, problems })
     };
     if found.is_empty() {
         let beside = database.iter().map(|d| format!("beside {}", d.describe()));
         let places: Vec<_> = beside.chain(storage.iter().map(|s| format!("in {}", s.describe()))).collect();
-        return listed(vec![format!("nothing is kept {}", places.join(" or "))]);
+        return told(&[], &[], vec![format!("nothing is kept {}", places.join(" or "))]);
     }
     if dry_run {
-        return listed(found.iter().map(|found| format!("kept: {}", found.shown())).collect());
+        return told(&rows, &[], found.iter().map(|found| format!("kept: {}", found.shown())).collect());
     }
     let way_back: Vec<_> = found.iter().filter(|found| found.kept.way_back).map(Found::shown).collect();
     if let Some(left) = left.as_ref().filter(|_| !way_back.is_empty()) {
@@ -109,6 +109,5 @@ pub fn run(desk: &Desk<'_>, config: Config, places: &Places<'_>, dry_run: bool, 
     for found in &found {
         found.remove()?;
     }
-    let text = found.iter().map(|found| format!("removed {}", found.shown())).collect();
-    Outcome::done(json!({ "kept": [], "removed": rows, "problems": [] }), text)
+    told(&[], &rows, found.iter().map(|found| format!("removed {}", found.shown())).collect())
 }

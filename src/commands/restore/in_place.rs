@@ -11,7 +11,7 @@ use crate::ground::{Error, Result};
 pub(super) fn back_up(desk: &Desk<'_>, host: &Host, doubt: Option<Problem>) -> Result<String> {
     desk.ask.say("backing up what is there");
     let within = backup::Within::Restore(doubt);
-    let request = backup::Request { only: backup::Only::Database, prove_all: false, within };
+    let request = backup::Request { only: backup::Only::Database, prove_all: false, allow_empty: false, within };
     let outcome = backup::make(desk, host, &request)
         .map_err(|e| e.context("what is there could not be backed up, so nothing was touched"))?;
     desk.progress.finish();

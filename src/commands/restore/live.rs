@@ -77,15 +77,18 @@ fn locked(
         rekey: rekeying.as_ref().map(Rekeying::planned),
         ..plan(desk, host, source, request, database.as_deref(), &proved.summary.facts, target.as_deref(), &options)?
     };
+    let hooks = Hooks { desk, host, on: request.hooks };
+    let ready = hooks.ready(false);
     let Some(digests) = digests else {
         problems.extend(earlier.as_ref().map(unended::Unended::problem));
+        problems.extend(ready.err().as_ref().map(Problem::from_error));
         return planned(&plan, problems);
     };
+    ready?;
     confirm(desk, request, &plan, &problems)?;
     digests.awaited()?;
 
     // Written before the application is stopped: a full disk must not leave it so.
-    let hooks = Hooks { desk, host, on: request.hooks };
     let doubtful = defects::in_doubt(source.opened.header()) || defects::in_doubt(source.files().header());
     let mut mark = Mark::begin(&host.state_folder()?, facts(&hooks, request, &plan)?, earlier, doubtful)?;
     // Who fails to stop the application may have stopped a part of it.

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::host::{Host, NamedKey};
 use super::shelf::{self, Shelf};
-use super::{ATTENTION, Desk, Outcome, Problem, defects, proof};
+use super::{ATTENTION, Desk, Outcome, Problem, defects, exit_of, proof};
 use crate::appkey::proof::{Counts, Memory, Proof, ProverOptions, Verdict, prove_with};
 use crate::appkey::schemes::{self, Scheme};
 use crate::appkey::{EffectiveKey, canary};
@@ -185,7 +185,7 @@ fn storage_only(
         text.push("  deep: every digest matches".to_owned());
     }
     Ok(Outcome {
-        exit: if problems.is_empty() { 0 } else { ATTENTION },
+        exit: exit_of(&problems),
         json: json!({
             "bundle": header.id,
             "verdict": Verdict::Unproven,

@@ -8,12 +8,12 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Beginning;
 use super::archive::{Archive, Block};
 use super::head::Entry;
 use super::tables::Name;
+use crate::ground::beside::Stop;
 use crate::ground::{Error, Result};
 
 /// The kind of entries that are shared out.
@@ -30,7 +30,7 @@ pub(crate) struct Shares {
     count: usize,
     /// Lanes by the entries' places.
     lanes: BTreeMap<usize, usize>,
-    given_up: AtomicBool,
+    given_up: Stop,
 }
 
 impl Shares {
@@ -62,7 +62,7 @@ impl Shares {
             *load = load.saturating_add(size.unwrap_or(0)).saturating_add(STATEMENT);
             lanes.insert(place, lane);
         }
-        Self { count: loads.len(), lanes, given_up: AtomicBool::new(false) }
+        Self { count: loads.len(), lanes, given_up: Stop::default() }
     }
 
     /// What a lane begins with, header and table of contents.
@@ -83,7 +83,7 @@ impl Shares {
 
     /// The whole dump as one lane.
     pub(crate) fn one() -> Self {
-        Self { count: 1, lanes: BTreeMap::new(), given_up: AtomicBool::new(false) }
+        Self { count: 1, lanes: BTreeMap::new(), given_up: Stop::default() }
     }
 
     /// How many lanes there are.
@@ -93,7 +93,7 @@ impl Shares {
 
     /// Ends every lane: one has failed, so the others work for nothing.
     pub(crate) fn give_up(&self) {
-        self.given_up.store(true, Ordering::Relaxed);
+        self.given_up.set();
     }
 }
 
@@ -138,7 +138,7 @@ impl<'a, R: Read> Lane<'a, R> {
 
     /// Begins the next block, or passes over it; `false` at the end.
     fn block(&mut self) -> Result<bool> {
-        if self.shares.given_up.load(Ordering::Relaxed) {
+        if self.shares.given_up.is_set() {
             return Err(Error::failed("another part of the restore has failed"));
         }
         let Some(block) = self.archive.next_block()? else { return Ok(false) };

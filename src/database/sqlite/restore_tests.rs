@@ -4,7 +4,6 @@ use std::io::{Cursor, Read as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::AtomicBool;
 
 use rusqlite::Connection;
 
@@ -12,6 +11,7 @@ use super::halfway::{self, Action, Halfway, SIDE};
 use super::open::beside;
 use super::tests::{World, collect, kind_of, listing, sqlite, world};
 use crate::database::{Content, Database as _, DatabasePlan, Facts, Places, Replacement};
+use crate::ground::beside::Stop;
 use crate::ground::progress::Silent;
 use crate::ground::{Kind, Result};
 
@@ -30,7 +30,7 @@ impl Content for Cursor<Vec<u8>> {
         Ok(Box::new(Self::new(self.get_ref().clone())))
     }
 
-    fn settle(self: Box<Self>, _: &AtomicBool) -> Result<bool> {
+    fn settle(self: Box<Self>, _: &Stop) -> Result<bool> {
         Ok(true)
     }
 }

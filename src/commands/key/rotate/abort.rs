@@ -12,7 +12,7 @@ use super::pending::Pending;
 use crate::appkey::proof::Verdict;
 use crate::commands::hooks::Hooks;
 use crate::commands::host::NamedKey;
-use crate::commands::{ATTENTION, Outcome, Problem, proof};
+use crate::commands::{Outcome, Problem, exit_of, proof};
 use crate::ground::words::counted;
 use crate::ground::{Error, Result, clock};
 use crate::ledger::{Event, KeyEvent, KeyState};
@@ -74,7 +74,7 @@ impl Rotation<'_> {
             ));
         }
         Ok(Outcome {
-            exit: if problems.is_empty() { 0 } else { ATTENTION },
+            exit: exit_of(&problems),
             json: json!({
                 "old": old.fingerprint, "new": new.fingerprint, "state": "aborted", "moved": 0,
                 "credentials": proof::counts_json(&proved.total), "escrows": places, "problems": problems,

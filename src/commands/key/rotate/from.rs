@@ -12,7 +12,7 @@ use crate::commands::hooks::Hooks;
 use crate::commands::host::NamedKey;
 use crate::commands::key::copies::{self, CopyRequest};
 use crate::commands::reencrypt::{Moved, Rest};
-use crate::commands::{ATTENTION, Outcome, Problem, proof};
+use crate::commands::{Outcome, Problem, exit_of, proof};
 use crate::database::Rewritten;
 use crate::ground::words::counted;
 use crate::ground::{Error, Result, clock};
@@ -80,6 +80,7 @@ impl Rotation<'_> {
             json["plan"] = json!(lines);
             return Ok(told(json, lines, Vec::new()));
         }
+        self.rows_hooks().ready(false)?;
         self.confirm(&lines)?;
         self.escrow(&to, &Origin::default()).map_err(|missed| missed.error)?;
         // That this bundle is not proved is what is being mended.
@@ -95,7 +96,10 @@ impl Rotation<'_> {
         // Written before the application is stopped: a full disk must not leave it so.
         let mut mark = Mark::begin(&self.host.state_folder()?, facts)?;
         let hooks = self.rows_hooks();
-        hooks.stop()?;
+        if let Err(error) = hooks.stop() {
+            let _ = mark.end();
+            return Err(hooks.start_after(error, "Nothing was changed."));
+        }
         let rewritten = match self.rewrite(&way, &prepared, self.others()) {
             Ok((Rewritten::Committed, moved)) => Ok(moved),
             // Other rows may have been under that key before: these must be.
@@ -114,11 +118,7 @@ impl Rotation<'_> {
             Err(error) => {
                 // One that stays is taken away by the next run.
                 let _ = mark.end();
-                let error = error.hint("Nothing was changed.");
-                return Err(match hooks.start() {
-                    Ok(()) => error,
-                    Err(second) => error.hint(format!("Starting the application again failed: {}", second.chain())),
-                });
+                return Err(hooks.start_after(error, "Nothing was changed."));
             }
         }
         self.enter_rows(&mark)?;
@@ -189,7 +189,7 @@ impl Rotation<'_> {
 fn told(mut json: serde_json::Value, text: Vec<String>, problems: Vec<Problem>) -> Outcome {
     json["problems"] = json!(problems);
     Outcome {
-        exit: if problems.is_empty() { 0 } else { ATTENTION },
+        exit: exit_of(&problems),
         json,
         line: problems.first().map_or_else(String::new, |p| p.message.clone()),
         text,

@@ -32,6 +32,10 @@ use crate::ground::names::Fingerprint;
 use crate::ground::words::counted;
 use crate::ground::{Error, Kind, Result, failpoint};
 
+/// What is said of a rotation that failed before anything was under the new key.
+const UNCHANGED: &str =
+    "Nothing was changed. `key rotate --resume` tries again, and `key rotate --abort` gives the rotation up.";
+
 /// What is asked.
 #[expect(clippy::struct_excessive_bools, reason = "each is asked for on its own")]
 pub struct RotateRequest {
@@ -132,6 +136,7 @@ impl Rotation<'_> {
             });
             return Ok(Outcome { exit: 0, json, line: String::new(), text: lines, problems: weak });
         }
+        self.hooks().ready(true)?;
         self.confirm(&lines)?;
         let origin = Origin { predecessor: Some(old.fingerprint.clone()), reason: self.request.reason.clone() };
         let record = deposits::record(self.host, &new, &origin);
@@ -214,19 +219,12 @@ impl Rotation<'_> {
         problems.extend(before.map_err(|error| error.hint(ROTATION_NEXT))?);
         let beside = pending.beside().is_some();
         let hooks = Hooks { on: self.request.hooks && !beside, ..self.hooks() };
-        hooks.stop().map_err(|error| error.hint(ROTATION_NEXT))?;
+        hooks.stop().map_err(|error| hooks.start_after(error, UNCHANGED))?;
         match self.sweep(old, new, if beside { Others::Wait } else { Others::Refuse }) {
             Ok(Swept::Done(_)) => self.under_new(pending, new, problems),
             Ok(Swept::Unknown(error)) => Err(unknown(error, "`key rotate --resume` finds out then")),
             // Nothing was changed: the application goes on with the old key.
-            Err(error) => Err(match hooks.start() {
-                Ok(()) => error.hint(
-                    "Nothing was changed. `key rotate --resume` tries again, and `key rotate --abort` gives the rotation up.",
-                ),
-                Err(second) => {
-                    error.hint(format!("Nothing was changed, but starting again failed: {}", second.chain()))
-                }
-            }),
+            Err(error) => Err(hooks.start_after(error, UNCHANGED)),
         }
     }
 

@@ -112,7 +112,12 @@ impl Rotation<'_> {
     }
 
     pub(super) fn back_up(&self, what: &str) -> Result<Vec<Problem>> {
-        let request = backup::Request { only: backup::Only::All, prove_all: false, within: backup::Within::Rotation };
+        let request = backup::Request {
+            only: backup::Only::All,
+            prove_all: false,
+            allow_empty: false,
+            within: backup::Within::Rotation,
+        };
         let outcome =
             backup::make(self.desk, self.host, &request).map_err(|e| e.context(format!("{what} could not be made")))?;
         self.desk.progress.finish();

@@ -27,6 +27,7 @@ use super::link::{Link, widen};
 use super::session::Said;
 use crate::database::Content;
 use crate::database::pgdump::{Data, Directory, Known, Reader};
+use crate::ground::beside::Stop;
 use crate::ground::progress::{Progress, Unit};
 use crate::ground::{Error, Result, durable, interrupt};
 
@@ -57,7 +58,7 @@ struct State {
     /// The dump's digest is the right one.
     right: AtomicBool,
     /// Somebody has failed: nothing is filled any more.
-    stopped: AtomicBool,
+    stopped: Stop,
     first: Mutex<Option<Error>>,
 }
 
@@ -65,11 +66,11 @@ impl State {
     /// The first error says why; others come of it.
     fn fail(&self, error: Error) {
         self.first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-        self.stopped.store(true, Ordering::Release);
+        self.stopped.set();
     }
 
     fn stopped(&self) -> bool {
-        self.stopped.load(Ordering::Acquire)
+        self.stopped.is_set()
     }
 }
 
@@ -158,7 +159,7 @@ impl Watch<'_> {
             {
                 if !status.success() {
                     // Whoever fills a pipe for one of its workers is told to stop, and they to go on.
-                    self.state.stopped.store(true, Ordering::Release);
+                    self.state.stopped.set();
                     self.unblock();
                 }
                 return Ok(status);
@@ -338,7 +339,7 @@ mod tests {
             Ok(Box::new(Cursor::new(self.0.get_ref().clone())))
         }
 
-        fn settle(self: Box<Self>, _: &AtomicBool) -> Result<bool> {
+        fn settle(self: Box<Self>, _: &Stop) -> Result<bool> {
             self.1.map_err(|kind| Error::new(kind, "another file"))
         }
     }
