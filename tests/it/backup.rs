@@ -423,6 +423,20 @@ fn a_storage_that_has_lost_all_its_files_is_told() {
     let json = world.json("backup", 3);
     assert_eq!(codes(&json), ["storage-empty"], "{json}");
     assert!(json.to_string().contains(&first), "{json}");
+    world.run("check --all", 0);
+    world.run(&format!("verify --deep -i {IDENTITY}"), 3).says("it may not have been mounted");
+    // They come back, and are in the archive already.
+    let parts = world.files("archive/parts").len();
+    std::fs::remove_dir(world.app.storage()).expect("removed");
+    std::fs::rename(&aside, world.app.storage()).expect("moved back");
+    let back = world.json("backup", 0);
+    assert_eq!(back["storage"]["reused"], back["storage"]["files"], "{back}");
+    assert_eq!(world.files("archive/parts").len(), parts);
+    world.run(&format!("verify --deep -i {IDENTITY}"), 0);
+
+    std::fs::rename(world.app.storage(), &aside).expect("moved");
+    std::fs::create_dir(world.app.storage()).expect("made");
+    world.run("backup", 3);
     world.run("backup --allow-empty", 0);
     world.run("backup", 0);
     world.run(&format!("verify -i {IDENTITY}"), 0);

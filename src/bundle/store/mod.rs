@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 use rusqlite::{OptionalExtension as _, params};
 
-use super::Draft;
+use super::{Draft, PartName};
 use crate::archive::Archive;
 use crate::archive::state::State;
 use crate::ground::Result;
@@ -142,5 +142,24 @@ impl<'a> Store<'a> {
         let mut report = std::mem::take(&mut self.report);
         report.reused_files = report.files.saturating_sub(self.stored_files);
         Ok(report)
+    }
+
+    /// Remembers the files that were there before, and names their parts and segments in the bundle's sums although its list has
+    /// none of them: when they come back, they are not stored again.
+    pub fn keep(&self, draft: &Draft<'_>) -> Result<()> {
+        let state = &*self.options.state;
+        state.take_back()?;
+        let failed = |e: rusqlite::Error| state.failed(&e);
+        let kept = "SELECT name, sha256 FROM (SELECT name, sha256 FROM parts UNION SELECT name, sha256 FROM segments)
+                    WHERE name NOT IN (SELECT name FROM temp.lost)";
+        let mut statement = state.connection().prepare(kept).map_err(failed)?;
+        let mut rows = statement.query([]).map_err(failed)?;
+        while let Some(row) = rows.next().map_err(failed)? {
+            let (name, sha256): (String, String) =
+                row.get(0).and_then(|name| Ok((name, row.get(1)?))).map_err(failed)?;
+            let Some(part) = PartName::parse(&name) else { continue };
+            draft.refer(&part.relative(self.options.app), &sha256.parse()?)?;
+        }
+        Ok(())
     }
 }

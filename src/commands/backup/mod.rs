@@ -165,7 +165,11 @@ pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Ou
 
     let stored = finish_storage(store.as_mut(), &mut draft)?;
     problems.extend(stored.iter().flat_map(report::storage_problems));
-    problems.extend(report::emptied(&shelf, &ledger, stored.as_ref()).filter(|_| !request.allow_empty));
+    let emptied = report::emptied(&shelf, &ledger, stored.as_ref()).filter(|_| !request.allow_empty);
+    if let Some(store) = store.as_ref().filter(|_| emptied.is_some()) {
+        store.keep(&draft)?;
+    }
+    problems.extend(emptied);
 
     let escrows = match &key {
         Some(key) if only.key() => {

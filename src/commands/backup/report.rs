@@ -12,7 +12,7 @@ use crate::commands::{ATTENTION, Outcome, Problem, human_bytes, proof};
 use crate::ground::names::Sha256Hex;
 use crate::ground::words::counted;
 use crate::ground::{Error, Result};
-use crate::ledger::Ledger;
+use crate::ledger::{Committed, Ledger};
 
 /// What there is to say.
 pub(super) struct Facts<'a> {
@@ -206,8 +206,9 @@ pub(super) fn lost_entries(state: &State, ledger: &Ledger<'_>) -> Result<Option<
 /// A storage without files where the last bundle that nobody doubts had some: it may not be mounted.
 pub(super) fn emptied(shelf: &Shelf, ledger: &Ledger<'_>, stored: Option<&StoreReport>) -> Option<Problem> {
     stored.filter(|stored| stored.files == 0)?;
-    let mut with_storage = ledger.bundles().rev().filter(|bundle| bundle.contains.iter().any(|what| what == "storage"));
-    let before = with_storage.find(|bundle| !bundle.problems.iter().any(|word| word.as_str() == EMPTY))?;
+    let kept = |bundle: &Committed<'_>| bundle.contains.iter().any(|what| what == "storage");
+    let doubted = |bundle: &Committed<'_>| bundle.problems.iter().any(|word| word.as_str() == EMPTY);
+    let before = ledger.bundles().rev().find(|bundle| kept(bundle) && !doubted(bundle))?;
     let files = shelf.bundle_by_id(&before.bundle, &before.sums).ok()?.header().storage.as_ref()?.files;
     (files > 0).then(|| {
         Problem::new(
