@@ -5,7 +5,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::restore::unended;
+use super::restore::unended::{self, Unended};
 use super::{DatabaseOptions, Desk, Outcome, Problem, shelf::Shelf};
 use crate::appkey::schemes::{self, Scheme};
 use crate::appkey::source::Reference;
@@ -210,9 +210,9 @@ impl Host {
         unended::find(&self.config.state).map(|left| left.problem())
     }
 
-    /// The same, where places may be restored in part: that the application may be stopped is nothing to whoever starts it.
+    /// The same for whoever starts the application: to him it is nothing that it may be stopped, nor what he may not read.
     pub fn doubtful_places(&self) -> Option<Problem> {
-        self.pending_restore().filter(|problem| problem.code == unended::PENDING)
+        unended::find(&self.config.state).filter(Unended::is_seen_in_doubt).map(|left| left.problem())
     }
 
     /// Tells how a verb ended to whoever wants to know; that nobody could be told is for a person to look at.

@@ -3,6 +3,9 @@
 use std::path::Path;
 use std::process::Command;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::{PublicKey, Signer, Trusted};
 use crate::ground::Kind;
 
@@ -76,6 +79,26 @@ fn a_key_that_the_program_made_signs_for_us_and_its_legacy_signatures_are_refuse
         let verdict = trusted.verify(b"", &minisig, "said", "message");
         assert_eq!(verdict.as_ref().err().map(crate::ground::Error::kind), (!good).then_some(Kind::NotAuthentic));
     }
+}
+
+#[test]
+fn the_program_prints_an_id_that_begins_with_zeros_as_we_do() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    if minisign(folder.path(), &["-v"]).is_none() {
+        return;
+    }
+    let mut bytes = STANDARD.decode(THEIR_KEY).expect("base64");
+    bytes[8..10].copy_from_slice(&[0x0c, 0]);
+    let key: PublicKey = STANDARD.encode(bytes).parse().expect("a key");
+    assert_eq!(key.id(), "C86FACEFCCF09");
+
+    let signer = Signer::generate().expect("random");
+    std::fs::write(at("message"), b"").expect("written");
+    std::fs::write(at("message.minisig"), signer.sign(b"", "ours").expect("signed")).expect("written");
+    let refused = minisign(folder.path(), &["-V", "-P", &key.to_string(), "-m", "message"]).expect("it ran");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains(&key.id()) && said.contains(&signer.public().id()), "{said}");
 }
 
 /// Made by minisign 0.11, so that the format is checked where the program is missing.

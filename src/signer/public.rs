@@ -47,9 +47,7 @@ impl PublicKey {
 
     /// The key id as the `minisign` program prints it; two keys may have the same one, so it is for people only.
     pub fn id(&self) -> String {
-        let mut id = self.key_id();
-        id.reverse();
-        crate::ground::names::hex(&id).to_uppercase()
+        shown(self.key_id())
     }
 
     fn key_id(&self) -> [u8; 8] {
@@ -103,6 +101,11 @@ impl From<PublicKey> for String {
     fn from(key: PublicKey) -> Self {
         key.to_string()
     }
+}
+
+/// A key id as the `minisign` program prints it: a little-endian number, without leading zeros.
+fn shown(key_id: [u8; 8]) -> String {
+    format!("{:X}", u64::from_le_bytes(key_id))
 }
 
 /// The signers that are accepted; an empty list accepts nobody.
@@ -168,8 +171,7 @@ impl Trusted {
         // An id is eight bytes that anybody may put into a key, so several trusted keys may have it.
         let mut named = self.keys.iter().filter(|key| key.key_id() == parsed.key_id).peekable();
         if named.peek().is_none() {
-            let id: Vec<u8> = parsed.key_id.iter().rev().copied().collect();
-            let id = crate::ground::names::hex(&id).to_uppercase();
+            let id = shown(parsed.key_id);
             return Err(Error::not_authentic(format!("{what} is signed by a key that is not trusted (id {id})"))
                 .hint(self.hint())
                 .hint(format!(

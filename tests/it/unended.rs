@@ -111,6 +111,16 @@ fn a_bundle_that_was_made_meanwhile_makes_nothing_good() {
 }
 
 #[test]
+fn a_guard_says_nothing_of_a_state_folder_that_it_may_not_read() {
+    let (world, id) = World::backed_up();
+    left_by(&world, &id);
+    let world = world.owned_by_nobody();
+    world.call_as_nobody("guard -- /bin/true").ends(0).says("guard: warning").says("has not ended");
+    std::os::unix::fs::chown(world.path("strongroom-state"), Some(0), Some(0)).expect("given back");
+    world.call_as_nobody("guard -- /bin/true").ends(0).keeps_quiet_about("guard: warning");
+}
+
+#[test]
 fn a_restore_makes_good_what_it_touches_and_one_that_fails_makes_nothing_good() {
     let (world, id) = World::backed_up();
     let left = left_by(&world, &id);

@@ -138,6 +138,11 @@ impl Unended {
         self.facts.as_ref().map_or(true, Facts::in_doubt)
     }
 
+    /// The same, of a file that could be read.
+    pub(in crate::commands) fn is_seen_in_doubt(&self) -> bool {
+        self.bytes.is_some() && self.in_doubt()
+    }
+
     /// What the next restore says of it.
     pub(super) fn sentence(&self) -> String {
         let Ok(facts) = &self.facts else {
