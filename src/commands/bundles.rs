@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::shelf::{self, Shelf};
 use super::{Desk, Outcome, Problem, defects, human_bytes, proof};
-use crate::bundle::{Opened, Scope, extract};
+use crate::bundle::{Scope, extract};
 use crate::ground::names::BundleId;
 use crate::ground::progress::Unit;
 use crate::ground::words::{counted, shown};
@@ -139,20 +139,9 @@ pub fn cat(
             .map_err(|e| Error::from_io(Kind::Failed, format!("cannot write {} out", member.file_name()), e))?;
         return Ok(());
     }
-    let storage = storage_bundle(shelf, &ledger, &opened)?;
+    let storage = shelf.storage_of(&ledger, &opened)?;
     let source = storage.as_ref().unwrap_or(&opened);
     extract::cat(source, &key, what.as_bytes(), out)
-}
-
-/// The bundle that holds the storage of one that refers to another.
-pub(super) fn storage_bundle<'a>(
-    shelf: &'a Shelf,
-    ledger: &crate::ledger::Ledger<'_>,
-    opened: &Opened<'_>,
-) -> Result<Option<Opened<'a>>> {
-    let Some(from) = &opened.header().storage_from else { return Ok(None) };
-    let (id, sums) = shelf.find(ledger, from.as_str())?;
-    shelf.bundle_by_id(&id, &sums).map(Some)
 }
 
 /// The row of a bundle that was not read to its end; of what was not seen, nothing is said.

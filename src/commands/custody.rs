@@ -114,7 +114,7 @@ pub fn test(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, identity: &
             Ok(signer) => {
                 let event = Event::CustodyTest(CustodyTestEvent { sealing: key.id().clone(), label: None });
                 // The answer is known, whatever becomes of writing it down.
-                match shelf.ledger()?.append(&signer, event, clock::now()) {
+                match shelf.ledger().and_then(|mut ledger| ledger.append(&signer, event, clock::now())) {
                     Ok(seq) => recorded = Some(seq),
                     Err(error) if matches!(error.kind(), Kind::NotAuthentic | Kind::Damaged | Kind::Interrupted) => {
                         return Err(error);

@@ -133,6 +133,11 @@ impl Shelf {
         Opened::open(self.archive.as_ref(), &self.id, &self.app, id, Some(sums), &self.trusted)
     }
 
+    /// Opens the bundle that holds the storage of one that refers to another.
+    pub fn storage_of(&self, ledger: &Ledger<'_>, opened: &Opened<'_>) -> Result<Option<Opened<'_>>> {
+        opened.header().storage_from.as_ref().map(|from| self.bundle(ledger, from.as_str())).transpose()
+    }
+
     /// Opens the sealing key with what the archive keeps, with the copy inside the bundle, or with that of another bundle.
     pub fn unseal(
         &self,

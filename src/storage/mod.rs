@@ -13,6 +13,7 @@ use std::io::{Read, Write};
 
 use crate::ground::Result;
 use crate::ground::kept::Kept;
+use crate::ground::words::shown;
 
 /// The folder at the root that belongs to us; a walk leaves it out.
 pub const OWN_FOLDER: &[u8] = b".strongroom";
@@ -77,8 +78,18 @@ pub struct Entry {
 pub struct LeftOut {
     /// The path, lossy, for people; a folder whose content cannot be read has a `/` at its end.
     pub path: String,
+    /// The same in raw bytes.
+    #[serde(skip)]
+    pub raw: Vec<u8>,
     /// Why: `socket`, `device`, `permission denied` …
     pub reason: String,
+}
+
+impl LeftOut {
+    /// The path in raw bytes, with a `/` at the end of a folder's, and why.
+    pub fn new(raw: Vec<u8>, reason: impl Into<String>) -> Self {
+        Self { path: shown(&raw), raw, reason: reason.into() }
+    }
 }
 
 /// A file open for reading.

@@ -92,40 +92,6 @@ fn missing_objects_are_named_and_whether_they_come_back() {
 }
 
 #[test]
-fn what_lies_below_a_folder_that_cannot_be_read_is_not_told_as_lost() {
-    let world = World::ready().owned_by_nobody();
-    let (folder, file) = (object("manual", "acme/tools", "x"), object("repo-1", "acme/lib", "2.0.0"));
-    let folder = folder.strip_suffix("x.zip").expect("a folder").to_owned();
-    for (path, mode) in [(&folder, 0o600), (&file, 0o000)] {
-        let path = world.app.storage().join(path);
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("set");
-    }
-    let without_search = world.call_as_nobody("backup --json").ends(3).json();
-    std::fs::set_permissions(world.app.storage().join(&folder), std::fs::Permissions::from_mode(0o000)).expect("set");
-    let without_rights = world.call_as_nobody("backup --json").ends(3).json();
-    for json in [&without_search, &without_rights] {
-        assert_eq!(json["storage"]["missing"], 3);
-        assert!(codes(json).iter().all(|code| code == "left-out" || code == "missing-unreadable"), "{json}");
-    }
-    let messages: Vec<_> = without_rights["problems"].as_array().expect("problems").iter().collect();
-    let told: Vec<_> = messages
-        .iter()
-        .filter(|problem| problem["code"] == "missing-unreadable")
-        .map(|problem| text(&problem["message"]))
-        .collect();
-    assert_eq!(
-        told,
-        [
-            format!("the bundle lacks 2 objects below {folder}, which cannot be read: Permission denied (os error 13)"),
-            format!(
-                "the bundle lacks {file}, which the database names: cannot read app/storage/{file}: Permission denied (os error 13)"
-            ),
-        ]
-    );
-    std::fs::set_permissions(world.app.storage().join(&folder), std::fs::Permissions::from_mode(0o700)).expect("set");
-}
-
-#[test]
 fn only_one_thing_is_backed_up_when_asked() {
     let world = World::ready();
     let storage = world.json("backup --only storage", 0);
@@ -218,22 +184,6 @@ fn an_old_state_put_back_is_noticed() {
     assert_eq!(codes(&world.json("backup", 3)), ["state-lost"]);
     world.run("check --all", 0);
     world.run(&format!("verify --deep -i {IDENTITY}"), 0);
-}
-
-#[test]
-fn an_unreadable_file_is_left_out_by_name_and_3() {
-    let world = World::ready().owned_by_nobody();
-    world.app.store("private/secret.zip", &zip("secret", 3));
-    let path = world.app.storage().join("private/secret.zip");
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o000)).expect("set");
-    world.give_to_nobody();
-    let ran = world.call_as_nobody("backup --json").ends(3);
-    let json = ran.json();
-    assert_eq!(codes(&json), ["left-out"]);
-    assert!(text(&json["problems"][0]["message"]).contains("private/secret.zip"));
-    assert_eq!(json["verdict"], "proved");
-    assert_eq!(json["storage"]["files"], OBJECTS.len() * 2);
-    world.call_as_nobody("check").ends(0);
 }
 
 #[test]

@@ -108,18 +108,20 @@ fn a_custodians_identity_is_tested_and_the_test_is_recorded() {
 }
 
 #[test]
-fn an_identity_that_opens_is_told_where_the_ledger_cannot_be_written() {
+fn an_identity_that_opens_is_told_where_the_ledger_cannot_be_written_or_read() {
     let world = World::backed_up().0.owned_by_nobody();
     let ledger = world.path("archive/ledger/package-broker");
     let set = |mode| std::fs::set_permissions(&ledger, std::fs::Permissions::from_mode(mode)).expect("set");
-    set(0o500);
-    let ran = world.call_as_nobody(&format!("custody test --json -i {IDENTITY}")).ends(3);
-    assert_eq!((&ran.json()["opens"], &ran.json()["seq"]), (&true.into(), &serde_json::Value::Null));
-    world
-        .call_as_nobody(&format!("custody test -i {IDENTITY}"))
-        .ends(3)
-        .says("this identity opens")
-        .says("not recorded");
+    for mode in [0o500, 0o000] {
+        set(mode);
+        let ran = world.call_as_nobody(&format!("custody test --json -i {IDENTITY}")).ends(3);
+        assert_eq!((&ran.json()["opens"], &ran.json()["seq"]), (&true.into(), &serde_json::Value::Null));
+        world
+            .call_as_nobody(&format!("custody test -i {IDENTITY}"))
+            .ends(3)
+            .says("this identity opens")
+            .says("not recorded");
+    }
     set(0o700);
 }
 

@@ -41,6 +41,7 @@ mod restore_live;
 mod rotate_abort;
 mod traced;
 mod unended;
+mod unread;
 mod verify;
 mod world;
 mod writers;

@@ -4,8 +4,8 @@ use std::io::Write as _;
 
 use rusqlite::{OptionalExtension as _, params};
 
-use super::Store;
 use super::rows::{COLUMNS, FileRow};
+use super::{Store, unread};
 use crate::archive::NewObject;
 use crate::archive::state::State;
 use crate::bundle::digest::DigestWriter;
@@ -183,6 +183,7 @@ fn save(store: &mut Store<'_>, draft: &mut Draft<'_>, segments: &[Segment]) -> R
     for segment in segments {
         draft.stored(&segment.line.name()?, &segment.sha256, if segment.new { segment.length } else { 0 })?;
     }
+    unread::remember(state, &store.report.left_out)?;
     state
         .connection()
         .execute("DELETE FROM parts WHERE name NOT IN (SELECT part FROM files WHERE part IS NOT NULL)", [])

@@ -5,6 +5,7 @@ mod liveness;
 mod lost;
 mod pass;
 mod rows;
+mod unread;
 
 use std::collections::HashMap;
 

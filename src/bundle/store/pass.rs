@@ -236,9 +236,8 @@ fn serve(
             }
             Attempt::Gone => send(Done::Gone(entry.path))?,
             Attempt::Unreadable(reason) => {
-                let path = shown(&entry.path);
-                send(Done::Gone(entry.path))?;
-                send(Done::LeftOut(LeftOut { path, reason }))?;
+                send(Done::Gone(entry.path.clone()))?;
+                send(Done::LeftOut(LeftOut::new(entry.path, reason)))?;
             }
         }
     }

@@ -41,10 +41,12 @@ pub(super) fn prepare(state: &State) -> Result<()> {
         .execute_batch(
             "DROP TABLE IF EXISTS temp.changed; DROP TABLE IF EXISTS temp.gone;
              DROP TABLE IF EXISTS temp.dying; DROP TABLE IF EXISTS temp.lost;
+             DROP TABLE IF EXISTS temp.unread;
              CREATE TEMP TABLE changed AS SELECT * FROM files WHERE 0;
              CREATE TEMP TABLE gone (path BLOB PRIMARY KEY) WITHOUT ROWID;
              CREATE TEMP TABLE dying (part TEXT PRIMARY KEY) WITHOUT ROWID;
-             CREATE TEMP TABLE lost (name TEXT PRIMARY KEY) WITHOUT ROWID;",
+             CREATE TEMP TABLE lost (name TEXT PRIMARY KEY) WITHOUT ROWID;
+             CREATE TEMP TABLE unread (first BLOB PRIMARY KEY, after BLOB NOT NULL) WITHOUT ROWID;",
         )
         .map_err(|e| state.failed(&e))
 }

@@ -192,7 +192,7 @@ fn restore(desk: &Desk<'_>, shelf: &Shelf, config: Option<Config>, request: &Req
     request.key.as_deref().map(str::parse::<Reference>).transpose()?;
     let ledger = shelf.ledger()?;
     let opened = shelf.bundle(&ledger, &request.bundle)?;
-    let storage = if request.storage { super::bundles::storage_bundle(shelf, &ledger, &opened)? } else { None };
+    let storage = if request.storage { shelf.storage_of(&ledger, &opened)? } else { None };
     let sealing =
         shelf.unseal(&opened.header().sealing, &shelf::identities(desk, &request.identity)?, Some(&opened))?;
     let source = Source { opened, storage, sealing };

@@ -77,7 +77,7 @@ fn verify(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, request: &Req
     let others = escrowed(desk, shelf, &sealing, scheme, &header.installation, Some(&candidate.fingerprint))?;
     let others: Vec<_> = others.into_iter().map(|c| (c.fingerprint, c.effective)).collect();
 
-    let storage = super::bundles::storage_bundle(shelf, &ledger, &opened)?;
+    let storage = shelf.storage_of(&ledger, &opened)?;
     problems.extend(storage.iter().flat_map(|storage| defects::told(storage.header(), false, true)));
     let defective = !problems.is_empty();
     let trial = Trial::new(desk, scheme, &candidate, &others, &profile);

@@ -18,7 +18,6 @@ use rustix::fs::{Mode, OFlags, Stat};
 
 use super::{Entry, EntryKind, FileTime, LeftOut, OWN_FOLDER, Opened, Storage, is_own};
 use crate::ground::durable::TEMPORARY;
-use crate::ground::words::shown;
 use crate::ground::{Error, Kind, Result};
 pub use target::FilesystemTarget;
 
@@ -55,8 +54,7 @@ impl Storage for Filesystem {
                 return Ok(());
             }
             if entry.path.ends_with(TEMPORARY.as_bytes()) {
-                let path = shown(&entry.path);
-                unfinished.push(LeftOut { path, reason: "a restore that was killed left it unfinished".to_owned() });
+                unfinished.push(LeftOut::new(entry.path, "a restore that was killed left it unfinished"));
                 return Ok(());
             }
             visit(entry)

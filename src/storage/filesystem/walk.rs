@@ -7,7 +7,6 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, openat, readlinkat,
 
 use super::path::as_path;
 use super::{size_of, times_of};
-use crate::ground::words::shown;
 use crate::ground::{Error, Result};
 use crate::storage::{Entry, EntryKind, LeftOut};
 
@@ -61,8 +60,7 @@ pub(super) fn walk(root: &OwnedFd, shown: &Path, visit: &mut dyn FnMut(Entry) ->
 fn leave_out(left_out: &mut Vec<LeftOut>, path: &[u8], reason: &str) {
     // Enough to act on; a million unreadable files need not all be named.
     if left_out.len() < 10_000 {
-        let path = shown(path);
-        left_out.push(LeftOut { path, reason: reason.to_owned() });
+        left_out.push(LeftOut::new(path.to_owned(), reason));
     }
 }
 

@@ -1,0 +1,70 @@
+//! Files that could not be read this time and were stored before: their parts stay named, so that they are not stored again.
+
+use rusqlite::params;
+
+use super::rows::COLUMNS;
+use crate::archive::state::State;
+use crate::ground::Result;
+use crate::storage::LeftOut;
+
+/// Goes on remembering what was left out as it was stored before, once the list is written, which has none of it.
+///
+/// Such rows are racy: the next run that finds one reads it again, and that touches the row, so that the list has it again.
+pub(super) fn remember(state: &State, left_out: &[LeftOut]) -> Result<()> {
+    let failed = |e: rusqlite::Error| state.failed(&e);
+    let connection = state.connection();
+    for LeftOut { raw, .. } in left_out {
+        // What begins with a folder's `a/` stands before `a0`, the next byte's.
+        let after = match raw.strip_suffix(b"/") {
+            Some(folder) => [folder, b"0"].concat(),
+            None => [raw.as_slice(), b"\0"].concat(),
+        };
+        connection
+            .prepare_cached("INSERT OR IGNORE INTO temp.unread VALUES (?1, ?2)")
+            .and_then(|mut s| s.execute(params![raw, after]))
+            .map_err(failed)?;
+    }
+    let values = COLUMNS.replace("racy", "1");
+    let again = format!(
+        "INSERT OR IGNORE INTO files ({COLUMNS}) SELECT {values} FROM files_before
+         WHERE part NOT IN (SELECT name FROM temp.lost)
+         AND path < (SELECT after FROM temp.unread WHERE first <= path ORDER BY first DESC LIMIT 1)"
+    );
+    connection.execute(&again, []).map(drop).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rows;
+    use super::*;
+
+    #[test]
+    fn what_lies_below_comes_back_to_be_read_and_nothing_that_is_lost_or_lies_beside() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let archive = "11111111-2222-4333-8444-555555555555".parse().expect("a uuid");
+        let state = State::open(&folder.path().join("s"), &archive, &"app".parse().expect("a name")).expect("begun");
+        rows::prepare(&state).expect("prepared");
+        let run = |sql: &str| state.connection().execute_batch(sql).expect("written");
+        let before = |path: &str, part: &str| {
+            let place = if part.is_empty() { "NULL".to_owned() } else { format!("'{part}'") };
+            run(&format!(
+                "INSERT INTO files_before VALUES (CAST('{path}' AS BLOB), 0, 7, 0,0,0,0,0,0,0,0,NULL,NULL,{place},0,0,0)"
+            ));
+        };
+        for path in ["a", "a-b", "a/b", "a/b/c", "a0", "one", "one/two", "onetwo"] {
+            before(path, "kept");
+        }
+        before("a/lost", "gone");
+        before("a/folder", "");
+        run("INSERT INTO temp.lost VALUES ('gone');
+             INSERT INTO files SELECT * FROM files_before WHERE path = CAST('a/b/c' AS BLOB)");
+        let left_out = [b"a/".as_slice(), b"never", b"one"].map(|path| LeftOut::new(path.to_vec(), "it is shut"));
+        remember(&state, &left_out).expect("remembered");
+        let mut statement =
+            state.connection().prepare("SELECT CAST(path AS TEXT), racy FROM files ORDER BY path").expect("prepared");
+        let found: Vec<(String, i64)> =
+            statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).and_then(Iterator::collect).expect("read");
+        // What is in the list stays as it is.
+        assert_eq!(found, [("a/b".to_owned(), 1), ("a/b/c".to_owned(), 0), ("one".to_owned(), 1)]);
+    }
+}
