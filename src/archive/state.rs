@@ -211,11 +211,6 @@ impl State {
         Ok(())
     }
 
-    /// Takes this run's changes back: what was remembered of the files, the next run remembers too.
-    pub fn take_back(&self) -> Result<()> {
-        self.connection.execute_batch(TAKE_BACK).map_err(|e| self.failed(&e))
-    }
-
     /// Makes this run's changes the state of a bundle that the ledger names.
     pub fn commit(&mut self, bundle: &BundleId) -> Result<()> {
         failpoint::pass("before the commit of the state");

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::digest::DigestReader;
-use super::members::{Listed, Member};
+use super::members::{Listed, Member, PartName};
 use crate::archive::Archive;
 use crate::ground::beside::Stop;
 use crate::ground::names::{ObjectName, Sha256Hex};
@@ -28,23 +28,28 @@ pub enum Scope<'a> {
     ///
     /// Names with their digests, so that a part which two bundles list with different digests is read for both.
     EverythingBut(&'a mut HashSet<(ObjectName, Sha256Hex)>),
-    /// The bundle's own objects, without parts and segments.
-    Members,
-    /// The file list, its segments, and the parts: what a storage takes.
-    Storage,
+    /// The bundle's own objects but one, without parts and segments.
+    MembersBut(Option<&'a Member>),
     /// These members, as far as they are listed.
     Only(&'a [Member]),
+    /// These parts, as far as they are listed.
+    Parts(&'a HashSet<PartName>),
+    /// All parts and segments but these.
+    PartsBut(&'a HashSet<PartName>),
 }
 
 impl Scope<'_> {
     /// Whether an object is to be checked.
     pub(super) fn takes(&self, listed: &Listed, name: &ObjectName, digest: &Sha256Hex) -> bool {
         match (self, listed) {
-            (Self::Everything, _) | (Self::Members, Listed::Member(_)) | (Self::Storage, Listed::Part(_)) => true,
+            (Self::Everything, _) => true,
             (Self::EverythingBut(seen), _) => !seen.contains(&(name.clone(), digest.clone())),
-            (Self::Storage, Listed::Member(member)) => *member == Member::Files,
+            (Self::MembersBut(member), Listed::Member(listed)) => *member != Some(listed),
             (Self::Only(members), Listed::Member(member)) => members.contains(member),
-            (Self::Members | Self::Only(_), Listed::Part(_)) => false,
+            (Self::Parts(parts), Listed::Part(part)) => parts.contains(part),
+            (Self::PartsBut(parts), Listed::Part(part)) => !parts.contains(part),
+            (Self::MembersBut(_) | Self::Only(_), Listed::Part(_))
+            | (Self::Parts(_) | Self::PartsBut(_), Listed::Member(_)) => false,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::digest::DigestReader;
@@ -22,6 +23,60 @@ struct Known(Arc<Mutex<BTreeMap<u64, u64>>>);
 impl Known {
     fn all(&self) -> MutexGuard<'_, BTreeMap<u64, u64>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes where a frame begins, and how much content stands before it; `false` when that contradicts what is known.
+    fn note(&self, at: u64, frame: u64) -> bool {
+        let mut all = self.all();
+        let before = all.range(..at).next_back().is_none_or(|(_, before)| *before < frame);
+        let after = all.range(at + 1..).next().is_none_or(|(_, after)| frame < *after);
+        before && after && *all.entry(at).or_insert(frame) == frame
+    }
+
+    /// The frame that holds the byte with so much content before it.
+    fn position(&self, at: u64) -> Option<Position> {
+        self.all().range(..=at).next_back().map(|(begin, frame)| Position { frame: *frame, skip: at - begin })
+    }
+}
+
+/// What was seen of a compressed member that was read from its beginning.
+#[derive(Clone, Default)]
+pub struct Seen {
+    known: Known,
+    ended: Arc<AtomicBool>,
+}
+
+impl Seen {
+    /// Whether a block begins where its landmark says; right once the member was read to there.
+    pub fn agrees(&self, landmark: &Landmark) -> bool {
+        self.known.position(landmark.begin) == Some(Position { frame: landmark.frame, skip: landmark.skip })
+    }
+
+    /// Whether somebody has read it to its end, where its digest was compared.
+    pub fn ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
+}
+
+/// A member that tells what was seen of it.
+pub(super) struct Watched<R> {
+    told: Told<R>,
+    ended: Arc<AtomicBool>,
+}
+
+impl<R: Read> Watched<R> {
+    pub(super) fn new(input: R, what: &str, seen: &Seen) -> Result<Self> {
+        Ok(Self { told: Told::new(input, what, seen.known.clone())?, ended: Arc::clone(&seen.ended) })
+    }
+}
+
+impl<R: Read> Read for Watched<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let read = self.told.read(out)?;
+        if read == 0 && !out.is_empty() {
+            self.ended.store(true, Ordering::Relaxed);
+        }
+        Ok(read)
     }
 }
 
@@ -50,11 +105,17 @@ impl<R: Read> Read for Told<R> {
             let last = self.frames.last();
             if self.frame != Some(last.frame) {
                 self.frame = Some(last.frame);
-                self.known.all().insert(self.at - last.skip - 1, last.frame);
+                if !self.known.note(self.at - last.skip - 1, last.frame) {
+                    return Err(misplaced(&self.what).into_io());
+                }
             }
         }
         Ok(read)
     }
+}
+
+fn misplaced(what: &str) -> Error {
+    Error::damaged(format!("{what}: its frames are not where the proof says"))
 }
 
 impl<R: Read + Seek> Seek for Told<R> {
@@ -66,10 +127,10 @@ impl<R: Read + Seek> Seek for Told<R> {
             SeekFrom::End(_) => None,
         };
         let to = to.ok_or(io::ErrorKind::Unsupported)?;
-        let nearest = self.known.all().range(..=to).next_back().map_or((0, 0), |(at, frame)| (*at, *frame));
-        if to < self.at || nearest.0 > self.at {
-            self.frames.enter(Position { frame: nearest.1, skip: 0 })?;
-            (self.at, self.frame) = (nearest.0, None);
+        let Position { frame, skip } = self.known.position(to).unwrap_or(Position { frame: 0, skip: to });
+        if to < self.at || to - skip > self.at {
+            self.frames.enter(Position { frame, skip: 0 })?;
+            (self.at, self.frame) = (to - skip, None);
         }
         let left = to - self.at;
         io::copy(&mut self.by_ref().take(left), &mut io::sink())?;
@@ -105,10 +166,9 @@ impl Content for MemberContent {
         Ok(Box::new(Told::new(sealed, &self.0.what, self.0.known.clone())?))
     }
 
-    fn learn(&self, landmark: &Landmark) {
-        if let Some(at) = landmark.begin.checked_sub(landmark.skip) {
-            self.0.known.all().insert(at, landmark.frame);
-        }
+    fn learn(&self, landmark: &Landmark) -> Result<()> {
+        let at = landmark.begin.checked_sub(landmark.skip);
+        if at.is_some_and(|at| self.0.known.note(at, landmark.frame)) { Ok(()) } else { Err(misplaced(&self.0.what)) }
     }
 
     fn settle(self: Box<Self>, stop: &Stop) -> Result<bool> {
@@ -191,7 +251,7 @@ mod tests {
         let landmark = |begin, (at, frame): (u64, u64)| Landmark { entry: 1, begin, end: 0, frame, skip: begin - at };
         let told = |landmark| {
             let whole = content(&key, &bytes, Sha256Hex::of(&bytes));
-            whole.learn(&landmark);
+            whole.learn(&landmark).map_err(Error::into_io)?;
             let mut reader = whole.beside().expect("a reader");
             let mut byte = [0];
             reader
@@ -208,6 +268,45 @@ mod tests {
             assert!(told(landmark(begin, (frames[2].0, frame))).is_err(), "{frame}");
         }
         assert!(told(landmark(u64::MAX, (0, 0))).is_err());
+    }
+
+    #[test]
+    fn what_was_seen_agrees_with_landmarks_that_are_right_alone() {
+        let key = SealingKey::generate();
+        let (plain, bytes) = stored(&key);
+        let seen = Seen::default();
+        let mut watched =
+            Watched::new(stream::open(&key, bytes.as_slice(), "it").expect("begun"), "it", &seen).expect("begun");
+        let mut read = vec![0; SIZE];
+        watched.read_exact(&mut read).expect("read");
+        assert!(read == plain && !seen.ended());
+        assert_eq!(watched.read(&mut [0]).expect("the end"), 0);
+        assert!(seen.ended());
+        let frames: Vec<u64> = seen.known.all().values().copied().collect();
+        let landmark = |frame, skip| Landmark { entry: 1, begin: 9 << 20, end: 10 << 20, frame, skip };
+        assert!(seen.agrees(&landmark(frames[2], 1 << 20)));
+        for (frame, skip) in
+            [(frames[1], 1 << 20), (frames[2], (1 << 20) + 1), (frames[1], 5 << 20), (bytes.len() as u64, 0)]
+        {
+            assert!(!seen.agrees(&landmark(frame, skip)), "{frame} {skip}");
+        }
+    }
+
+    #[test]
+    fn landmarks_that_contradict_each_other_or_what_is_read_are_damage() {
+        let key = SealingKey::generate();
+        let (_, bytes) = stored(&key);
+        let landmark = |begin, frame| Landmark { entry: 1, begin, end: 0, frame, skip: 0 };
+        let kind = |result: Result<()>| result.map_err(|error| error.kind());
+        let whole = content(&key, &bytes, Sha256Hex::of(&bytes));
+        assert_eq!(kind(whole.learn(&landmark(8 << 20, 500))), Ok(()));
+        assert_eq!(kind(whole.learn(&landmark(8 << 20, 500))), Ok(()));
+        for (begin, frame) in [(8 << 20, 501), (4 << 20, 500), (4 << 20, 501), (9 << 20, 499)] {
+            assert_eq!(kind(whole.learn(&landmark(begin, frame))), Err(Kind::Damaged), "{begin} {frame}");
+        }
+        // No frame is so short, as whoever comes to the next one sees.
+        let read = io::copy(&mut whole.beside().expect("a reader"), &mut io::sink());
+        assert!(read.expect_err("found").to_string().contains("not where the proof says"));
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub mod sums;
 mod tests;
 
 pub use check::Scope;
+pub use content::Seen;
 pub use draft::{Draft, MemberWriter, StoredMember};
 pub use header::{Header, StorageSummary};
 pub use members::{Member, PartKind, PartName};

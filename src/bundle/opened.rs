@@ -5,7 +5,7 @@ use std::io::Read;
 use zeroize::Zeroizing;
 
 use super::check::{self, Scope, missing};
-use super::content::MemberContent;
+use super::content::{MemberContent, Seen, Watched};
 use super::digest::DigestReader;
 use super::frames::FrameReader;
 use super::header::{self, Header};
@@ -183,6 +183,13 @@ impl<'a> Opened<'a> {
             Form::Sealed => Ok(Box::new(self.unseal(key, object, &name)?)),
             Form::Compressed => Ok(Box::new(FrameReader::new(self.unseal(key, object, &name)?, name)?)),
         }
+    }
+
+    /// A compressed member's content as [`Opened::read`] gives it, and what is `seen` on the way.
+    pub fn watch(&self, member: &Member, key: &SealingKey, seen: &Seen) -> Result<Box<dyn Read + Send>> {
+        let name = self.name(member)?;
+        let object = self.open_object(name.clone(), self.listed(member)?)?;
+        Ok(Box::new(Watched::new(self.unseal(key, object, &name)?, name.as_str(), seen)?))
     }
 
     /// A compressed member that is read at several places at once.

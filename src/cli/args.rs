@@ -2,6 +2,7 @@
 
 mod verbs;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -131,7 +132,7 @@ pub(super) enum Verb {
         /// An id, a unique prefix, `latest` or `latest-proved`
         bundle: String,
         /// `database`, or a path in the storage
-        what: String,
+        what: OsString,
         #[command(flatten)]
         unseal: Opener,
         #[command(flatten)]

@@ -1,6 +1,8 @@
 //! `list`, `show`, `cat`, `check`: what bundles there are and what is in them.
 
+use std::ffi::OsStr;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 use serde_json::json;
@@ -121,7 +123,7 @@ pub fn cat(
     desk: &Desk<'_>,
     shelf: &Shelf,
     bundle: &str,
-    what: &str,
+    what: &OsStr,
     identity: &[PathBuf],
     out: &mut dyn Write,
 ) -> Result<()> {

@@ -20,7 +20,7 @@ const OLDER: &str = "An older or a newer bundle may have them: `strongroom list`
 const NO_PROFILE: &str = "Add them to the profile if the application encrypts them, and make another backup.";
 
 /// The problems of a backup that stay with its bundle; all others are of the host or of that night.
-const DEFECTS: [Defect; 8] = [
+const DEFECTS: [Defect; 10] = [
     ("changed-while-read", Part::Storage, "a file changed while it was read, and may be stored torn", OLDER),
     (
         "database-damaged",
@@ -42,6 +42,18 @@ const DEFECTS: [Defect; 8] = [
         Part::Storage,
         "the storage had no file, where an earlier bundle has some: it may not have been mounted",
         "Take the files from a bundle before: `strongroom list` names it, `strongroom restore BUNDLE --only storage` restores them.",
+    ),
+    (
+        "storage-shrunk",
+        Part::Storage,
+        "the storage had lost more files than it still had: a part of it may not have been mounted",
+        "Look for them in a bundle before: `strongroom list` names it, `strongroom restore BUNDLE --only storage` restores them.",
+    ),
+    (
+        "storage-unreachable",
+        Part::Any,
+        "the storage could not be reached, so its files are those of an older bundle, or none",
+        "Take a bundle from before, or one from after it was there again: `strongroom list`.",
     ),
     ("unknown-ciphertext", Part::Database, "columns that look encrypted were not proved", NO_PROFILE),
 ];

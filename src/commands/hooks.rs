@@ -94,7 +94,8 @@ pub(super) fn program(argv: &[String]) -> Result<String> {
         return Err(Error::usage(format!("{} is no absolute path", path.display()))
             .hint("cron has a short PATH: name the program by its whole path."));
     }
-    if rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_err() {
+    // A folder can be searched, which is the same right.
+    if !path.is_file() || rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_err() {
         return Err(Error::not_found(format!("{} cannot be executed", path.display()))
             .hint("Check its name for a typing error, and its mode: chmod +x."));
     }

@@ -192,7 +192,8 @@ impl Problem {
     /// Whether it is advice, and no reason for a person to get up.
     pub fn is_advice(&self) -> bool {
         self.code.starts_with("key-")
-            || ["recovery-identity-here", "missing-fetchable", "escrow-login-short"].contains(&self.code.as_str())
+            || ["recovery-identity-here", "missing-fetchable", "escrow-login-short", "other-sealing-key"]
+                .contains(&self.code.as_str())
     }
 
     /// An error that did not stop the work.

@@ -24,6 +24,8 @@ pub struct Places<'a> {
     pub config: Option<&'a Path>,
     /// This host's signing key.
     pub signing_key: Option<&'a Path>,
+    /// Where a bundle is written out.
+    pub target: Option<&'a Path>,
 }
 
 /// The path of a place.
@@ -51,8 +53,15 @@ impl Config {
             scratch: Some(&self.scratch),
             config: Some(&self.path),
             signing_key: self.signing_key.as_deref(),
+            target: None,
         }
         .apart()
+    }
+
+    /// Fails when a bundle must not be written out there.
+    pub fn apart_from(&self, target: &Path) -> Result<()> {
+        let (archive, storage) = (Some(path_of(&self.archive)), self.storage.as_ref().map(path_of));
+        Places { archive, storage, target: Some(target), ..Places::default() }.apart()
     }
 }
 
@@ -126,6 +135,20 @@ impl Places<'_> {
                 "the archive",
                 self.archive,
                 "whoever reads the archive could sign in this host's name",
+            ),
+            (
+                "the target",
+                self.target,
+                "the storage",
+                self.storage,
+                "the application's own files would be among others",
+            ),
+            (
+                "the target",
+                self.target,
+                "the archive",
+                self.archive,
+                "whoever reads the archive would have the plaintext",
             ),
         ];
         for (what, inner, place, outer, why) in rules {

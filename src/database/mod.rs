@@ -175,7 +175,11 @@ pub trait Content: Read + Send {
     fn beside(&self) -> Result<Box<dyn Places>>;
 
     /// Says where a frame begins, so that readers beside this one get there without what stands before it.
-    fn learn(&self, _landmark: &Landmark) {}
+    ///
+    /// An error ([`crate::ground::Kind::Damaged`]) when that contradicts what is known.
+    fn learn(&self, _landmark: &Landmark) -> Result<()> {
+        Ok(())
+    }
 
     /// Compares the digest of the whole file, to its end; nothing that was read may count before that.
     ///

@@ -95,8 +95,8 @@ impl Ledger<'_> {
     }
 
     /// The newest bundle that stores a storage itself: the one whose parts a next bundle may refer to.
-    pub fn newest_storage(&self) -> Option<&BundleId> {
-        self.bundles().rev().find(|b| b.event.contains.iter().any(|c| c == "storage")).map(|b| &b.event.bundle)
+    pub fn newest_storage(&self) -> Option<Committed<'_>> {
+        self.bundles().rev().find(|b| b.event.contains.iter().any(|c| c == "storage"))
     }
 
     /// Finds a bundle.

@@ -376,12 +376,13 @@ fn a_storage_that_has_lost_all_its_files_is_told() {
     world.run("check --all", 0);
     world.run(&format!("verify --deep -i {IDENTITY}"), 3).says("it may not have been mounted");
     // They come back, and are in the archive already.
-    let parts = world.files("archive/parts").len();
+    let parts = || world.files("archive/parts").iter().filter(|part| part.contains(".tar.")).count();
+    let stored = parts();
     std::fs::remove_dir(world.app.storage()).expect("removed");
     std::fs::rename(&aside, world.app.storage()).expect("moved back");
     let back = world.json("backup", 0);
     assert_eq!(back["storage"]["reused"], back["storage"]["files"], "{back}");
-    assert_eq!(world.files("archive/parts").len(), parts);
+    assert_eq!(parts(), stored);
     world.run(&format!("verify --deep -i {IDENTITY}"), 0);
 
     std::fs::rename(world.app.storage(), &aside).expect("moved");
@@ -412,4 +413,21 @@ fn what_killed_runs_left_unfinished_goes_a_day_later() {
     world.run("backup", 0).says("1 unfinished file of killed runs removed");
     assert_eq!([old[0].exists(), old[1].exists(), young.exists()], [false, false, true]);
     world.run("check --all", 0);
+}
+
+#[test]
+fn a_storage_that_has_lost_all_its_files_is_told_whatever_became_of_the_bundle_before() {
+    for lose_state in [false, true] {
+        let (world, first) = World::backed_up();
+        world.app.execute("DELETE FROM artifacts");
+        std::fs::remove_file(world.bundle(&first).join("bundle.json")).expect("removed");
+        std::fs::remove_dir_all(world.app.storage()).expect("removed");
+        std::fs::create_dir(world.app.storage()).expect("made");
+        if lose_state {
+            std::fs::remove_dir_all(world.path("strongroom-state")).expect("removed");
+        }
+        let json = world.json("backup", 3);
+        assert!(codes(&json).contains(&"storage-empty".to_owned()), "{json}");
+        assert!(json.to_string().contains(&first), "{json}");
+    }
 }

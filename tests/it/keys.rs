@@ -178,6 +178,59 @@ fn a_new_key_that_is_the_old_one_or_cannot_be_escrowed_is_refused() {
 }
 
 #[test]
+fn a_new_key_that_can_be_guessed_or_is_more_than_a_key_is_refused_and_one_that_is_odd_is_told() {
+    let (world, _) = World::backed_up();
+    with_set_key(&world);
+    let before = world.state_of("app");
+    for (key, said) in [
+        ("short", "fills it up"),
+        ("changeme", "example"),
+        (&format!("PORT=3000\nENCRYPTION_KEY=\"{KEY}\"\n"), "dotenv:"),
+    ] {
+        secret_file(&world.path("given"), key);
+        for verb in ["key rotate --dry-run --new file:given", "key rotate --yes --new file:given"] {
+            world.run(verb, 15).says(said).says("Nothing was changed").keeps_quiet_about("short\"");
+        }
+    }
+    assert_eq!(world.state_of("app"), before);
+    assert!(!world.path("strongroom-state/rotation.json").exists());
+    secret_file(&world.path("given"), "qLw8-vKe2-Tn6x-Zb9r-Hd4c-Pm7y-Js3u");
+    let ran = world.run("key rotate --yes --new file:given", 0);
+    ran.says("warning: the key is not base64");
+}
+
+#[test]
+fn a_rotation_that_goes_on_looks_first_whether_the_application_can_be_started() {
+    let (world, _) = World::backed_up();
+    with_set_key(&world);
+    let (stop, start) = (
+        world.script("stop.sh", "echo stop >>$W/told; test ! -e $W/busy"),
+        world.script("start.sh", "echo start >>$W/told"),
+    );
+    world.configure(&format!("stop = [\"{}\"]\nstart = [\"{}\"]", stop.display(), start.display()));
+    std::fs::write(world.path("busy"), "").expect("written");
+    world.run("key rotate --yes", 1).says("--resume");
+    std::fs::remove_file(world.path("busy")).expect("removed");
+    std::fs::rename(&start, world.path("aside.sh")).expect("moved");
+    let told = || std::fs::read_to_string(world.path("told")).expect("told");
+    let before = told();
+    for verb in ["--resume", "--abort"] {
+        world.run(&format!("key rotate {verb} --yes"), 10).says("the start hook").says("start.sh");
+    }
+    assert_eq!(told(), before, "no hook has run");
+    std::fs::create_dir(&start).expect("made");
+    world.run("key rotate --resume --yes", 10).says("cannot be executed");
+    std::fs::remove_dir(&start).expect("removed");
+    // Started in vain, the application has the new key, and the next run starts it.
+    std::fs::rename(world.path("aside.sh"), &start).expect("moved back");
+    let script = std::fs::read_to_string(&start).expect("read");
+    world.script("start.sh", "exit 1");
+    world.run("key rotate --resume --yes", 1).says("under the new key").says("--resume");
+    std::fs::write(&start, script).expect("written");
+    assert_eq!(world.json("key rotate --resume --yes", 0)["state"], "done");
+}
+
+#[test]
 fn an_application_that_has_the_database_open_is_not_rotated_under() {
     let (world, _) = World::backed_up();
     with_set_key(&world);

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::app::OBJECTS;
+use crate::app::{OBJECTS, object};
 use crate::world::{IDENTITY, World, codes, text};
 
 /// The objects of the archive's `parts` that end like this.
@@ -49,6 +49,82 @@ fn only_what_was_lost_is_stored_again() {
         n => message.contains(&format!("the {n} files that were in it")),
     });
     assert_eq!(json["storage"]["reused"], OBJECTS.len() * 2 - lost.expect(&message));
+}
+
+#[test]
+fn what_an_empty_night_could_not_name_is_stored_again_even_when_it_comes_back() {
+    for end in [".tar.age", ".files.zst.age"] {
+        let (world, _) = World::backed_up();
+        world.app.execute("DELETE FROM artifacts");
+        let (storage, aside) = (world.app.storage(), world.path("aside"));
+        std::fs::rename(&storage, &aside).expect("moved");
+        std::fs::create_dir(&storage).expect("made");
+        let part = parts(&world, end).pop().expect("a part");
+        std::fs::rename(&part, world.path("part")).expect("moved");
+        assert_eq!(codes(&world.json("backup", 3)), ["part-lost", "storage-empty"]);
+        world.run("check", 0);
+        std::fs::remove_dir(&storage).expect("removed");
+        std::fs::rename(&aside, &storage).expect("moved back");
+        std::fs::rename(world.path("part"), &part).expect("moved back");
+        let before = world.files("archive/parts");
+        let back = world.backup(0);
+        let name = part.file_name().expect("a name").to_string_lossy().into_owned();
+        let listed = std::fs::read_to_string(world.bundle(&back).join("SHA256SUMS")).expect("read");
+        assert!(!listed.contains(&name), "no bundle before it lists {name}: {listed}");
+        assert!(world.files("archive/parts").len() > before.len());
+        world.run("check --all", 0);
+        world.run(&format!("verify --deep -i {IDENTITY}"), 0);
+    }
+}
+
+#[test]
+fn a_state_that_places_files_in_parts_that_it_does_not_know_is_begun_anew() {
+    let known = "(SELECT part FROM files WHERE part IS NOT NULL LIMIT 1)";
+    for sql in [
+        format!("DELETE FROM parts WHERE name = {known}"),
+        format!("UPDATE parts SET sha256 = '' WHERE name = {known}"),
+    ] {
+        let (world, _) = World::backed_up();
+        let state = world.path("strongroom-state/state.sqlite");
+        let ran = std::process::Command::new("sqlite3").arg(&state).arg(&sql).status().expect("sqlite3 runs");
+        assert!(ran.success());
+        let json = world.json("backup", 3);
+        assert_eq!(codes(&json), ["state-lost"], "{sql}");
+        world.run(&format!("verify --deep -i {IDENTITY}"), 0);
+        world.run(&format!("restore --target out -i {IDENTITY}"), 0);
+    }
+}
+
+#[test]
+fn a_damaged_part_ends_a_restore_that_needs_it_and_no_other() {
+    let (world, _) = World::backed_up();
+    for part in parts(&world, ".tar.age") {
+        crate::world::flip(&part);
+    }
+    // Everything stands there as it is to be.
+    world.run(&format!("restore --yes -i {IDENTITY}"), 0);
+    world.run(&format!("verify --deep -i {IDENTITY}"), 13);
+    let (kind, acme, version) = OBJECTS[0];
+    let large = object(kind, acme, version);
+    let readme = large.replace(".zip", ".readme.md");
+    for (name, code) in [(readme, 0), (large, 13)] {
+        std::fs::remove_file(world.app.storage().join(&name)).expect("removed");
+        world.call("restore --yes --only storage --include").arg(&name).arg("-i").arg(IDENTITY).ends(code);
+        assert_eq!(world.app.storage().join(&name).exists(), code == 0);
+    }
+}
+
+#[test]
+fn parts_that_a_bundle_lists_for_later_ones_are_verified_and_keep_no_restore_from_being_made() {
+    let (world, _) = World::backed_up();
+    world.app.execute("DELETE FROM artifacts");
+    std::fs::remove_dir_all(world.app.storage()).expect("removed");
+    std::fs::create_dir(world.app.storage()).expect("made");
+    world.backup(3);
+    world.run(&format!("verify --deep -i {IDENTITY}"), 3);
+    crate::world::flip(&parts(&world, ".tar.age")[0]);
+    world.run(&format!("verify --deep -i {IDENTITY}"), 13);
+    world.run(&format!("restore --yes -i {IDENTITY}"), 3).says("restored");
 }
 
 #[cfg(feature = "failpoints")]

@@ -36,6 +36,7 @@ mod mounted;
 mod newcomer;
 mod places;
 mod prove;
+mod resealed;
 mod restore;
 mod restore_live;
 mod rotate_abort;

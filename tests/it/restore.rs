@@ -2,8 +2,8 @@
 
 use std::os::unix::fs::MetadataExt as _;
 
-use crate::app::{CREDENTIALS, KEY, OBJECTS, WRONG, number, object, secret_file};
-use crate::world::{IDENTITY, World, flip};
+use crate::app::{CREDENTIALS, KEY, OBJECTS, WRONG, number, object, secret_file, zip};
+use crate::world::{Call, IDENTITY, PROGRAM, World, flip};
 
 #[test]
 fn plain_files_and_an_importable_dump_go_to_an_empty_folder() {
@@ -115,6 +115,8 @@ fn nothing_of_a_damaged_bundle_stays() {
     all[..2].iter().for_each(|path| flip(path));
     for path in all {
         flip(&path);
+        // Of the storage everything is to be written.
+        let _ = std::fs::remove_dir_all(world.app.storage().join("private"));
         let before = world.state_of("app");
         world.run(&format!("restore --target out -i {IDENTITY}"), 13);
         assert!(!world.path("out").exists());
@@ -249,4 +251,70 @@ fn a_card_of_another_archive_is_not_believed() {
     world.run(&format!("list {line}"), 14);
     world.run(&format!("restore {line} --target out -i {IDENTITY}"), 14);
     assert!(!world.path("out").exists());
+}
+
+#[test]
+fn names_that_are_no_utf8_are_found_by_patterns_and_written_out() {
+    use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+    let world = World::ready();
+    let odd = std::ffi::OsString::from_vec(b"odd/latin1-\xe9\xff".to_vec());
+    let path = world.app.storage().join(&odd);
+    std::fs::create_dir(path.parent().expect("a parent")).expect("made");
+    std::fs::write(&path, "content").expect("written");
+    world.run("backup", 0);
+    for pattern in ["odd/**", "odd/latin1-??", "**/latin1*"] {
+        std::fs::remove_file(&path).expect("removed");
+        world.call("restore --yes --only storage -i").arg(IDENTITY).arg("--include").arg(pattern).ends(0);
+        assert_eq!(std::fs::read(&path).expect("it is back"), b"content");
+    }
+    let said = world.call("cat latest").arg(&odd).arg("-i").arg(IDENTITY).ends(0);
+    assert_eq!(said.stdout, "content");
+    let wrong = std::ffi::OsStr::from_bytes(b"odd/latin1-\xe9\xfe");
+    world.call("cat latest").arg(wrong).arg("-i").arg(IDENTITY).ends(10);
+}
+
+#[test]
+fn a_pattern_that_nothing_fits_is_told_before_anything_is_touched() {
+    let (world, _) = World::backed_up();
+    let line = format!("restore --target out -i {IDENTITY} --include *.zip --include **/*.zup");
+    world.run(&line, 10).says("'**/*.zup'").keeps_quiet_about("'*.zip'");
+    assert!(!world.path("out").exists());
+    world.run(&format!("restore --target out -i {IDENTITY} --include **/*.zip --include **/*.md"), 0);
+}
+
+#[test]
+fn a_target_in_the_storage_or_in_the_archive_is_refused_and_so_is_one_that_is_no_folder() {
+    let (world, _) = World::backed_up();
+    let (app, archive) = (world.state_of("app"), world.files("archive"));
+    for place in ["app/storage/out", "archive/out"] {
+        world.run(&format!("restore --target {place} -i {IDENTITY}"), 2).says("lies inside");
+        assert!(!world.path(place).exists());
+    }
+    std::fs::write(world.path("file"), "").expect("written");
+    world.run(&format!("restore --target file -i {IDENTITY}"), 15).says("is no folder");
+    assert_eq!((world.state_of("app"), world.files("archive")), (app, archive));
+}
+
+#[test]
+fn a_folder_that_a_restore_made_before_it_failed_goes_away_with_what_is_unfinished_in_it() {
+    let world = World::ready();
+    let noise = zip("large", 30_000);
+    assert!(noise.len() > 600_000, "{}", noise.len());
+    world.app.store("deep/er/large.bin", &noise);
+    std::fs::create_dir(world.app.storage().join("kind")).expect("made");
+    world.app.store("kind/small.md", b"small");
+    world.run("backup", 0);
+    std::fs::remove_dir_all(world.app.storage().join("deep")).expect("removed");
+    // A file stands where a folder of the bundle was.
+    std::fs::remove_dir_all(world.app.storage().join("kind")).expect("removed");
+    std::fs::write(world.app.storage().join("kind"), "a file").expect("written");
+    let before = world.state_of("app");
+    // No file may be longer than this; the system says so in the middle of the large one.
+    let line = format!("trap '' XFSZ; ulimit -f 256; exec {PROGRAM} restore --yes --only storage -i {IDENTITY}");
+    let ran = Call::new("/bin/sh", &world.path(""), "-c").arg(line).ends(1);
+    ran.says("large.bin").says("put back as it was before");
+    assert_eq!(world.state_of("app"), before);
+    assert!(!world.app.storage().join("deep").exists());
+    world.run(&format!("restore --yes --only storage -i {IDENTITY}"), 0);
+    assert_eq!(world.app.stored("deep/er/large.bin"), noise);
 }

@@ -118,6 +118,14 @@ fn a_guard_says_nothing_of_a_state_folder_that_it_may_not_read() {
     world.call_as_nobody("guard -- /bin/true").ends(0).says("guard: warning").says("has not ended");
     std::os::unix::fs::chown(world.path("strongroom-state"), Some(0), Some(0)).expect("given back");
     world.call_as_nobody("guard -- /bin/true").ends(0).keeps_quiet_about("guard: warning");
+    // What cannot be read for another reason is told.
+    let mark = world.path("strongroom-state/restore.json");
+    std::fs::remove_file(&mark).expect("removed");
+    std::fs::create_dir(&mark).expect("made");
+    for path in [world.path("strongroom-state"), mark] {
+        std::os::unix::fs::chown(path, Some(65534), Some(65534)).expect("given");
+    }
+    world.call_as_nobody("guard -- /bin/true").ends(0).says("guard: warning").says("cannot be read");
 }
 
 #[test]

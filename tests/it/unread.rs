@@ -115,3 +115,58 @@ fn what_could_not_be_read_for_two_nights_is_not_stored_again() {
     // From then on it costs nothing.
     assert_eq!(world.call_as_nobody("backup --json").ends(0).json()["storage"]["reused"], files - 1);
 }
+
+#[test]
+fn a_storage_that_has_lost_most_of_its_files_is_told_until_they_are_back_or_it_is_accepted() {
+    let world = World::ready();
+    for n in 0..20 {
+        world.app.store(&format!("more/{n}.zip"), &zip(&n.to_string(), 3));
+    }
+    let first = world.json("backup", 0);
+    let stored = parts(&world);
+    let (more, aside) = (world.app.storage().join("more"), world.path("aside"));
+    std::fs::rename(&more, &aside).expect("moved");
+    for _ in 0..2 {
+        let json = world.json("backup", 3);
+        assert_eq!(codes(&json), ["storage-shrunk"]);
+        assert!(
+            text(&json["problems"][0]["message"])
+                .contains(&format!("lost 20 files since bundle {}", text(&first["bundle"])))
+        );
+    }
+    assert_eq!(world.json("list", 0)[2]["problems"], serde_json::json!(["storage-shrunk"]));
+    world.run("check --all", 0);
+    std::fs::rename(&aside, &more).expect("moved back");
+    let back = world.json("backup", 0);
+    assert_eq!(
+        (&back["storage"]["files"], &back["storage"]["reused"]),
+        (&first["storage"]["files"], &first["storage"]["files"])
+    );
+    assert_eq!(parts(&world), stored);
+    world.run(&format!("verify --deep -i {IDENTITY}"), 0);
+    std::fs::rename(&more, &aside).expect("moved");
+    world.run("backup --allow-empty", 0);
+    world.run("backup", 0);
+    world.run(&format!("restore --target out -i {IDENTITY}"), 0);
+    assert_eq!(world.files("out/storage"), world.files("app/storage"));
+}
+
+#[test]
+fn without_its_storage_the_database_is_backed_up_and_goes_with_the_files_of_before() {
+    let (world, first) = World::backed_up();
+    let aside = world.path("aside");
+    std::fs::rename(world.app.storage(), &aside).expect("moved");
+    let json = world.json("backup", 3);
+    assert_eq!(codes(&json), ["storage-unreachable"]);
+    assert_eq!(json["verdict"], "proved");
+    let line = world.run("backup -q", 3);
+    assert!(line.stderr.contains("the storage is not in the bundle"), "{}", line.stderr);
+    world.run("backup --only storage", 10);
+    world.run(&format!("verify --deep -i {IDENTITY}"), 3).says("the storage could not be reached");
+    world.run(&format!("restore --target out -i {IDENTITY}"), 3).says("the storage could not be reached");
+    assert_eq!(world.json("list", 0)[1]["storage_from"], first.as_str());
+    assert_eq!(world.files("out/storage").len(), world.files("aside").len());
+    std::fs::rename(&aside, world.app.storage()).expect("moved back");
+    let back = world.json("backup", 0);
+    assert_eq!(back["storage"]["reused"], back["storage"]["files"]);
+}

@@ -7,8 +7,8 @@ use serde::Serialize;
 use super::for_each_line;
 use super::run::{cores, each_part};
 use super::todo::{Action, Todo};
-use crate::bundle::Opened;
 use crate::bundle::part::PartReader;
+use crate::bundle::{Opened, Scope};
 use crate::ground::Result;
 use crate::ground::progress::{Progress, Unit};
 use crate::sealing::SealingKey;
@@ -26,7 +26,7 @@ pub struct DeepFiles {
 pub fn verify_deep(opened: &Opened<'_>, key: &SealingKey, progress: &dyn Progress) -> Result<DeepFiles> {
     let todo = Todo::new()?;
     let mut total = 0_u64;
-    for_each_line(opened, key, &mut |line| {
+    let segments = for_each_line(opened, key, &mut |line| {
         if line.place.is_none() {
             return Ok(());
         }
@@ -36,7 +36,8 @@ pub fn verify_deep(opened: &Opened<'_>, key: &SealingKey, progress: &dyn Progres
     todo.seal()?;
     progress.stage("verify files", Some(total), Unit::Bytes);
     let (files, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
-    each_part(&todo.parts()?, cores(), |part| {
+    let parts = todo.parts()?;
+    each_part(&parts, cores(), |part| {
         let what = part.object(opened.app())?.to_string();
         let mut reader = PartReader::begin(opened.read_part(part)?, part.kind, key, &what)?;
         todo.of_part(part, &mut |line| {
@@ -52,5 +53,8 @@ pub fn verify_deep(opened: &Opened<'_>, key: &SealingKey, progress: &dyn Progres
         })?;
         reader.drain()?.finish()
     })?;
+    // What is listed for bundles to come, and holds nothing of this one.
+    let read = segments.into_iter().chain(parts).collect();
+    opened.check(Scope::PartsBut(&read), progress)?;
     Ok(DeepFiles { files: files.into_inner(), bytes: bytes.into_inner() })
 }

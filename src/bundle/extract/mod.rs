@@ -5,14 +5,17 @@ mod plan;
 mod run;
 mod todo;
 
+use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read, Write};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 use globset::GlobMatcher;
 
 use super::filelist::{FileLine, LINE_LIMIT, SegmentLine};
 use super::frames::FrameReader;
 use super::part::PartReader;
-use super::{Member, Opened, unseal};
+use super::{Member, Opened, PartName, unseal};
 use crate::ground::names::BundleId;
 use crate::ground::{Error, Kind, Result, words};
 use crate::sealing::SealingKey;
@@ -49,11 +52,19 @@ pub struct ExtractOptions {
 }
 
 impl ExtractOptions {
-    fn wants(&self, line: &FileLine) -> bool {
-        self.include.is_empty()
-            || (line.kind != EntryKind::Dir
-                && std::str::from_utf8(&line.path)
-                    .is_ok_and(|path| self.include.iter().any(|glob| glob.is_match(path))))
+    /// Whether an entry is restored; patterns that it fits are matched from then on.
+    fn wants(&self, line: &FileLine, matched: &mut [bool]) -> bool {
+        if line.kind == EntryKind::Dir {
+            return self.include.is_empty();
+        }
+        let path = Path::new(OsStr::from_bytes(&line.path));
+        let mut wanted = self.include.is_empty();
+        for (glob, matched) in self.include.iter().zip(matched) {
+            if glob.is_match(path) {
+                (wanted, *matched) = (true, true);
+            }
+        }
+        wanted
     }
 
     fn rollback_name(&self) -> Option<String> {
@@ -115,14 +126,16 @@ impl Leaves {
     }
 }
 
-/// Hands out every line of a bundle's file list, in order; everything that a list must be is checked on the way.
+/// Hands out every line of a bundle's file list, in order; everything that a list must be is checked on the way. Answers the
+/// segments that it is made of.
 ///
 /// Segments are digested as they are read: what `visit` got is good only when this ends well.
 pub fn for_each_line(
     opened: &Opened<'_>,
     key: &SealingKey,
     visit: &mut dyn FnMut(FileLine) -> Result<()>,
-) -> Result<()> {
+) -> Result<Vec<PartName>> {
+    let mut segments = Vec::new();
     let name = Member::Files.file_name();
     let mut list = Lines::new(opened.read(&Member::Files, key)?, &name);
     let mut before: Option<Vec<u8>> = None;
@@ -163,8 +176,9 @@ pub fn for_each_line(
         if !same || (count, files, bytes) != (segment.lines, segment.files, segment.bytes) {
             return Err(Error::damaged(format!("{what} does not hold the lines that the list of segments names")));
         }
+        segments.push(part);
     }
-    Ok(())
+    Ok(segments)
 }
 
 /// Writes one file of the storage out.
@@ -195,6 +209,8 @@ pub fn cat(opened: &Opened<'_>, key: &SealingKey, path: &[u8], out: &mut dyn Wri
 /// Undoes a restore: what it made where nothing stood is removed, what it replaced is put back, and what stood there already
 /// looks again as it did.
 pub fn undo(target: &dyn Target, bundle: &BundleId, plan: &ExtractPlan) -> Result<()> {
+    // Before the folders that they may lie in.
+    target.sweep()?;
     plan.todo.each_made(&mut |path| target.discard(path))?;
     target.roll_back(&rollback_name(bundle))?;
     plan.todo.each_look(&mut |path, look| target.dress(path, &look, Owner::Keep))?;

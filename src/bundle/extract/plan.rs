@@ -1,13 +1,14 @@
 //! What a restore is going to do to a storage.
 
+use std::collections::HashSet;
 use std::io::Read;
 
 use serde::Serialize;
 
 use super::todo::{Action, Todo};
 use super::{ExtractOptions, for_each_line};
-use crate::bundle::Opened;
 use crate::bundle::filelist::FileLine;
+use crate::bundle::{Opened, PartName};
 use crate::ground::progress::{Progress, Unit};
 use crate::ground::words::shown;
 use crate::ground::{Error, Kind, Result, interrupt};
@@ -40,9 +41,6 @@ pub struct ExtractPlan {
     pub extra_count: u64,
     /// It is moved away, too.
     pub delete_extra: bool,
-    /// Entries of the bundle that were asked for, links and folders too.
-    #[serde(skip)]
-    matched: u64,
     /// A folder of the bundle where nothing stands, and so nothing below it: lines come by path, what is in it soon after it.
     #[serde(skip)]
     nothing_below: Option<Vec<u8>>,
@@ -51,6 +49,11 @@ pub struct ExtractPlan {
 }
 
 impl ExtractPlan {
+    /// The parts that hold what is to be written.
+    pub fn parts(&self) -> Result<HashSet<PartName>> {
+        Ok(self.todo.parts()?.into_iter().collect())
+    }
+
     /// The first of the extra files, for people, and how many more there are.
     pub fn extra_lines(&self, word: &str) -> Vec<String> {
         first(&self.extra, self.extra_count, word)
@@ -102,18 +105,17 @@ pub fn plan(
         extra: Vec::new(),
         extra_count: 0,
         delete_extra: options.delete_extra,
-        matched: 0,
         nothing_below: None,
         todo,
     };
+    let mut matched = vec![false; options.include.len()];
     for_each_line(opened, key, &mut |line| {
         interrupt::check()?;
         progress.advance(1);
         plan.todo.list(&line.path)?;
-        if !options.wants(&line) {
+        if !options.wants(&line, &mut matched) {
             return Ok(());
         }
-        plan.matched += 1;
         one(&mut plan, target, &line, options)
     })?;
     if options.include.is_empty() {
@@ -133,8 +135,9 @@ pub fn plan(
         })?;
     }
     plan.todo.seal()?;
-    if !options.include.is_empty() && plan.matched == 0 {
-        return Err(Error::not_found(format!("bundle {} has no file that was asked for", opened.header().id))
+    if let Some((glob, _)) = options.include.iter().zip(matched).find(|(_, matched)| !matched) {
+        let (id, glob) = (&opened.header().id, shown(glob.glob().glob().as_bytes()));
+        return Err(Error::not_found(format!("bundle {id} has no file that fits '{glob}'"))
             .hint("A pattern is matched against the whole path: `**/1.0.0.zip`. `strongroom show --files -i FILE` lists them."));
     }
     Ok(plan)

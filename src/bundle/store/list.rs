@@ -5,7 +5,7 @@ use std::io::Write as _;
 use rusqlite::{OptionalExtension as _, params};
 
 use super::rows::{COLUMNS, FileRow};
-use super::{Store, unread};
+use super::{Store, StoreReport, absent};
 use crate::archive::NewObject;
 use crate::archive::state::State;
 use crate::bundle::digest::DigestWriter;
@@ -183,7 +183,8 @@ fn save(store: &mut Store<'_>, draft: &mut Draft<'_>, segments: &[Segment]) -> R
     for segment in segments {
         draft.stored(&segment.line.name()?, &segment.sha256, if segment.new { segment.length } else { 0 })?;
     }
-    unread::remember(state, &store.report.left_out)?;
+    let StoreReport { left_out, files, .. } = &store.report;
+    store.report.gone = absent::remember(state, left_out, *files, store.options.accept_loss)?;
     state
         .connection()
         .execute("DELETE FROM parts WHERE name NOT IN (SELECT part FROM files WHERE part IS NOT NULL)", [])

@@ -1,22 +1,22 @@
 //! Backing up a storage: what changed is stored in parts, what did not is referred to.
 
+mod absent;
 mod list;
 mod liveness;
 mod lost;
 mod pass;
 mod rows;
-mod unread;
 
 use std::collections::HashMap;
 
 use rusqlite::{OptionalExtension as _, params};
 
-use super::{Draft, PartName};
+use super::Draft;
 use crate::archive::Archive;
 use crate::archive::state::State;
 use crate::ground::Result;
 use crate::ground::beside::Stop;
-use crate::ground::names::{AppName, BundleId};
+use crate::ground::names::{AppName, BundleId, SealingId};
 use crate::ground::progress::Progress;
 use crate::sealing::Recipient;
 use crate::storage::owners::Owners;
@@ -34,8 +34,11 @@ pub struct StoreOptions<'a> {
     pub storage: &'a dyn Storage,
     /// What this host remembers; its transaction gets this run's changes.
     pub state: &'a mut State,
-    /// The newest bundle with storage that the ledger names; parts are referred to only if the state is of this one.
-    pub base: Option<&'a BundleId>,
+    /// The newest bundle with storage that the ledger names, and what it is sealed to; parts are referred to only if the state is
+    /// of this one, and the recipient is the same.
+    pub base: Option<(&'a BundleId, &'a SealingId)>,
+    /// All or most files may be gone.
+    pub accept_loss: bool,
     /// How many threads read and seal.
     pub lanes: usize,
 }
@@ -64,6 +67,8 @@ pub struct StoreReport {
     pub reused_files: u64,
     /// What could not be stored.
     pub left_out: Vec<LeftOut>,
+    /// Files that are gone, where none is left or more went than are left, and that was not accepted.
+    pub gone: u64,
     /// Files that changed while they were read, twice; stored as they were then.
     pub changed_while_read: Vec<String>,
     /// Files with several names, stored under each.
@@ -72,6 +77,8 @@ pub struct StoreReport {
     pub sparse: u64,
     /// What was remembered is gone or does not fit, so everything was stored again.
     pub state_lost: bool,
+    /// What was stored before is sealed to another key, so everything was stored again.
+    pub other_key: bool,
     /// Objects that this backup would have referred to and the archive does not have as they were stored.
     pub lost: Vec<Lost>,
     /// Parts that this run wrote.
@@ -96,9 +103,13 @@ impl<'a> Store<'a> {
     /// Begins; a state that does not fit the ledger is forgotten here.
     pub fn begin(options: StoreOptions<'a>) -> Result<Self> {
         let mut report = StoreReport::default();
-        options.state.settle(options.base)?;
-        if options.state.base() != options.base || options.state.was_unusable() {
-            report.state_lost = options.base.is_some();
+        let base = options.base.map(|(base, _)| base);
+        options.state.settle(base)?;
+        if options.base.is_some_and(|(_, sealing)| sealing != options.recipient.id()) {
+            report.other_key = true;
+            options.state.forget()?;
+        } else if options.state.base() != base || options.state.was_unusable() || !rows::is_sound(options.state)? {
+            report.state_lost = base.is_some();
             options.state.forget()?;
         }
         rows::prepare(options.state)?;
@@ -143,24 +154,5 @@ impl<'a> Store<'a> {
         let mut report = std::mem::take(&mut self.report);
         report.reused_files = report.files.saturating_sub(self.stored_files);
         Ok(report)
-    }
-
-    /// Remembers the files that were there before, and names their parts and segments in the bundle's sums although its list has
-    /// none of them: when they come back, they are not stored again.
-    pub fn keep(&self, draft: &Draft<'_>) -> Result<()> {
-        let state = &*self.options.state;
-        state.take_back()?;
-        let failed = |e: rusqlite::Error| state.failed(&e);
-        let kept = "SELECT name, sha256 FROM (SELECT name, sha256 FROM parts UNION SELECT name, sha256 FROM segments)
-                    WHERE name NOT IN (SELECT name FROM temp.lost)";
-        let mut statement = state.connection().prepare(kept).map_err(failed)?;
-        let mut rows = statement.query([]).map_err(failed)?;
-        while let Some(row) = rows.next().map_err(failed)? {
-            let (name, sha256): (String, String) =
-                row.get(0).and_then(|name| Ok((name, row.get(1)?))).map_err(failed)?;
-            let Some(part) = PartName::parse(&name) else { continue };
-            draft.refer(&part.relative(self.options.app), &sha256.parse()?)?;
-        }
-        Ok(())
     }
 }

@@ -372,6 +372,7 @@ mod tests {
             storage: &files,
             state: &mut state,
             base: None,
+            accept_loss: false,
             lanes: 1,
         })
         .expect("begun");

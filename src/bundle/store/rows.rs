@@ -51,6 +51,13 @@ pub(super) fn prepare(state: &State) -> Result<()> {
         .map_err(|e| state.failed(&e))
 }
 
+/// Whether every part that a file lies in is known: else no bundle could name it.
+pub(super) fn is_sound(state: &State) -> Result<bool> {
+    let stray = "SELECT NOT EXISTS (SELECT DISTINCT part FROM files WHERE part IS NOT NULL
+                 EXCEPT SELECT name FROM parts WHERE length(sha256) = 64)";
+    state.connection().query_row(stray, [], |row| row.get(0)).map_err(|e| state.failed(&e))
+}
+
 /// Takes the changes of a pass over, and keeps the rows from before the run where there is a state to go back to.
 pub(super) fn apply(state: &State) -> Result<()> {
     let keep = if state.base().is_some() {

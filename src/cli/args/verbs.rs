@@ -79,7 +79,7 @@ pub(in crate::cli) struct Backup {
     /// Try every credential again, also those that were proved before
     #[arg(long)]
     pub(in crate::cli) prove_all: bool,
-    /// It is right that the storage has no file any more
+    /// It is right that the storage has lost all or most of its files
     #[arg(long)]
     pub(in crate::cli) allow_empty: bool,
 }

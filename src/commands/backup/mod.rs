@@ -62,7 +62,7 @@ pub struct Request {
     pub only: Only,
     /// Prove every credential again.
     pub prove_all: bool,
-    /// The storage may have lost all its files.
+    /// The storage may have lost all or most of its files.
     pub allow_empty: bool,
     /// What it is a part of: that has not ended then, and is no problem.
     pub within: Within,
@@ -117,10 +117,19 @@ pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Ou
     let mut draft = Draft::begin(shelf.archive.as_ref(), &shelf.id, &shelf.app, &id, &host.config.recipient);
 
     swept(desk, &shelf)?;
-    let base = ledger.newest_storage().cloned();
+    let base = ledger.newest_storage().map(|newest| (newest.bundle.clone(), newest.sealing.clone()));
     let storage = match (&host.config.storage, only.storage()) {
         (Some(place), true) => Some(desk.systems.storage(place)?),
         _ => None,
+    };
+    let reached = storage.as_ref().map_or(Ok(()), |storage| storage.reachable());
+    let storage = match reached {
+        // The database does not wait for a storage that is not mounted.
+        Err(error) if only == Only::All && host.config.database.is_some() => {
+            problems.push(report::unreachable(&error));
+            None
+        }
+        reached => reached.map(|()| storage)?,
     };
     let mut store = match &storage {
         Some(storage) => Some(Store::begin(StoreOptions {
@@ -129,7 +138,8 @@ pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Ou
             recipient: &host.config.recipient,
             storage: storage.as_ref(),
             state: &mut state,
-            base: base.as_ref(),
+            base: base.as_ref().map(|(id, sealing)| (id, sealing)),
+            accept_loss: request.allow_empty,
             lanes: super::prove::threads(),
         })?),
         None => None,
@@ -165,11 +175,9 @@ pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Ou
 
     let stored = finish_storage(store.as_mut(), &mut draft)?;
     problems.extend(stored.iter().flat_map(report::storage_problems));
-    let emptied = report::emptied(&shelf, &ledger, stored.as_ref()).filter(|_| !request.allow_empty);
-    if let Some(store) = store.as_ref().filter(|_| emptied.is_some()) {
-        store.keep(&draft)?;
+    if let Some(stored) = stored.as_ref().filter(|_| !request.allow_empty) {
+        problems.extend(report::lost_files(&shelf, &ledger, stored));
     }
-    problems.extend(emptied);
 
     let escrows = match &key {
         Some(key) if only.key() => {
@@ -191,7 +199,7 @@ pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Ou
     draft.put(Member::Config, host.config.text.as_bytes())?;
 
     let storage_from = match (&stored, &base) {
-        (None, Some(base)) if host.config.storage.is_some() => Some(base.clone()),
+        (None, Some((base, _))) if host.config.storage.is_some() => Some(base.clone()),
         _ => None,
     };
     let header = Header {

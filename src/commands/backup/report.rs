@@ -13,6 +13,7 @@ use crate::ground::names::Sha256Hex;
 use crate::ground::words::counted;
 use crate::ground::{Error, Result};
 use crate::ledger::{Committed, Ledger};
+use crate::storage::filesystem::UNFINISHED;
 
 /// What there is to say.
 pub(super) struct Facts<'a> {
@@ -43,6 +44,13 @@ pub(super) fn storage_problems(report: &StoreReport) -> Vec<Problem> {
             "Keep the [state] folder between runs, and let one host make an application's backups: another one's bundle is not remembered here. The next backup is incremental again.",
         ));
     }
+    if report.other_key {
+        problems.push(Problem::new(
+            "other-sealing-key",
+            "what earlier backups stored is sealed to another key than [sealing] recipient names, so every file was stored again",
+            "Nothing is to be done if that key is new. Earlier bundles open with the one of their time: keep its identities and cards.",
+        ));
+    }
     for lost in report.lost.iter().take(SHOWN) {
         let again = match lost.files {
             0 => "the list that was in it was stored again".to_owned(),
@@ -71,6 +79,8 @@ pub(super) fn storage_problems(report: &StoreReport) -> Vec<Problem> {
             format!("{} is not in the bundle: {}", left.path, left.reason),
             if left.reason.contains(FAULT) {
                 "The device does not give it back: see the system's log (`dmesg`); older bundles may have it."
+            } else if left.reason == UNFINISHED {
+                "Run that restore again, or remove it; a file of the application's own with such a name cannot be backed up: give it another."
             } else if left.reason.starts_with("it is a") {
                 "It is no file, and nothing of it could be restored: move it out of the storage."
             } else {
@@ -180,8 +190,18 @@ pub(super) fn outcome(facts: Facts<'_>) -> Outcome {
     }
 }
 
-/// The word for a storage without files.
+/// A storage of which nothing can be backed up.
+pub(super) fn unreachable(error: &Error) -> Problem {
+    Problem::new(
+        "storage-unreachable",
+        format!("the storage is not in the bundle: {}", error.chain()),
+        "Mount it, or correct `storage` in the configuration, and back up again. Until then a restore takes the files of the last bundle that has some.",
+    )
+}
+
+/// The words for a storage without files, and for one with less than went.
 const EMPTY: &str = "storage-empty";
+const SHRUNK: &str = "storage-shrunk";
 
 /// What this host could not write down of a bundle that is whole without it.
 pub(super) fn not_remembered(error: &Error) -> Problem {
@@ -203,18 +223,34 @@ pub(super) fn lost_entries(state: &State, ledger: &Ledger<'_>) -> Result<Option<
     )))
 }
 
-/// A storage without files where the last bundle that nobody doubts had some: it may not be mounted.
-pub(super) fn emptied(shelf: &Shelf, ledger: &Ledger<'_>, stored: Option<&StoreReport>) -> Option<Problem> {
-    stored.filter(|stored| stored.files == 0)?;
+/// A storage that has lost all or most of its files since the last bundle that nobody doubts: it may not be mounted.
+pub(super) fn lost_files(shelf: &Shelf, ledger: &Ledger<'_>, stored: &StoreReport) -> Option<Problem> {
+    let StoreReport { files, gone, state_lost, other_key, .. } = stored;
+    if *gone == 0 && (*files > 0 || !state_lost && !other_key) {
+        return None;
+    }
     let kept = |bundle: &Committed<'_>| bundle.contains.iter().any(|what| what == "storage");
-    let doubted = |bundle: &Committed<'_>| bundle.problems.iter().any(|word| word.as_str() == EMPTY);
+    let doubted = |bundle: &Committed<'_>| bundle.problems.iter().any(|word| [EMPTY, SHRUNK].contains(&word.as_str()));
     let before = ledger.bundles().rev().find(|bundle| kept(bundle) && !doubted(bundle))?;
-    let files = shelf.bundle_by_id(&before.bundle, &before.sums).ok()?.header().storage.as_ref()?.files;
-    (files > 0).then(|| {
-        Problem::new(
-            EMPTY,
-            format!("the storage has no file, and bundle {} has {files} of it", before.bundle),
-            "Is it mounted? That bundle has what was there, and the next backup stores files that are back. If they are not wanted any more, `strongroom backup --allow-empty` says so once.",
-        )
-    })
+    let id = &before.bundle;
+    // Where nothing is remembered, the bundle itself says how many it has.
+    let asked = || -> Result<u64> {
+        let opened = shelf.bundle_by_id(id, &before.sums)?;
+        Ok(opened.header().storage.as_ref().map_or(0, |storage| storage.files))
+    };
+    let (code, message) = match if *gone > 0 { Ok(*gone) } else { asked() } {
+        Ok(0) => return None,
+        Ok(gone) if *files > 0 => {
+            (SHRUNK, format!("the storage has lost {gone} files since bundle {id}, and has {files}"))
+        }
+        Ok(gone) => (EMPTY, format!("the storage has no file, and bundle {id} has {gone} of it")),
+        Err(error) => {
+            (EMPTY, format!("the storage has no file, and what bundle {id} has of it is not known: {}", error.chain()))
+        }
+    };
+    Some(Problem::new(
+        code,
+        message,
+        "Is all of it mounted? That bundle has what was there, and the next backup has files that are back. If they are not wanted any more, `strongroom backup --allow-empty` says so once.",
+    ))
 }

@@ -79,12 +79,15 @@ fn locked(
     };
     let hooks = Hooks { desk, host, on: request.hooks };
     let ready = hooks.ready(false);
-    let Some(digests) = digests else {
+    let Some(mut digests) = digests else {
         problems.extend(earlier.as_ref().map(unended::Unended::problem));
         problems.extend(ready.err().as_ref().map(Problem::from_error));
         return planned(&plan, problems);
     };
     ready?;
+    if let Some(storage) = &plan.storage {
+        digests.need(storage.parts()?);
+    }
     confirm(desk, request, &plan, &problems)?;
     digests.awaited()?;
 

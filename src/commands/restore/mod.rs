@@ -12,6 +12,7 @@ mod report;
 mod undo;
 pub(super) mod unended;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use globset::GlobMatcher;
@@ -22,7 +23,7 @@ use super::shelf::{self, Shelf};
 use super::{Desk, Outcome, Problem, defects, human_bytes};
 use crate::appkey::source::Reference;
 use crate::bundle::extract::ExtractPlan;
-use crate::bundle::{Member, Opened, Scope};
+use crate::bundle::{Member, Opened, PartName, Scope};
 use crate::config::{self, Config};
 use crate::database::DatabasePlan;
 use crate::ground::beside::Stop;
@@ -163,16 +164,17 @@ impl<'a> Source<'a> {
         told
     }
 
-    /// Checks the digest of every object that the restore will use; an error, too, when it was told to stop before the end.
+    /// Checks the digests of what the restore of the database will use; an error, too, when it was told to stop before the end.
     fn authenticate(&self, request: &Request, stop: &Stop, progress: &dyn Progress) -> Result<()> {
         // A sealed key is compared when it is read, and one that is damaged keeps nobody out who has the key.
         let mut members = vec![Member::Proof];
         members.extend(self.opened.database_member().filter(|_| request.database));
-        self.opened.check_unless(stop, Scope::Only(&members), progress)?;
-        if request.storage && self.has_storage() {
-            self.files().check_unless(stop, Scope::Storage, progress)?;
-        }
-        Ok(())
+        self.opened.check_unless(stop, Scope::Only(&members), progress).map(drop)
+    }
+
+    /// The same of the parts that hold files which are to be written. The list was compared when it was read.
+    fn authenticate_parts(&self, parts: &HashSet<PartName>, stop: &Stop, progress: &dyn Progress) -> Result<()> {
+        self.files().check_unless(stop, Scope::Parts(parts), progress).map(drop)
     }
 }
 

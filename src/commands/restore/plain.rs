@@ -36,6 +36,7 @@ pub(super) fn run(
 ) -> Result<Outcome> {
     let header = source.opened.header();
     let begun = must_be_ours(folder, header.id.as_str())?;
+    config.map_or(Ok(()), |config| config.apart_from(folder))?;
     let proved = prove::bundle(desk, shelf, config, source, request, sealed_or_given(desk, config, source, request)?)?;
     let member = source.opened.database_member().filter(|_| request.database);
     let storage_folder = folder.join("storage");
@@ -91,7 +92,7 @@ pub(super) fn run(
     if let Err(error) = fill(desk, source, &plan, member.as_ref(), &proved, &options, folder) {
         if error.kind() != Kind::Damaged {
             let goes_on = format!(
-                "What is there stays. `strongroom restore {} --target {}` goes on with it.",
+                "What is there stays. The same command goes on with it: strongroom restore {} --target {} -i FILE",
                 header.id,
                 folder.display()
             );
@@ -109,6 +110,9 @@ pub(super) fn run(
         // The first fault ended it; this names them all.
         desk.progress.stage("check every digest", None, Unit::Bytes);
         source.authenticate(request, &Stop::default(), desk.progress.as_ref())?;
+        if let Some(storage) = &plan.storage {
+            source.authenticate_parts(&storage.parts()?, &Stop::default(), desk.progress.as_ref())?;
+        }
         return Err(error);
     }
 
@@ -299,6 +303,10 @@ fn must_be_ours(folder: &Path, bundle: &str) -> Result<bool> {
     let listing = match std::fs::read_dir(folder) {
         Ok(listing) => listing,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => {
+            return Err(Error::refused(format!("{} is no folder", folder.display()))
+                .hint("Name an empty folder, or one that does not exist yet."));
+        }
         Err(e) => return Err(Error::io("list", folder, e)),
     };
     nobody_elses(folder)?;

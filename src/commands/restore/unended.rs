@@ -138,9 +138,9 @@ impl Unended {
         self.facts.as_ref().map_or(true, Facts::in_doubt)
     }
 
-    /// The same, of a file that could be read.
+    /// The same, unless this user may not look.
     pub(in crate::commands) fn is_seen_in_doubt(&self) -> bool {
-        self.bytes.is_some() && self.in_doubt()
+        self.facts.as_ref().err().is_none_or(|error| error.kind() != Kind::Denied) && self.in_doubt()
     }
 
     /// What the next restore says of it.

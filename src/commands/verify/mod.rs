@@ -14,7 +14,7 @@ use super::{ATTENTION, Desk, Outcome, Problem, defects, exit_of, proof};
 use crate::appkey::proof::{Counts, Memory, Proof, ProverOptions, Verdict, prove_with};
 use crate::appkey::schemes::{self, Scheme};
 use crate::appkey::{EffectiveKey, canary};
-use crate::bundle::{FOREIGN, Header, Member, Opened, ProofReader, ProofSummary, Scope, extract};
+use crate::bundle::{FOREIGN, Header, Member, Opened, ProofReader, ProofSummary, Scope, Seen, extract};
 use crate::config::Config;
 use crate::config::profile::Profile;
 use crate::database::{self, Landmark};
@@ -85,12 +85,12 @@ fn verify(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, request: &Req
     let proved = if let Some(member) = &dump {
         // The credentials of the dump itself count, and each is decrypted once.
         let summary = summary(&opened, &sealing)?;
-        everything(desk, &opened, storage.as_ref(), &sealing)?;
+        everything(desk, &opened, storage.as_ref(), &sealing, Some(member))?;
         trial.dumped(&opened, &sealing, member, &summary)?
     } else {
         let (proved, _) = trial.quick(&opened, &sealing)?;
         if request.deep {
-            everything(desk, &opened, storage.as_ref(), &sealing)?;
+            everything(desk, &opened, storage.as_ref(), &sealing, None)?;
         }
         proved
     };
@@ -167,7 +167,7 @@ fn storage_only(
     summary(opened, sealing)?;
     let mut problems = defects::told(header, false, true);
     if request.deep {
-        everything(desk, opened, None, sealing)?;
+        everything(desk, opened, None, sealing, None)?;
         problems.extend(sign_verification(
             config,
             ledger,
@@ -211,10 +211,16 @@ pub(super) fn profile_of(config: Option<&Config>, header: &Header) -> Result<Pro
     }
 }
 
-/// Checks the digest of every object, and every file of the storage, its own or another bundle's, against the list.
-fn everything(desk: &Desk<'_>, opened: &Opened<'_>, other: Option<&Opened<'_>>, sealing: &SealingKey) -> Result<()> {
+/// Checks the digest of every object but one, and every file of the storage, its own or another bundle's, against the list.
+fn everything(
+    desk: &Desk<'_>,
+    opened: &Opened<'_>,
+    other: Option<&Opened<'_>>,
+    sealing: &SealingKey,
+    but: Option<&Member>,
+) -> Result<()> {
     desk.progress.stage("check every digest", None, Unit::Bytes);
-    opened.check(Scope::Members, desk.progress.as_ref())?;
+    opened.check(Scope::MembersBut(but), desk.progress.as_ref())?;
     let storage = other.unwrap_or(opened);
     if storage.header().contains.iter().any(|c| c == "storage") {
         let files = extract::verify_deep(storage, sealing, desk.progress.as_ref())?;
@@ -310,7 +316,7 @@ impl<'a> Trial<'a> {
         Ok((proved, reader.finish()?))
     }
 
-    /// Proves the credentials in the dump itself, and compares its rows with what the proof counted.
+    /// Proves the credentials in the dump itself, and compares its rows with what the proof counted, and its digest.
     fn dumped(
         &self,
         opened: &Opened<'_>,
@@ -321,7 +327,9 @@ impl<'a> Trial<'a> {
         let scratch = Scratch::temporary()?;
         let progress = self.desk.progress.as_ref();
         progress.stage("read the dump", Some(summary.facts.bytes), Unit::Bytes);
-        let mut snapshot = database::open_again(|| opened.read(member, sealing), &member.base_name(), &scratch)?;
+        let seen = Seen::default();
+        let mut snapshot =
+            database::open_again(|| opened.watch(member, sealing, &seen), &member.base_name(), &scratch)?;
         let (proved, _) = prove_with(&self.options(), |sink| {
             snapshot.credentials(self.profile, None, &mut |credential| sink(credential))
         })?;
@@ -335,10 +343,16 @@ impl<'a> Trial<'a> {
             )));
         }
         let blocks: BTreeSet<_> = snapshot.blocks().into_iter().map(|(entry, at)| (entry, at.start, at.end)).collect();
-        let is_there = |landmark: &Landmark| blocks.contains(&(landmark.entry, landmark.begin, landmark.end));
+        let is_there = |landmark: &Landmark| {
+            blocks.contains(&(landmark.entry, landmark.begin, landmark.end)) && seen.agrees(landmark)
+        };
         if !summary.facts.landmarks.iter().all(is_there) {
             let id = &opened.header().id;
             return Err(Error::damaged(format!("the dump's data in bundle {id} is not where its proof says")));
+        }
+        if !seen.ended() {
+            // Behind what a dump needs there may be more.
+            opened.check(Scope::Only(std::slice::from_ref(member)), progress)?;
         }
         Ok(proved)
     }

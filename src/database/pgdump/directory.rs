@@ -142,6 +142,14 @@ impl Seen {
         }
         self.next
     }
+
+    /// Where to look for an entry's block, and whether it is known to begin there.
+    fn toward(&mut self, wanted: usize) -> (u64, bool) {
+        match self.begins.get(&wanted) {
+            Some(begin) => (*begin, true),
+            None => (self.unknown(), false),
+        }
+    }
 }
 
 /// A reader that gives any entry's data.
@@ -191,9 +199,9 @@ impl<'a> Reader<'a> {
 
     /// Goes to where an entry's data begins: at once where that is known, else by way of the blocks of which nothing is.
     fn find(&mut self, wanted: usize) -> Result<u64> {
-        let known = self.known.seen().begins.get(&wanted).copied();
         loop {
-            let begin = known.unwrap_or_else(|| self.known.seen().unknown());
+            // Each time anew, and both at once: others may have passed it meanwhile, and then it is nowhere where nothing is known.
+            let (begin, known) = self.known.seen().toward(wanted);
             self.archive.enter(begin)?;
             let Some(block) = self.archive.begin_block()? else {
                 return Err(self.archive.without_data(&self.archive.head.entries[wanted].tag));
@@ -202,7 +210,7 @@ impl<'a> Reader<'a> {
             match block {
                 Block::Table(place) if place == wanted => {}
                 _ if place == wanted => return Err(Error::damaged(format!("{}: a table's data is none", self.what))),
-                _ if known.is_some() => return Err(self.misplaced()),
+                _ if known => return Err(self.misplaced()),
                 Block::Table(_) => self.archive.skip_chunks()?,
                 Block::Objects(_) => self.archive.skip_objects().map(drop)?,
             }

@@ -79,7 +79,7 @@ pub(super) fn build(
     match pgdump::Directory::of(&dump, &sizes, &facts.landmarks).filter(|_| jobs > 1 && link.options.prefix.is_empty())
     {
         Some(directory) => {
-            facts.landmarks.iter().for_each(|landmark| content.learn(landmark));
+            facts.landmarks.iter().try_for_each(|landmark| content.learn(landmark))?;
             progress.stage("restore rows", Some(facts.bytes), Unit::Bytes);
             pipes::restore(&new, &directory, content, jobs, progress)?;
         }

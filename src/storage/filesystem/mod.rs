@@ -21,6 +21,9 @@ use crate::ground::durable::TEMPORARY;
 use crate::ground::{Error, Kind, Result};
 pub use target::FilesystemTarget;
 
+/// Why a file is left out that looks like one of ours.
+pub const UNFINISHED: &str = "a restore that was killed left it unfinished, by its name";
+
 /// A folder of files.
 #[derive(Debug, Clone)]
 pub struct Filesystem {
@@ -54,7 +57,7 @@ impl Storage for Filesystem {
                 return Ok(());
             }
             if entry.path.ends_with(TEMPORARY.as_bytes()) {
-                unfinished.push(LeftOut::new(entry.path, "a restore that was killed left it unfinished"));
+                unfinished.push(LeftOut::new(entry.path, UNFINISHED));
                 return Ok(());
             }
             visit(entry)

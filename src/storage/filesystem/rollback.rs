@@ -127,16 +127,13 @@ impl<'a> Rollback<'a> {
         Ok(())
     }
 
-    /// Puts everything back, and removes what the restore left unfinished.
+    /// Puts everything back.
     pub(super) fn put_back(&self) -> Result<()> {
         let target = self.target;
         let kept = self.folder();
         let folder = match target.open_dir(&kept) {
             Ok(folder) => folder,
-            Err(Errno::NOENT) => {
-                self.end()?;
-                return target.sweep();
-            }
+            Err(Errno::NOENT) => return self.end(),
             Err(e) => return Err(target.error("open the folder", &kept, e)),
         };
         let mut found = Vec::new();
@@ -181,7 +178,6 @@ impl<'a> Rollback<'a> {
         {
             let _ = unlinkat(&target.root, as_path(OWN_FOLDER), AtFlags::REMOVEDIR);
         }
-        target.sweep()?;
         target.sync()
     }
 }

@@ -32,6 +32,7 @@ fn took_place(moved: u64, new: &NamedKey) -> Error {
 impl Rotation<'_> {
     /// Proves the database under the old key, starts the application with it, and forgets the new one.
     pub(super) fn abort(&self, pending: Pending) -> Result<Outcome> {
+        self.hooks().ready(false)?;
         let new = self.named(&pending)?;
         let old = match self.configured_old(&pending) {
             Ok(old) => old,

@@ -81,7 +81,7 @@ impl Rotation<'_> {
             return Ok(told(json, lines, Vec::new()));
         }
         self.rows_hooks().ready(false)?;
-        self.confirm(&lines)?;
+        self.confirm(&lines, &[])?;
         self.escrow(&to, &Origin::default()).map_err(|missed| missed.error)?;
         // That this bundle is not proved is what is being mended.
         self.back_up("the bundle before")?;

@@ -36,6 +36,9 @@ use crate::ground::{Error, Kind, Result, failpoint};
 const UNCHANGED: &str =
     "Nothing was changed. `key rotate --resume` tries again, and `key rotate --abort` gives the rotation up.";
 
+/// What is said when the application does not come back with the new key.
+const CONFIGURED: &str = "Every credential is under the new key, which is configured; the application may be stopped. `key rotate --resume` starts it again and goes on.";
+
 /// What is asked.
 #[expect(clippy::struct_excessive_bools, reason = "each is asked for on its own")]
 pub struct RotateRequest {
@@ -116,7 +119,11 @@ impl Rotation<'_> {
         self.host.config.profile.writable()?;
         let old = self.host.key(self.desk, None)?;
         let text = match &self.request.new {
-            Some(reference) => read_key(self.desk, Some(&self.host.config), reference)?,
+            Some(reference) => {
+                let text = read_key(self.desk, Some(&self.host.config), reference)?;
+                self.fit(&text)?;
+                text
+            }
             None => self.host.scheme.new_key()?,
         };
         let new = NamedKey::new(text, self.host.scheme, &self.host.config.installation)?;
@@ -137,7 +144,7 @@ impl Rotation<'_> {
             return Ok(Outcome { exit: 0, json, line: String::new(), text: lines, problems: weak });
         }
         self.hooks().ready(true)?;
-        self.confirm(&lines)?;
+        self.confirm(&lines, &weak)?;
         let origin = Origin { predecessor: Some(old.fingerprint.clone()), reason: self.request.reason.clone() };
         let record = deposits::record(self.host, &new, &origin);
         let beside = self.request.online.then(|| deposits::record(self.host, &old, &Origin::default()));
@@ -156,17 +163,19 @@ impl Rotation<'_> {
 
     /// Finds out what a run that was killed left, and goes on from there.
     fn resume(&self, pending: Pending) -> Result<Outcome> {
+        self.hooks().ready(true).map_err(|error| error.hint(ROTATION_NEXT))?;
         let new = self.named(&pending)?;
+        let weak = self.host.lint(&new.text);
         let beside = pending.beside().is_some();
         let under_new = self.try_key(&new, (!beside).then_some(50))?;
         // Beside a running application some rows may be under the old key again, and the second sweep is to come.
         if under_new.verdict() == Verdict::Proved || beside && under_new.total.proved > 0 {
-            return self.under_new(pending, &new, Vec::new());
+            return self.under_new(pending, &new, weak);
         }
         let old = self.old(&pending)?;
         self.prove(&old, None)?;
         self.escrow(&new, &pending.origin()).map_err(|missed| missed.error.hint(ROTATION_NEXT))?;
-        self.under_old(pending, &old, &new, Vec::new())
+        self.under_old(pending, &old, &new, weak)
     }
 
     /// The key that is being replaced: as the file keeps it, else as it is configured still.
@@ -240,13 +249,16 @@ impl Rotation<'_> {
             return Err(error);
         }
         if !self.configured(new) {
-            return Ok(self.waiting(&pending, new, failed.as_ref()));
+            return Ok(self.waiting(&pending, new, failed.as_ref(), problems));
         }
-        if pending.beside().is_some() {
-            hooks.stop()?;
-        }
-        hooks.start()?;
-        hooks.well()?;
+        let anew = || {
+            if pending.beside().is_some() {
+                hooks.stop()?;
+            }
+            hooks.start()?;
+            hooks.well()
+        };
+        anew().map_err(|error| error.hint(CONFIGURED))?;
         let mut late = 0;
         if pending.beside().is_some() {
             match self.sweep(&self.old(&pending)?, new, Others::Wait)? {
@@ -285,7 +297,7 @@ impl Rotation<'_> {
     }
 
     /// The database is done and the application's configuration is not.
-    fn waiting(&self, pending: &Pending, new: &NamedKey, failed: Option<&Error>) -> Outcome {
+    fn waiting(&self, pending: &Pending, new: &NamedKey, failed: Option<&Error>, problems: Vec<Problem>) -> Outcome {
         let file = pending.path().display();
         let (first, again) = if pending.beside().is_some() {
             (format!("head -n 1 {file} | jq -r .key_b64"), "start the application anew, then")
@@ -308,7 +320,7 @@ impl Rotation<'_> {
                 "`strongroom key rotate --resume` runs it again, and goes on; the hook is given the new key on its standard input.",
             )
         });
-        let problems: Vec<_> = std::iter::once(problem).chain(hook).collect();
+        let problems: Vec<_> = std::iter::once(problem).chain(hook).chain(problems).collect();
         Outcome {
             exit: ATTENTION,
             json: json!({
@@ -373,7 +385,11 @@ impl Rotation<'_> {
         if self.request.online { Others::Wait } else { Others::Refuse }
     }
 
-    fn confirm(&self, lines: &[String]) -> Result<()> {
+    /// Says what is to be known of the new key, and asks.
+    fn confirm(&self, lines: &[String], weak: &[Problem]) -> Result<()> {
+        for problem in weak {
+            self.desk.ask.say(&format!("warning: {}", problem.message));
+        }
         if self.request.yes {
             return Ok(());
         }

@@ -2,6 +2,8 @@
 
 use super::Rotation;
 use super::pending::Pending;
+use crate::appkey::KeyText;
+use crate::appkey::lint::{self, Finding};
 use crate::appkey::proof::{Proof, ProverOptions, Verdict, prove_with};
 use crate::commands::backup;
 use crate::commands::deposits::{Depositor, Origin};
@@ -27,6 +29,19 @@ pub(super) enum Swept {
 }
 
 impl Rotation<'_> {
+    /// Refuses a new key that anybody can guess, or a text that is more than the key: nobody is bound to one yet.
+    pub(super) fn fit(&self, new: &KeyText) -> Result<()> {
+        let guessed = |finding: &Finding| ["short", "published", "low-entropy"].contains(&finding.code);
+        match lint::lint(self.host.scheme, new).into_iter().find(|finding| finding.misread || guessed(finding)) {
+            Some(Finding { message, hint, misread, .. }) => {
+                let error = Error::refused(format!("the new key is not taken: {message}"));
+                let error = if misread { error.hint(hint) } else { error };
+                Err(error.hint("Nothing was changed. Without --new a good one is made."))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Finds out how many credentials are under a key; that none is may be as good an answer.
     pub(super) fn try_key(&self, key: &NamedKey, sample: Option<usize>) -> Result<Proof> {
         self.look(key, sample, true)
