@@ -6,10 +6,13 @@
 
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
 use crate::ground::names::{AppName, BundleId, Sha256Hex, Uuid};
 use crate::ground::{Error, Result, durable, failpoint, sqlite};
+
+/// Its name in the state folder.
+pub const NAME: &str = "state.sqlite";
 
 /// The layout of the tables; another one is begun anew.
 const LAYOUT: i64 = 2;
@@ -182,11 +185,16 @@ impl State {
             .query_row("SELECT value FROM facts WHERE name = 'newest'", [], |row| row.get(0))
             .optional()
             .map_err(|e| self.failed(&e))?;
-        let read = |text: &str| {
-            let (seq, digest) = text.split_once(' ')?;
-            Some((seq.parse().ok()?, digest.parse().ok()?))
+        Ok(text.as_deref().and_then(read_entry))
+    }
+
+    /// The same of a state that somebody else may be using; nothing where it cannot be read.
+    pub fn glance(path: &Path, archive: &Uuid, app: &AppName) -> Option<(u64, Sha256Hex)> {
+        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
+        let fact = |name: &str| -> Option<String> {
+            connection.query_row("SELECT value FROM facts WHERE name = ?1", [name], |row| row.get(0)).ok()
         };
-        Ok(text.as_deref().and_then(read))
+        (fact("owner")? == format!("{archive}/{app}")).then(|| fact("newest"))?.as_deref().and_then(read_entry)
     }
 
     /// Remembers the end of the ledger, lasting at once: an archive that loses it is noticed by the next run.
@@ -223,6 +231,11 @@ impl State {
         failpoint::pass("after the commit of the state");
         Ok(())
     }
+}
+
+fn read_entry(text: &str) -> Option<(u64, Sha256Hex)> {
+    let (seq, digest) = text.split_once(' ')?;
+    Some((seq.parse().ok()?, digest.parse().ok()?))
 }
 
 fn failed(path: &Path, error: &rusqlite::Error) -> Error {

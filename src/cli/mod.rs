@@ -192,7 +192,10 @@ fn dispatch(desk: &Desk<'_>, global: &Global, verb: Verb) -> Result<End> {
                 _ => Ok(End::Quiet),
             };
         }
-        Verb::Check { bundle, all, place } => bundles::check(desk, &shelf(&place)?, (!all).then_some(bundle.as_str())),
+        Verb::Check { bundle, all, place } => {
+            let config = if elsewhere(&place) { None } else { global.config_if_any(desk)? };
+            bundles::check(desk, &shelf(&place)?, config.as_ref(), (!all).then_some(bundle.as_str()))
+        }
         Verb::Verify(a) => {
             let config = if elsewhere(&a.place) { None } else { global.config_if_any(desk)? };
             let request = verify::Request { bundle: a.bundle, identity: a.unseal.identity, deep: a.deep, key: a.key };

@@ -90,7 +90,8 @@ fn in_one_line(outcome: &Outcome) -> String {
     };
     parts.truncate(SHOWN);
     let line = std::iter::once(outcome.line.as_str()).chain(parts).chain([rest.as_str()]);
-    line.filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
+    // What another program said may have several.
+    line.filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ").replace('\n', " ")
 }
 
 /// Prints what is wrong with the command line itself, or the help that was asked for.

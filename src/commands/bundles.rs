@@ -9,7 +9,9 @@ use serde_json::json;
 
 use super::shelf::{self, Shelf};
 use super::{Desk, Outcome, Problem, defects, human_bytes, proof};
+use crate::archive::state::{self, State};
 use crate::bundle::{Scope, extract};
+use crate::config::Config;
 use crate::ground::names::BundleId;
 use crate::ground::progress::Unit;
 use crate::ground::words::{counted, shown};
@@ -153,8 +155,12 @@ fn unread(id: &BundleId, authentic: bool, error: &Error) -> serde_json::Value {
 }
 
 /// Checks signatures, ledger and digests of one bundle or of all; needs no secret.
-pub fn check(desk: &Desk<'_>, shelf: &Shelf, bundle: Option<&str>) -> Result<Outcome> {
+///
+/// With a configuration also that the ledger has the newest entry that this host has seen.
+pub fn check(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, bundle: Option<&str>) -> Result<Outcome> {
     let ledger = shelf.ledger()?;
+    let seen = config.and_then(|config| State::glance(&config.state.join(state::NAME), &shelf.id, &shelf.app));
+    seen.map_or(Ok(()), |(seq, digest)| ledger.remembered(seq, &digest))?;
     let chosen: Vec<_> = match bundle {
         Some(selector) => vec![shelf.find(&ledger, selector)?],
         None => ledger.bundles().map(|b| (b.bundle.clone(), b.sums.clone())).collect(),

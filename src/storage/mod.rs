@@ -18,6 +18,9 @@ use crate::ground::words::shown;
 /// The folder at the root that belongs to us; a walk leaves it out.
 pub const OWN_FOLDER: &[u8] = b".strongroom";
 
+/// Why a file is left out that looks like one of ours.
+pub const UNFINISHED: &str = "a restore that was killed left it unfinished, by its name";
+
 /// Whether a path is the folder that belongs to us, or lies in it.
 pub fn is_own(path: &[u8]) -> bool {
     path.strip_prefix(OWN_FOLDER).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))

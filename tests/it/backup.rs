@@ -282,14 +282,6 @@ fn without_its_archive_a_backup_is_10_and_makes_none() {
 }
 
 #[test]
-fn a_storage_that_is_not_mounted_is_no_empty_storage() {
-    let (world, _) = World::backed_up();
-    std::fs::rename(world.app.storage(), world.path("away")).expect("moved");
-    world.run("backup", 10);
-    assert_eq!(world.json("list", 0).as_array().map(Vec::len), Some(1));
-}
-
-#[test]
 fn a_key_that_is_escrowed_once_is_not_escrowed_again() {
     let (world, _) = World::backed_up();
     let objects = || world.files("archive/keys").into_iter().filter(|f| !f.ends_with("/.lock")).count();

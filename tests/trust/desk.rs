@@ -91,7 +91,7 @@ pub(crate) fn ask(archive: &Path, out: &Path, asked: &Asked) -> Ended {
     ended(shelf.and_then(|shelf| match asked.verb {
         Verb::List => bundles::list(&shelf),
         Verb::Custody => custody::list(&shelf, None),
-        Verb::Check => bundles::check(&desk, &shelf, Some(&bundle)),
+        Verb::Check => bundles::check(&desk, &shelf, None, Some(&bundle)),
         Verb::Verify | Verb::Deep => {
             let request = verify::Request { bundle, identity, deep: asked.verb == Verb::Deep, key: None };
             verify::run(&desk, &shelf, None, &request)

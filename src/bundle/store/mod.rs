@@ -105,11 +105,11 @@ impl<'a> Store<'a> {
         let mut report = StoreReport::default();
         let base = options.base.map(|(base, _)| base);
         options.state.settle(base)?;
-        if options.base.is_some_and(|(_, sealing)| sealing != options.recipient.id()) {
-            report.other_key = true;
-            options.state.forget()?;
-        } else if options.state.base() != base || options.state.was_unusable() || !rows::is_sound(options.state)? {
+        if options.state.base() != base || options.state.was_unusable() || !rows::is_sound(options.state)? {
             report.state_lost = base.is_some();
+            options.state.forget()?;
+        } else if options.base.is_some_and(|(_, sealing)| sealing != options.recipient.id()) {
+            report.other_key = true;
             options.state.forget()?;
         }
         rows::prepare(options.state)?;

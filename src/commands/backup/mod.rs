@@ -14,7 +14,7 @@ use super::shelf::Shelf;
 use super::{Desk, Outcome, Problem, defects};
 use crate::appkey::KeyText;
 use crate::appkey::proof::{Counts, Memory, Verdict};
-use crate::archive::state::State;
+use crate::archive::state::{self, State};
 use crate::bundle::store::{Store, StoreOptions, StoreReport};
 use crate::bundle::{Draft, Header, Member, StorageSummary, StoredMember};
 use crate::config::Config;
@@ -100,7 +100,7 @@ pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Ou
     let shelf = host.shelf(desk)?;
     let mut ledger = shelf.ledger()?;
     let scratch = host.scratch()?;
-    let mut state = State::open(&host.config.state.join("state.sqlite"), &shelf.id, &shelf.app)?;
+    let mut state = State::open(&host.config.state.join(state::NAME), &shelf.id, &shelf.app)?;
 
     let (text, mut problems) = read_key(desk, host, only);
     problems.extend(host.pending_rotation().filter(|_| request.within != Within::Rotation));

@@ -13,7 +13,7 @@ use crate::ground::names::Sha256Hex;
 use crate::ground::words::counted;
 use crate::ground::{Error, Result};
 use crate::ledger::{Committed, Ledger};
-use crate::storage::filesystem::UNFINISHED;
+use crate::storage::UNFINISHED;
 
 /// What there is to say.
 pub(super) struct Facts<'a> {

@@ -12,7 +12,7 @@ use super::copies::{CopyRequest, open_one};
 use super::{named, rotate};
 use crate::appkey::proof::{ProverOptions, prove_with};
 use crate::appkey::schemes;
-use crate::archive::state::State;
+use crate::archive::state::{self, State};
 use crate::bundle;
 use crate::commands::host::Host;
 use crate::commands::shelf::{self, Shelf};
@@ -188,7 +188,7 @@ fn opens_no_bundle(
 /// The ledger has the end that this host saw last, and no bundle lies there that it calls pruned.
 fn whole(host: &Host, shelf: &Shelf, ledger: &Ledger<'_>) -> Result<()> {
     let because = "Nothing is destroyed by a ledger that may not tell of every bundle.";
-    let path = host.config.state.join("state.sqlite");
+    let path = host.config.state.join(state::NAME);
     if path.exists()
         && let Some((seq, digest)) = State::open(&path, &shelf.id, &shelf.app)?.newest_entry()?
     {

@@ -123,7 +123,9 @@ pub(super) fn bundle(
         }
         let fits = proved.failures.iter().find_map(|failure| failure.fits.first());
         let other = fits.or(header.keys.first()).filter(|other| **other != candidate.fingerprint);
-        return Err(refusal(verdict, &proved.total, other));
+        let error = refusal(verdict, &proved.total, other);
+        let rotated = request.target.is_none() && other.is_some_and(|other| header.keys.contains(other));
+        return Err(if rotated { error.hint(REKEY) } else { error });
     }
     Ok(Proved {
         scheme,
@@ -136,6 +138,9 @@ pub(super) fn bundle(
         memory,
     })
 }
+
+/// What else can be done where the key was rotated since.
+const REKEY: &str = "If that key was rotated since, --rekey puts the bundle's credentials under the configured one before anything is swapped.";
 
 /// Why nothing is restored; `other` is the key that would fit.
 fn refusal(verdict: Verdict, counts: &Counts, other: Option<&Fingerprint>) -> Error {

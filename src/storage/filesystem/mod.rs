@@ -16,13 +16,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, Stat};
 
-use super::{Entry, EntryKind, FileTime, LeftOut, OWN_FOLDER, Opened, Storage, is_own};
+use super::{Entry, EntryKind, FileTime, LeftOut, OWN_FOLDER, Opened, Storage, UNFINISHED, is_own};
 use crate::ground::durable::TEMPORARY;
 use crate::ground::{Error, Kind, Result};
 pub use target::FilesystemTarget;
-
-/// Why a file is left out that looks like one of ours.
-pub const UNFINISHED: &str = "a restore that was killed left it unfinished, by its name";
 
 /// A folder of files.
 #[derive(Debug, Clone)]
