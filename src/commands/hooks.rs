@@ -41,11 +41,11 @@ impl Hooks<'_> {
         }
     }
 
-    /// Whether the programs can be run that stop and start the application, and with `key` the one that gives it a key.
-    pub(super) fn ready(&self, key: bool) -> Result<()> {
+    /// Whether the programs of these hooks can be run: `stop`, `start`, `set_key`.
+    pub(super) fn ready(&self, wanted: &[&str]) -> Result<()> {
         let hooks = &self.host.config.hooks;
         let named = [("stop", &hooks.stop), ("start", &hooks.start), ("set_key", &hooks.set_key)];
-        for (name, argv) in named.into_iter().take(if key { 3 } else { 2 }).filter(|_| self.on) {
+        for (name, argv) in named.into_iter().filter(|(name, _)| self.on && wanted.contains(name)) {
             // Others are looked for on PATH, when they are run.
             let whole = argv.as_ref().filter(|argv| argv.first().is_some_and(|program| program.starts_with('/')));
             whole.map_or(Ok(()), |argv| program(argv).map(drop)).map_err(|e| e.context(format!("the {name} hook")))?;

@@ -38,6 +38,8 @@ pub struct PlaceFlags {
 pub struct Shelf {
     /// The place.
     pub archive: Arc<dyn Archive>,
+    /// Where that is.
+    pub place: PlaceUrl,
     /// The archive's name.
     pub id: Uuid,
     /// The application.
@@ -59,7 +61,8 @@ impl Shelf {
         if !escrows.contains(&EscrowPlace::Archive) {
             escrows.push(EscrowPlace::Archive);
         }
-        Ok(Self { archive, id, app: config.app.clone(), trusted: config.trusted(), escrows, newest_known: None })
+        let place = config.archive.clone();
+        Ok(Self { archive, place, id, app: config.app.clone(), trusted: config.trusted(), escrows, newest_known: None })
     }
 
     /// From flags or a recovery card; with neither, from the configuration.
@@ -82,7 +85,8 @@ impl Shelf {
             return Ok(shelf);
         };
         let here = std::env::current_dir().map_err(|e| Error::failed("there is no current folder").because(e))?;
-        let archive = desk.systems.archive(&PlaceUrl::parse(&url, &here)?, false)?;
+        let place = PlaceUrl::parse(&url, &here)?;
+        let archive = desk.systems.archive(&place, false)?;
         let id = archive::identify(archive.as_ref())?;
         if let Some(card) = card.as_ref().filter(|card| card.archive != id) {
             return Err(Error::not_authentic(format!(
@@ -103,7 +107,7 @@ impl Shelf {
         };
         let newest_known = card.and_then(|c| c.newest);
         let escrows = vec![EscrowPlace::Archive];
-        Ok(Self { archive, id, app, trusted: Trusted::with_flags(signers), escrows, newest_known })
+        Ok(Self { archive, place, id, app, trusted: Trusted::with_flags(signers), escrows, newest_known })
     }
 
     /// The verified ledger; one that is shorter than what the card remembers is not authentic.
@@ -133,9 +137,17 @@ impl Shelf {
         Opened::open(self.archive.as_ref(), &self.id, &self.app, id, Some(sums), &self.trusted)
     }
 
-    /// Opens the bundle that holds the storage of one that refers to another.
+    /// Opens the bundle that holds the storage of one that refers to another; it is sealed to the same key.
     pub fn storage_of(&self, ledger: &Ledger<'_>, opened: &Opened<'_>) -> Result<Option<Opened<'_>>> {
-        opened.header().storage_from.as_ref().map(|from| self.bundle(ledger, from.as_str())).transpose()
+        let header = opened.header();
+        let Some(from) = &header.storage_from else { return Ok(None) };
+        let storage = self.bundle(ledger, from.as_str())?;
+        if storage.header().sealing == header.sealing {
+            return Ok(Some(storage));
+        }
+        Err(Error::refused(format!("bundle {} goes with the storage of {from}, and both are sealed to different keys", header.id))
+            .hint(format!("Restore them one after the other: {} --only database, then {from} --only storage, each with its own identity.", header.id))
+            .hint("A backup with the storage makes a bundle that has both."))
     }
 
     /// Opens the sealing key with what the archive keeps, with the copy inside the bundle, or with that of another bundle.

@@ -24,8 +24,6 @@ pub struct Places<'a> {
     pub config: Option<&'a Path>,
     /// This host's signing key.
     pub signing_key: Option<&'a Path>,
-    /// Where a bundle is written out.
-    pub target: Option<&'a Path>,
 }
 
 /// The path of a place.
@@ -53,15 +51,8 @@ impl Config {
             scratch: Some(&self.scratch),
             config: Some(&self.path),
             signing_key: self.signing_key.as_deref(),
-            target: None,
         }
         .apart()
-    }
-
-    /// Fails when a bundle must not be written out there.
-    pub fn apart_from(&self, target: &Path) -> Result<()> {
-        let (archive, storage) = (Some(path_of(&self.archive)), self.storage.as_ref().map(path_of));
-        Places { archive, storage, target: Some(target), ..Places::default() }.apart()
     }
 }
 
@@ -136,20 +127,6 @@ impl Places<'_> {
                 self.archive,
                 "whoever reads the archive could sign in this host's name",
             ),
-            (
-                "the target",
-                self.target,
-                "the storage",
-                self.storage,
-                "the application's own files would be among others",
-            ),
-            (
-                "the target",
-                self.target,
-                "the archive",
-                self.archive,
-                "whoever reads the archive would have the plaintext",
-            ),
         ];
         for (what, inner, place, outer, why) in rules {
             if let (Some(inner), Some(outer)) = (inner, outer)
@@ -165,6 +142,21 @@ impl Places<'_> {
         }
         Ok(())
     }
+}
+
+/// Fails when a bundle would be written out inside the archive or the storage.
+pub fn outside(target: &Path, archive: &Path, storage: Option<&Path>) -> Result<()> {
+    for (place, outer) in [("archive", Some(archive)), ("storage", storage)] {
+        if let Some(outer) = outer.filter(|outer| lies_in(target, outer)) {
+            return Err(Error::refused(format!(
+                "{} lies inside the {place} {}: plaintext of the database would be among its files",
+                target.display(),
+                outer.display()
+            ))
+            .hint("Name a folder elsewhere."));
+        }
+    }
+    Ok(())
 }
 
 /// Whether a path is another one or lies below it, whatever names lead there.

@@ -217,6 +217,13 @@ fn a_rotation_that_goes_on_looks_first_whether_the_application_can_be_started() 
     for verb in ["--resume", "--abort"] {
         world.run(&format!("key rotate {verb} --yes"), 10).says("the start hook").says("start.sh");
     }
+    let copy = world.copy();
+    std::fs::rename(copy.path("aside.sh"), &start).expect("moved");
+    std::fs::rename(&stop, world.path("stop.aside")).expect("moved");
+    copy.run("key rotate --abort --yes", 0);
+    std::fs::rename(world.path("stop.aside"), &stop).expect("moved back");
+    std::fs::remove_file(&start).expect("removed");
+    std::fs::write(world.path("told"), &before).expect("written");
     assert_eq!(told(), before, "no hook has run");
     std::fs::create_dir(&start).expect("made");
     world.run("key rotate --resume --yes", 10).says("cannot be executed");

@@ -39,8 +39,9 @@ fn a_database_and_a_storage_under_different_keys_are_restored_one_after_the_othe
     let old = config.lines().find(|line| line.starts_with("recipient = ")).expect("a recipient");
     secret_file(&world.path("strongroom.toml"), &config.replace(old, &format!("recipient = \"{recipient}\"")));
     world.run("backup --only database", 0);
-    world.run("verify -i new.txt", 0);
-    world.run("restore --target out -i new.txt", 15).says("--only database");
+    for line in ["verify", "verify --deep", "restore --target out", "cat latest x"] {
+        world.run(&format!("{line} -i new.txt"), 15).says("--only database").says(&format!("{first} --only storage"));
+    }
     world.run("restore --target out --only database -i new.txt", 0);
     world.run(&format!("restore {first} --target files --only storage -i {IDENTITY}"), 0);
 }

@@ -287,9 +287,12 @@ fn a_target_in_the_storage_or_in_the_archive_is_refused_and_so_is_one_that_is_no
     let (world, _) = World::backed_up();
     let (app, archive) = (world.state_of("app"), world.files("archive"));
     for place in ["app/storage/out", "archive/out"] {
-        world.run(&format!("restore --target {place} -i {IDENTITY}"), 2).says("lies inside");
+        world.run(&format!("restore --target {place} -i {IDENTITY}"), 15).says("lies inside");
         assert!(!world.path(place).exists());
     }
+    // Without the configuration, too.
+    let card = "--card safe/recovery-card.txt";
+    world.run(&format!("restore --target archive/out {card} -i {IDENTITY}"), 15).says("lies inside");
     std::fs::write(world.path("file"), "").expect("written");
     world.run(&format!("restore --target file -i {IDENTITY}"), 15).says("is no folder");
     assert_eq!((world.state_of("app"), world.files("archive")), (app, archive));
@@ -308,6 +311,9 @@ fn a_folder_that_a_restore_made_before_it_failed_goes_away_with_what_is_unfinish
     // A file stands where a folder of the bundle was.
     std::fs::remove_dir_all(world.app.storage().join("kind")).expect("removed");
     std::fs::write(world.app.storage().join("kind"), "a file").expect("written");
+    // What is named like something unfinished and is the application's own.
+    std::fs::create_dir(world.app.storage().join("weird.strongroom-tmp")).expect("made");
+    world.app.store("own.strongroom-tmp", b"own");
     let before = world.state_of("app");
     // No file may be longer than this; the system says so in the middle of the large one.
     let line = format!("trap '' XFSZ; ulimit -f 256; exec {PROGRAM} restore --yes --only storage -i {IDENTITY}");
@@ -317,4 +323,11 @@ fn a_folder_that_a_restore_made_before_it_failed_goes_away_with_what_is_unfinish
     assert!(!world.app.storage().join("deep").exists());
     world.run(&format!("restore --yes --only storage -i {IDENTITY}"), 0);
     assert_eq!(world.app.stored("deep/er/large.bin"), noise);
+}
+
+#[test]
+fn files_are_chosen_only_where_some_are_restored() {
+    let (world, _) = World::backed_up();
+    world.run(&format!("restore --target out --only database --include *.zip -i {IDENTITY}"), 2).says("--include");
+    assert!(!world.path("out").exists());
 }

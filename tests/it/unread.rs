@@ -170,3 +170,89 @@ fn without_its_storage_the_database_is_backed_up_and_goes_with_the_files_of_befo
     let back = world.json("backup", 0);
     assert_eq!(back["storage"]["reused"], back["storage"]["files"]);
 }
+
+/// Moves all files of the storage but `left` away.
+fn lose(world: &World, left: &str) -> std::path::PathBuf {
+    let (storage, aside) = (world.app.storage(), world.path("aside"));
+    std::fs::rename(&storage, &aside).expect("moved");
+    std::fs::create_dir(&storage).expect("made");
+    if !left.is_empty() {
+        std::fs::rename(aside.join(left), storage.join(left)).expect("moved back");
+    }
+    aside
+}
+
+#[test]
+fn what_went_is_told_when_this_host_has_forgotten_it_and_when_other_files_come() {
+    let world = World::ready();
+    for n in 0..40 {
+        world.app.store(&format!("more/{n}.zip"), &zip(&n.to_string(), 3));
+    }
+    world.app.store("left/1.zip", &zip("left", 3));
+    world.app.execute("DELETE FROM artifacts");
+    let first = world.json("backup", 0);
+    let told = |world: &World, code: &str| {
+        let json = world.json("backup", 3);
+        assert!(codes(&json).contains(&code.to_owned()), "{json}");
+        assert!(json.to_string().contains(&text(&first["bundle"])), "{json}");
+    };
+    let forget = |world: &World| std::fs::remove_file(world.path("strongroom-state/state.sqlite")).expect("removed");
+    for (left, code) in [("", "storage-empty"), ("left", "storage-shrunk")] {
+        let copy = world.copy();
+        lose(&copy, left);
+        told(&copy, code);
+        forget(&copy);
+        told(&copy, code);
+        told(&copy, code);
+        copy.run("backup --allow-empty", 0);
+        copy.run("backup", 0);
+    }
+    // As many others come; then what went is back.
+    let copy = world.copy();
+    copy.json("backup", 0);
+    let aside = lose(&copy, "left");
+    let bundle = copy.json("backup", 3);
+    assert_eq!(codes(&bundle), ["storage-shrunk"]);
+    for n in 0..60 {
+        copy.app.store(&format!("other/{n}.zip"), &zip(&format!("other {n}"), 3));
+    }
+    assert_eq!(codes(&copy.json("backup", 3)), ["storage-shrunk"]);
+    let files = first["storage"]["files"].as_u64().expect("a number") - 1;
+    for name in std::fs::read_dir(&aside).expect("listed").flatten() {
+        std::fs::rename(name.path(), copy.app.storage().join(name.file_name())).expect("moved back");
+    }
+    let back = copy.json("backup", 0);
+    assert_eq!(back["storage"]["files"], files + 61);
+    assert_eq!(back["storage"]["reused"], files + 61);
+    copy.run(&format!("verify --deep -i {IDENTITY}"), 0);
+}
+
+#[test]
+fn the_bundle_that_is_named_has_what_went() {
+    let world = World::ready().owned_by_nobody();
+    for n in 0..40 {
+        world.app.store(&format!("more/{n}.zip"), &zip(&n.to_string(), 3));
+    }
+    world.give_to_nobody();
+    let first = text(&world.call_as_nobody("backup --json").ends(0).json()["bundle"]);
+    let more = world.app.storage().join("more");
+    allow(&more, 0o000);
+    world.call_as_nobody("backup").ends(3);
+    std::fs::remove_dir_all(&more).expect("removed");
+    let json = world.call_as_nobody("backup --json").ends(3).json();
+    assert_eq!(codes(&json), ["storage-shrunk"]);
+    assert!(text(&json["problems"][0]["message"]).contains(&format!("lost 40 files since bundle {first}")), "{json}");
+}
+
+#[test]
+fn a_storage_whose_root_cannot_be_listed_is_one_that_cannot_be_reached() {
+    let world = World::ready().owned_by_nobody();
+    for mode in [0o000, 0o100, 0o300] {
+        allow(&world.app.storage(), mode);
+        let json = world.call_as_nobody("backup --json").ends(3).json();
+        assert_eq!(codes(&json), ["storage-unreachable"], "{mode:o}");
+        assert!(json["problems"][0]["hint"].to_string().contains("No bundle has any"), "{json}");
+    }
+    allow(&world.app.storage(), 0o700);
+    world.call_as_nobody("backup").ends(0);
+}

@@ -209,10 +209,10 @@ pub fn cat(opened: &Opened<'_>, key: &SealingKey, path: &[u8], out: &mut dyn Wri
 /// Undoes a restore: what it made where nothing stood is removed, what it replaced is put back, and what stood there already
 /// looks again as it did.
 pub fn undo(target: &dyn Target, bundle: &BundleId, plan: &ExtractPlan) -> Result<()> {
-    // Before the folders that they may lie in.
-    target.sweep()?;
+    // Before the folders that they may lie in. What stays there keeps nothing else from being put back.
+    let swept = target.sweep();
     plan.todo.each_made(&mut |path| target.discard(path))?;
     target.roll_back(&rollback_name(bundle))?;
     plan.todo.each_look(&mut |path, look| target.dress(path, &look, Owner::Keep))?;
-    target.sync()
+    target.sync().and(swept)
 }

@@ -2,19 +2,21 @@
 
 use rusqlite::params;
 
+use super::Loss;
 use super::rows::COLUMNS;
 use crate::archive::state::State;
 use crate::ground::Result;
 use crate::storage::LeftOut;
 
 /// Fewer files than this may go, as long as one is left.
-const FEW: u64 = 10;
+pub const FEW: u64 = 10;
 
 /// Goes on remembering what was left out, once the list is written, which has none of it; and all files that are gone, unless that
-/// is accepted, when none is left or more are gone than are listed. Answers how many went so, which is for a person to look at.
+/// is accepted, when none is left or more are gone than are listed, or when it was so in the bundle before. Answers how many went
+/// so, which is for a person to look at.
 ///
 /// Such rows are racy: the next run that finds one reads it again, and that touches the row, so that the list has it again.
-pub(super) fn remember(state: &State, left_out: &[LeftOut], listed: u64, accepted: bool) -> Result<u64> {
+pub(super) fn remember(state: &State, left_out: &[LeftOut], listed: u64, loss: Loss) -> Result<u64> {
     let failed = |e: rusqlite::Error| state.failed(&e);
     let connection = state.connection();
     for LeftOut { raw, .. } in left_out {
@@ -38,7 +40,8 @@ pub(super) fn remember(state: &State, left_out: &[LeftOut], listed: u64, accepte
     connection.execute(&format!("{again} AND {unread}"), []).map_err(failed)?;
     let gone = "SELECT count(*) FROM files_before b WHERE kind = 0 AND NOT EXISTS (SELECT 1 FROM files f WHERE f.path = b.path)";
     let gone = connection.query_row(gone, [], |row| row.get::<_, i64>(0)).map_err(failed)?.cast_unsigned();
-    if accepted || gone <= listed || gone < FEW && listed > 0 {
+    let few = gone <= listed || gone < FEW && listed > 0;
+    if loss == Loss::Accepted || gone == 0 || few && loss == Loss::Told {
         return Ok(0);
     }
     connection.execute(&again, []).map_err(failed)?;
@@ -71,7 +74,7 @@ mod tests {
         run("INSERT INTO temp.lost VALUES ('gone');
              INSERT INTO files SELECT * FROM files_before WHERE path = CAST('a/b/c' AS BLOB)");
         let left_out = [b"a/".as_slice(), b"never", b"one"].map(|path| LeftOut::new(path.to_vec(), "it is shut"));
-        assert_eq!(remember(&state, &left_out, 9, false).expect("remembered"), 0);
+        assert_eq!(remember(&state, &left_out, 9, Loss::Told).expect("remembered"), 0);
         let mut statement =
             state.connection().prepare("SELECT CAST(path AS TEXT), racy FROM files ORDER BY path").expect("prepared");
         let found: Vec<(String, i64)> =
@@ -82,14 +85,17 @@ mod tests {
 
     #[test]
     fn many_files_that_are_gone_are_kept_until_somebody_accepts_it() {
-        for (gone, listed, accepted, told) in [
-            (0, 0, false, 0),
-            (1, 0, false, 1),
-            (1, 0, true, 0),
-            (9, 1, false, 0),
-            (10, 9, false, 10),
-            (10, 10, false, 0),
-            (99, 9, true, 0),
+        let (told, doubted, accepted) = (Loss::Told, Loss::Doubted, Loss::Accepted);
+        for (gone, listed, loss, expected) in [
+            (0, 0, told, 0),
+            (1, 0, told, 1),
+            (9, 1, told, 0),
+            (10, 9, told, 10),
+            (10, 10, told, 0),
+            (0, 9, doubted, 0),
+            (1, 9, doubted, 1),
+            (1, 0, accepted, 0),
+            (99, 9, accepted, 0),
         ] {
             let folder = tempfile::tempdir().expect("a folder");
             let archive = "11111111-2222-4333-8444-555555555555".parse().expect("a uuid");
@@ -101,10 +107,10 @@ mod tests {
                     "INSERT INTO files_before VALUES (CAST(?1 AS BLOB), 0, 7, 0,0,0,0,0,0,0,0,NULL,NULL,'part',0,0,0)";
                 state.connection().execute(sql, params![n.to_string()]).expect("written");
             }
-            let found = remember(&state, &[], listed, accepted).expect("remembered");
+            let found = remember(&state, &[], listed, loss).expect("remembered");
             let count = "SELECT count(*) FROM files";
             let kept: i64 = state.connection().query_row(count, [], |row| row.get(0)).expect("counted");
-            assert_eq!((found, kept.cast_unsigned()), (told, told), "{gone} {listed} {accepted}");
+            assert_eq!((found, kept.cast_unsigned()), (expected, expected), "{gone} {listed} {loss:?}");
         }
     }
 }

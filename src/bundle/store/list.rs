@@ -184,7 +184,7 @@ fn save(store: &mut Store<'_>, draft: &mut Draft<'_>, segments: &[Segment]) -> R
         draft.stored(&segment.line.name()?, &segment.sha256, if segment.new { segment.length } else { 0 })?;
     }
     let StoreReport { left_out, files, .. } = &store.report;
-    store.report.gone = absent::remember(state, left_out, *files, store.options.accept_loss)?;
+    store.report.gone = absent::remember(state, left_out, *files, store.options.loss)?;
     state
         .connection()
         .execute("DELETE FROM parts WHERE name NOT IN (SELECT part FROM files WHERE part IS NOT NULL)", [])

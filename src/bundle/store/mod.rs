@@ -11,6 +11,8 @@ use std::collections::HashMap;
 
 use rusqlite::{OptionalExtension as _, params};
 
+pub use absent::FEW;
+
 use super::Draft;
 use crate::archive::Archive;
 use crate::archive::state::State;
@@ -37,10 +39,21 @@ pub struct StoreOptions<'a> {
     /// The newest bundle with storage that the ledger names, and what it is sealed to; parts are referred to only if the state is
     /// of this one, and the recipient is the same.
     pub base: Option<(&'a BundleId, &'a SealingId)>,
-    /// All or most files may be gone.
-    pub accept_loss: bool,
+    /// What becomes of it when all or most files are gone.
+    pub loss: Loss,
     /// How many threads read and seal.
     pub lanes: usize,
+}
+
+/// What becomes of it when all or most files are gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// It is right.
+    Accepted,
+    /// It is told.
+    Told,
+    /// It was so in the bundle before, so whatever of that is gone still is told.
+    Doubted,
 }
 
 /// A part or a list's segment that is gone from the archive, or has another length there.

@@ -372,7 +372,7 @@ mod tests {
             storage: &files,
             state: &mut state,
             base: None,
-            accept_loss: false,
+            loss: crate::bundle::store::Loss::Told,
             lanes: 1,
         })
         .expect("begun");

@@ -15,7 +15,7 @@ use super::{Desk, Outcome, Problem, defects};
 use crate::appkey::KeyText;
 use crate::appkey::proof::{Counts, Memory, Verdict};
 use crate::archive::state::{self, State};
-use crate::bundle::store::{Store, StoreOptions, StoreReport};
+use crate::bundle::store::{Loss, Store, StoreOptions, StoreReport};
 use crate::bundle::{Draft, Header, Member, StorageSummary, StoredMember};
 use crate::config::Config;
 use crate::custody;
@@ -117,7 +117,13 @@ pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Ou
     let mut draft = Draft::begin(shelf.archive.as_ref(), &shelf.id, &shelf.app, &id, &host.config.recipient);
 
     swept(desk, &shelf)?;
-    let base = ledger.newest_storage().map(|newest| (newest.bundle.clone(), newest.sealing.clone()));
+    let newest = ledger.newest_storage();
+    let loss = match newest {
+        _ if request.allow_empty => Loss::Accepted,
+        Some(newest) if report::has_lost(&newest) => Loss::Doubted,
+        _ => Loss::Told,
+    };
+    let base = newest.map(|newest| (newest.bundle.clone(), newest.sealing.clone()));
     let storage = match (&host.config.storage, only.storage()) {
         (Some(place), true) => Some(desk.systems.storage(place)?),
         _ => None,
@@ -126,7 +132,7 @@ pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Ou
     let storage = match reached {
         // The database does not wait for a storage that is not mounted.
         Err(error) if only == Only::All && host.config.database.is_some() => {
-            problems.push(report::unreachable(&error));
+            problems.push(report::unreachable(&error, base.as_ref().map(|(id, _)| id)));
             None
         }
         reached => reached.map(|()| storage)?,
@@ -139,7 +145,7 @@ pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Ou
             storage: storage.as_ref(),
             state: &mut state,
             base: base.as_ref().map(|(id, sealing)| (id, sealing)),
-            accept_loss: request.allow_empty,
+            loss,
             lanes: super::prove::threads(),
         })?),
         None => None,
@@ -175,9 +181,7 @@ pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Ou
 
     let stored = finish_storage(store.as_mut(), &mut draft)?;
     problems.extend(stored.iter().flat_map(report::storage_problems));
-    if let Some(stored) = stored.as_ref().filter(|_| !request.allow_empty) {
-        problems.extend(report::lost_files(&shelf, &ledger, stored));
-    }
+    problems.extend(stored.as_ref().and_then(|stored| report::lost_files(&shelf, &ledger, stored, loss)));
 
     let escrows = match &key {
         Some(key) if only.key() => {

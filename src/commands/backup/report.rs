@@ -5,11 +5,11 @@ use serde_json::json;
 use crate::appkey::proof::{Counts, Verdict};
 use crate::archive::state::State;
 use crate::bundle::Header;
-use crate::bundle::store::StoreReport;
+use crate::bundle::store::{FEW, Loss, StoreReport};
 use crate::commands::host::Host;
 use crate::commands::shelf::Shelf;
 use crate::commands::{ATTENTION, Outcome, Problem, human_bytes, proof};
-use crate::ground::names::Sha256Hex;
+use crate::ground::names::{BundleId, Sha256Hex};
 use crate::ground::words::counted;
 use crate::ground::{Error, Result};
 use crate::ledger::{Committed, Ledger};
@@ -191,17 +191,25 @@ pub(super) fn outcome(facts: Facts<'_>) -> Outcome {
 }
 
 /// A storage of which nothing can be backed up.
-pub(super) fn unreachable(error: &Error) -> Problem {
+pub(super) fn unreachable(error: &Error, base: Option<&BundleId>) -> Problem {
+    let meanwhile = base.map_or_else(
+        || " No bundle has any of its files.".to_owned(),
+        |id| format!(" Bundle {id} has what was stored before."),
+    );
     Problem::new(
         "storage-unreachable",
         format!("the storage is not in the bundle: {}", error.chain()),
-        "Mount it, or correct `storage` in the configuration, and back up again. Until then a restore takes the files of the last bundle that has some.",
+        format!("Mount it, or correct `storage` in the configuration, and back up again.{meanwhile}"),
     )
 }
 
 /// The words for a storage without files, and for one with less than went.
 const EMPTY: &str = "storage-empty";
 const SHRUNK: &str = "storage-shrunk";
+/// The word for files that could not be read.
+const LEFT_OUT: &str = "left-out";
+/// How many bundles are looked at for one that has what was there.
+const OLDER: usize = 100;
 
 /// What this host could not write down of a bundle that is whole without it.
 pub(super) fn not_remembered(error: &Error) -> Problem {
@@ -223,27 +231,39 @@ pub(super) fn lost_entries(state: &State, ledger: &Ledger<'_>) -> Result<Option<
     )))
 }
 
-/// A storage that has lost all or most of its files since the last bundle that nobody doubts: it may not be mounted.
-pub(super) fn lost_files(shelf: &Shelf, ledger: &Ledger<'_>, stored: &StoreReport) -> Option<Problem> {
+/// Whether a bundle's storage had lost all or most of its files.
+pub(super) fn has_lost(bundle: &Committed<'_>) -> bool {
+    bundle.problems.iter().any(|word| [EMPTY, SHRUNK].contains(&word.as_str()))
+}
+
+/// A storage that has lost all or most of its files since the last bundle of which nobody says so: it may not be mounted.
+pub(super) fn lost_files(shelf: &Shelf, ledger: &Ledger<'_>, stored: &StoreReport, loss: Loss) -> Option<Problem> {
     let StoreReport { files, gone, state_lost, other_key, .. } = stored;
-    if *gone == 0 && (*files > 0 || !state_lost && !other_key) {
+    let remembered = !state_lost && !other_key && loss == Loss::Told;
+    if loss == Loss::Accepted || *gone == 0 && *files > 0 && remembered {
         return None;
     }
-    let kept = |bundle: &Committed<'_>| bundle.contains.iter().any(|what| what == "storage");
-    let doubted = |bundle: &Committed<'_>| bundle.problems.iter().any(|word| [EMPTY, SHRUNK].contains(&word.as_str()));
-    let before = ledger.bundles().rev().find(|bundle| kept(bundle) && !doubted(bundle))?;
+    let kept = |bundle: &Committed<'_>| bundle.contains.iter().any(|what| what == "storage") && !has_lost(bundle);
+    let whole = |bundle: &Committed<'_>| bundle.problems.iter().all(|word| word.as_str() != LEFT_OUT);
+    let mut bundles = ledger.bundles().rev().filter(kept);
+    let newest = bundles.next()?;
+    // One that left files out may lack those that are gone now.
+    let before = std::iter::once(newest).chain(bundles).take(OLDER).find(whole).unwrap_or(newest);
     let id = &before.bundle;
-    // Where nothing is remembered, the bundle itself says how many it has.
-    let asked = || -> Result<u64> {
-        let opened = shelf.bundle_by_id(id, &before.sums)?;
-        Ok(opened.header().storage.as_ref().map_or(0, |storage| storage.files))
+    let had =
+        shelf.bundle_by_id(id, &before.sums).map(|opened| opened.header().storage.as_ref().map_or(0, |s| s.files));
+    let went = match &had {
+        _ if *gone > 0 => *gone,
+        // Where nothing is remembered of them, their number alone tells.
+        Ok(had) => had.saturating_sub(*files),
+        Err(_) => 0,
     };
-    let (code, message) = match if *gone > 0 { Ok(*gone) } else { asked() } {
-        Ok(0) => return None,
-        Ok(gone) if *files > 0 => {
-            (SHRUNK, format!("the storage has lost {gone} files since bundle {id}, and has {files}"))
+    let (code, message) = match had {
+        _ if *files > 0 && (*gone > 0 || went > *files && went >= FEW) => {
+            (SHRUNK, format!("the storage has lost {went} files since bundle {id}, and has {files}"))
         }
-        Ok(gone) => (EMPTY, format!("the storage has no file, and bundle {id} has {gone} of it")),
+        _ if *files > 0 || had.as_ref().is_ok_and(|had| *had == 0) && *gone == 0 => return None,
+        Ok(had) => (EMPTY, format!("the storage has no file, and bundle {id} has {had} of it")),
         Err(error) => {
             (EMPTY, format!("the storage has no file, and what bundle {id} has of it is not known: {}", error.chain()))
         }

@@ -186,7 +186,6 @@ fn apart(settled: &Settled, base: &Path, config: &Path, signing_key: &Path) -> R
         scratch: None,
         config: Some(config),
         signing_key: Some(signing_key),
-        target: None,
     }
     .apart()
 }

@@ -78,7 +78,7 @@ fn locked(
         ..plan(desk, host, source, request, database.as_deref(), &proved.summary.facts, target.as_deref(), &options)?
     };
     let hooks = Hooks { desk, host, on: request.hooks };
-    let ready = hooks.ready(false);
+    let ready = hooks.ready(&["stop", "start"]);
     let Some(mut digests) = digests else {
         problems.extend(earlier.as_ref().map(unended::Unended::problem));
         problems.extend(ready.err().as_ref().map(Problem::from_error));

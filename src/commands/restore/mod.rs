@@ -198,9 +198,14 @@ fn restore(desk: &Desk<'_>, shelf: &Shelf, config: Option<Config>, request: &Req
     let sealing =
         shelf.unseal(&opened.header().sealing, &shelf::identities(desk, &request.identity)?, Some(&opened))?;
     let source = Source { opened, storage, sealing };
-    if source.storage.as_ref().is_some_and(|s| s.header().sealing != *source.sealing.id()) {
-        return Err(Error::refused("the bundle and the storage that goes with it are sealed to different keys")
-            .hint("Restore them one after the other: --only database, then --only storage with the other bundle."));
+    if !request.include.is_empty() && !request.storage {
+        return Err(Error::usage("--include chooses files of the storage, and none of it is to be restored"));
+    }
+    if !request.include.is_empty() && !source.has_storage() {
+        return Err(Error::not_found(format!(
+            "bundle {} has no storage to choose files of",
+            source.opened.header().id
+        )));
     }
     rekey::sensible(request, source.opened.header())?;
     if let Some(folder) = &request.target {

@@ -14,7 +14,7 @@ use crate::bundle::extract::{self, Digests, ExtractOptions};
 use crate::bundle::{Header, Member};
 use crate::commands::shelf::Shelf;
 use crate::commands::{Desk, Outcome, proof};
-use crate::config::Config;
+use crate::config::{Config, overlap};
 use crate::database::DatabasePlan;
 use crate::ground::beside::Stop;
 use crate::ground::durable::{self, Existing, NewFile};
@@ -36,7 +36,11 @@ pub(super) fn run(
 ) -> Result<Outcome> {
     let header = source.opened.header();
     let begun = must_be_ours(folder, header.id.as_str())?;
-    config.map_or(Ok(()), |config| config.apart_from(folder))?;
+    overlap::outside(
+        folder,
+        overlap::path_of(&shelf.place),
+        config.and_then(|c| c.storage.as_ref()).map(overlap::path_of),
+    )?;
     let proved = prove::bundle(desk, shelf, config, source, request, sealed_or_given(desk, config, source, request)?)?;
     let member = source.opened.database_member().filter(|_| request.database);
     let storage_folder = folder.join("storage");

@@ -14,10 +14,9 @@ use std::io::Read;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, Stat};
+use rustix::fs::{Dir, Mode, OFlags, Stat};
 
 use super::{Entry, EntryKind, FileTime, LeftOut, OWN_FOLDER, Opened, Storage, UNFINISHED, is_own};
-use crate::ground::durable::TEMPORARY;
 use crate::ground::{Error, Kind, Result};
 pub use target::FilesystemTarget;
 
@@ -53,7 +52,7 @@ impl Storage for Filesystem {
             if is_own(&entry.path) {
                 return Ok(());
             }
-            if entry.path.ends_with(TEMPORARY.as_bytes()) {
+            if entry.kind != EntryKind::Dir && target::is_temporary(&entry.path) {
                 unfinished.push(LeftOut::new(entry.path, UNFINISHED));
                 return Ok(());
             }
@@ -68,7 +67,8 @@ impl Storage for Filesystem {
     }
 
     fn reachable(&self) -> Result<()> {
-        self.open_root().map(drop)
+        let first = Dir::read_from(&self.open_root()?).and_then(|mut entries| entries.next().transpose());
+        first.map(drop).map_err(|e| Error::io("list", &self.root, e.into()))
     }
 }
 

@@ -43,6 +43,12 @@ fn temporary(name: &[u8]) -> Vec<u8> {
     format!(".{}{TEMPORARY}", &hash[..16]).into_bytes()
 }
 
+/// Whether a path has a name as [`temporary`] makes it: an application's own files may end alike.
+pub(super) fn is_temporary(path: &[u8]) -> bool {
+    let name = split(path).1.strip_prefix(b".").and_then(|name| name.strip_suffix(TEMPORARY.as_bytes()));
+    name.is_some_and(|hash| hash.len() == 16 && hash.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
+}
+
 /// The number of what is mounted where something stands: nothing is renamed from one to another, even of one file system.
 ///
 /// `name` is one in the folder, or empty for the folder itself.
@@ -274,7 +280,7 @@ impl Target for FilesystemTarget {
     fn sweep(&self) -> Result<()> {
         let mut left = Vec::new();
         walk::walk(&self.root, &self.shown, &mut |entry| {
-            if entry.path.ends_with(TEMPORARY.as_bytes()) {
+            if entry.kind != EntryKind::Dir && is_temporary(&entry.path) {
                 left.push(entry.path);
             }
             Ok(())
@@ -325,7 +331,7 @@ impl Target for FilesystemTarget {
 
     fn walk(&self, visit: &mut dyn FnMut(&[u8], EntryKind) -> Result<()>) -> Result<()> {
         walk::walk(&self.root, &self.shown, &mut |entry| {
-            let own = is_own(&entry.path) || entry.path.ends_with(TEMPORARY.as_bytes());
+            let own = is_own(&entry.path) || is_temporary(&entry.path);
             if own { Ok(()) } else { visit(&entry.path, entry.kind) }
         })
         .map(drop)

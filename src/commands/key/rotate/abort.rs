@@ -32,7 +32,8 @@ fn took_place(moved: u64, new: &NamedKey) -> Error {
 impl Rotation<'_> {
     /// Proves the database under the old key, starts the application with it, and forgets the new one.
     pub(super) fn abort(&self, pending: Pending) -> Result<Outcome> {
-        self.hooks().ready(false)?;
+        let hooks = Hooks { on: self.request.hooks && pending.beside().is_none(), ..self.hooks() };
+        hooks.ready(&["start"]).map_err(|error| error.hint("Nothing was changed."))?;
         let new = self.named(&pending)?;
         let old = match self.configured_old(&pending) {
             Ok(old) => old,
@@ -58,7 +59,6 @@ impl Rotation<'_> {
                 .hint("Nothing was changed. `strongroom key doctor -i FILE` says which keys they are under."));
         }
         // A run that was killed may have left it stopped.
-        let hooks = Hooks { on: self.request.hooks && pending.beside().is_none(), ..self.hooks() };
         hooks.start()?;
         hooks.well()?;
         let (places, problems) = self.retire(&new)?;

@@ -80,7 +80,7 @@ impl Rotation<'_> {
             json["plan"] = json!(lines);
             return Ok(told(json, lines, Vec::new()));
         }
-        self.rows_hooks().ready(false)?;
+        self.rows_hooks().ready(&["stop", "start"])?;
         self.confirm(&lines, &[])?;
         self.escrow(&to, &Origin::default()).map_err(|missed| missed.error)?;
         // That this bundle is not proved is what is being mended.

@@ -143,7 +143,7 @@ impl Rotation<'_> {
             });
             return Ok(Outcome { exit: 0, json, line: String::new(), text: lines, problems: weak });
         }
-        self.hooks().ready(true)?;
+        self.hooks().ready(&["stop", "start", "set_key"])?;
         self.confirm(&lines, &weak)?;
         let origin = Origin { predecessor: Some(old.fingerprint.clone()), reason: self.request.reason.clone() };
         let record = deposits::record(self.host, &new, &origin);
@@ -163,7 +163,6 @@ impl Rotation<'_> {
 
     /// Finds out what a run that was killed left, and goes on from there.
     fn resume(&self, pending: Pending) -> Result<Outcome> {
-        self.hooks().ready(true).map_err(|error| error.hint(ROTATION_NEXT))?;
         let new = self.named(&pending)?;
         let weak = self.host.lint(&new.text);
         let beside = pending.beside().is_some();
@@ -174,6 +173,7 @@ impl Rotation<'_> {
         }
         let old = self.old(&pending)?;
         self.prove(&old, None)?;
+        self.hooks().ready(&["stop", "start", "set_key"]).map_err(|error| error.hint(ROTATION_NEXT))?;
         self.escrow(&new, &pending.origin()).map_err(|missed| missed.error.hint(ROTATION_NEXT))?;
         self.under_old(pending, &old, &new, weak)
     }
