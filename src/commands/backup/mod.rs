@@ -181,7 +181,9 @@ pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Ou
 
     let stored = finish_storage(store.as_mut(), &mut draft)?;
     problems.extend(stored.iter().flat_map(report::storage_problems));
-    problems.extend(stored.as_ref().and_then(|stored| report::lost_files(&shelf, &ledger, stored, loss)));
+    // Before all that comes of it.
+    let emptied = stored.as_ref().and_then(|stored| report::lost_files(&shelf, &ledger, stored, loss));
+    problems.splice(0..0, emptied);
 
     let escrows = match &key {
         Some(key) if only.key() => {
