@@ -188,13 +188,24 @@ impl State {
         Ok(text.as_deref().and_then(read_entry))
     }
 
-    /// The same of a state that somebody else may be using; nothing where it cannot be read.
-    pub fn glance(path: &Path, archive: &Uuid, app: &AppName) -> Option<(u64, Sha256Hex)> {
-        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
-        let fact = |name: &str| -> Option<String> {
-            connection.query_row("SELECT value FROM facts WHERE name = ?1", [name], |row| row.get(0)).ok()
+    /// The same of a state that somebody else may be using; nothing where there is none that can be read now.
+    ///
+    /// A disk that fails is an error: what it holds is not known to be nothing.
+    pub fn glance(path: &Path, archive: &Uuid, app: &AppName) -> Result<Option<(u64, Sha256Hex)>> {
+        let unread = |error: rusqlite::Error| match error.sqlite_error_code() {
+            Some(ErrorCode::SystemIoFailure) => Err(failed(path, &error)
+                .hint("What this host has seen of the ledger is not compared with --archive in the place of --config.")),
+            _ => Ok(None),
         };
-        (fact("owner")? == format!("{archive}/{app}")).then(|| fact("newest"))?.as_deref().and_then(read_entry)
+        let looked = || -> rusqlite::Result<Option<String>> {
+            let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+            let fact = |name: &str| {
+                connection.query_row("SELECT value FROM facts WHERE name = ?1", [name], |row| row.get(0)).optional()
+            };
+            let ours = fact("owner")? == Some(format!("{archive}/{app}"));
+            if ours { fact("newest") } else { Ok(None) }
+        };
+        looked().or_else(unread).map(|fact| fact.as_deref().and_then(read_entry))
     }
 
     /// Remembers the end of the ledger, lasting at once: an archive that loses it is noticed by the next run.

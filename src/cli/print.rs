@@ -57,9 +57,11 @@ pub(super) fn outcome(global: &Global, outcome: &Outcome) -> ExitCode {
         written = data(&format!("{:#}\n", outcome.json));
     } else if !global.quiet {
         written = outcome.text.iter().try_for_each(|line| data(&format!("{}\n", harmless(line))));
-        for problem in &outcome.problems {
+        for (n, problem) in outcome.problems.iter().enumerate() {
             narrate(&format!("warning: {}", problem.message));
-            if let Some(hint) = &problem.hint {
+            // What helps against several alike is said once, after the last of them.
+            let again = outcome.problems.get(n + 1).is_some_and(|next| next.hint == problem.hint);
+            if let Some(hint) = problem.hint.as_ref().filter(|_| !again) {
                 narrate(&format!("   hint: {hint}"));
             }
         }

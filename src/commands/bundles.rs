@@ -159,7 +159,10 @@ fn unread(id: &BundleId, authentic: bool, error: &Error) -> serde_json::Value {
 /// With a configuration also that the ledger has the newest entry that this host has seen.
 pub fn check(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, bundle: Option<&str>) -> Result<Outcome> {
     // First: a backup beside this makes the ledger longer, and remembers that.
-    let seen = config.and_then(|config| State::glance(&config.state.join(state::NAME), &shelf.id, &shelf.app));
+    let seen = match config {
+        Some(config) => State::glance(&config.state.join(state::NAME), &shelf.id, &shelf.app)?,
+        None => None,
+    };
     let ledger = shelf.ledger()?;
     seen.map_or(Ok(()), |(seq, digest)| ledger.remembered(seq, &digest))?;
     let chosen: Vec<_> = match bundle {

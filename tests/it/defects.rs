@@ -92,6 +92,10 @@ fn what_is_lost_is_told_however_much_can_be_fetched_again() {
     assert_eq!(json["storage"]["missing"], 25);
     assert!(codes(&json).iter().all(|code| code == "missing-fetchable"), "{json}");
     assert!(json["problems"].to_string().contains("5 more objects are missing"), "{json}");
+    // What helps is said once for all of them.
+    let told = world.run("backup", 0).stderr;
+    assert_eq!(told.matches("It will be fetched again when it is asked for.").count(), 1, "{told}");
+    assert_eq!(told.matches("the storage does not have it").count(), 20, "{told}");
     world.run(&format!("verify -i {IDENTITY}"), 0);
     std::fs::remove_file(world.app.storage().join(object("manual", "acme/tools", "1.0.0"))).expect("removed");
     let json = world.json("backup", 3);

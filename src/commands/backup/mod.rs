@@ -116,7 +116,7 @@ pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Ou
     let id = BundleId::new(clock::now())?;
     let mut draft = Draft::begin(shelf.archive.as_ref(), &shelf.id, &shelf.app, &id, &host.config.recipient);
 
-    swept(desk, &shelf)?;
+    problems.extend(swept(desk, &shelf)?);
     let newest = ledger.newest_storage();
     let loss = match newest {
         _ if request.allow_empty => Loss::Accepted,
@@ -265,7 +265,8 @@ pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Ou
 }
 
 /// Removes what killed runs left unfinished: with a disk that is nearly full it may be what is missing.
-fn swept(desk: &Desk<'_>, shelf: &Shelf) -> Result<()> {
+fn swept(desk: &Desk<'_>, shelf: &Shelf) -> Result<Vec<Problem>> {
+    let mut problems = Vec::new();
     for room in ["parts", "bundles"] {
         match shelf.archive.sweep(&format!("{room}/{}", shelf.app).parse()?) {
             Ok(0) => {}
@@ -273,10 +274,12 @@ fn swept(desk: &Desk<'_>, shelf: &Shelf) -> Result<()> {
                 .progress
                 .note(&format!("{} of killed runs removed", counted(n, "unfinished file", "unfinished files"))),
             // A host may have the right to write and none to remove.
-            Err(error) => desk.progress.note(&error.chain()),
+            Err(error) if error.kind() == Kind::Denied => desk.progress.note(&error.chain()),
+            // An archive whose folders cannot be read may hold less than its ledger says.
+            Err(error) => problems.push(Problem::from_error(&error)),
         }
     }
-    Ok(())
+    Ok(problems)
 }
 
 /// Makes the bundle exist: its ledger entry; answers the entry's number.
