@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::source::without_newline;
 use crate::ground::child::{self, Ended, Environment};
-use crate::ground::{Error, Result, clock};
+use crate::ground::{Error, Result, clock, durable};
 
 /// How long `gpg` may take; a person may be typing a passphrase, or looking for a smartcard.
 const LIMIT: Duration = Duration::from_mins(2);
@@ -38,7 +38,8 @@ pub fn decrypt(
     ask: &dyn Fn(&str) -> Result<Zeroizing<String>>,
     warn: &dyn Fn(&str, &str),
 ) -> Result<Zeroizing<Vec<u8>>> {
-    std::fs::File::open(path).map_err(|e| Error::io("open", path, e))?;
+    // A pipe would be waited for.
+    durable::open_regular(path, true).map_err(|e| Error::io("open", path, e))?;
     let mut environment = environment.clone();
     environment.pass.extend(VARIABLES.map(str::to_owned));
     let shown = path.display().to_string();

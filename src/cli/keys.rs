@@ -8,7 +8,7 @@ use super::args::{Global, Opener, Place, Unseal};
 use super::{End, elsewhere, flags, print};
 use crate::commands::shelf::Shelf;
 use crate::commands::{Desk, key};
-use crate::ground::Result;
+use crate::ground::{Error, Result};
 
 #[derive(Args)]
 #[expect(clippy::struct_excessive_bools, reason = "one a flag")]
@@ -176,6 +176,11 @@ pub(super) fn run(desk: &Desk<'_>, global: &Global, verb: KeyVerb) -> Result<End
         KeyVerb::Escrow { repair } => key::escrow(desk, global.config(desk)?, repair),
         KeyVerb::Verify { which } => {
             key::verify(desk, &shelf(&which.place)?, config(&which.place)?, &copy_request(&which))
+        }
+        KeyVerb::Fetch { output, .. } if global.json && output.as_os_str() == "-" => {
+            return Err(
+                Error::usage("--json and `-o -` both want standard output").hint("Name a file for the key: -o FILE.")
+            );
         }
         KeyVerb::Fetch { which, output } => {
             let config = config(&which.place)?;

@@ -1,5 +1,6 @@
 //! `list`, `show`, `cat`, `check`: what bundles there are and what is in them.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt as _;
@@ -11,11 +12,12 @@ use super::shelf::{self, Shelf};
 use super::{Desk, Outcome, Problem, defects, human_bytes, proof};
 use crate::archive::state::{self, State};
 use crate::bundle::{Scope, extract};
-use crate::config::Config;
+use crate::config::{Config, EscrowPlace};
 use crate::ground::names::BundleId;
 use crate::ground::progress::Unit;
 use crate::ground::words::{counted, shown};
 use crate::ground::{Error, Kind, Result, clock, names};
+use crate::ledger::{KeyState, Ledger};
 
 /// Lists every bundle that was not pruned, oldest first.
 pub fn list(shelf: &Shelf) -> Result<Outcome> {
@@ -222,21 +224,39 @@ pub fn check(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, bundle: Op
     if chosen.is_empty() {
         text.push(none_yet(shelf));
     }
+    if chosen.len() == 1
+        && let Some(error) = first_error
+    {
+        return Err(error);
+    }
     if bundle.is_none() && first_error.as_ref().is_none_or(|error| error.kind() != Kind::Interrupted) {
-        for error in super::custody::all_changed(shelf, &ledger)? {
+        for error in super::custody::all_changed(shelf, &ledger).into_iter().chain(spoilt_copies(desk, shelf, &ledger))
+        {
             text.push(error.chain());
             problems.push(Problem::from_error(&error));
             first_error.get_or_insert(error);
         }
     }
-    match first_error {
-        Some(error) if chosen.len() == 1 => Err(error),
-        first_error => Ok(Outcome {
-            exit: first_error.as_ref().map_or(0, |e| e.kind().exit_code()),
-            json: rows.into(),
-            line: text.iter().find(|l| !l.contains("whole and authentic")).cloned().unwrap_or_default(),
-            text,
-            problems,
-        }),
+    Ok(Outcome {
+        exit: first_error.as_ref().map_or(0, |e| e.kind().exit_code()),
+        json: rows.into(),
+        line: text.iter().find(|l| !l.contains("whole and authentic")).cloned().unwrap_or_default(),
+        text,
+        problems,
+    })
+}
+
+/// What is to be said of the sealed keys that the archive keeps as an escrow and that are not what was put there.
+fn spoilt_copies(desk: &Desk<'_>, shelf: &Shelf, ledger: &Ledger<'_>) -> Vec<Error> {
+    let escrow = match desk.systems.escrow(&EscrowPlace::Archive, shelf.archive.as_ref()) {
+        Ok(escrow) => escrow,
+        Err(error) => return vec![error],
+    };
+    let mut errors = Vec::new();
+    for key in ledger.keys().iter().filter(|key| key.state != KeyState::Destroyed) {
+        for sealing in key.deposits.iter().map(|deposit| &deposit.sealing).collect::<BTreeSet<_>>() {
+            errors.extend(escrow.inspect(&shelf.app, &key.fingerprint, sealing, &shelf.trusted).err());
+        }
     }
+    errors
 }

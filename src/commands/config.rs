@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::hooks::program;
 use super::host::Host;
+use super::shelf::Shelf;
 use super::{Desk, Outcome, Problem, proof};
 use crate::appkey::proof::{ProverOptions, Verdict, prove_with};
 use crate::archive;
@@ -31,7 +32,7 @@ pub fn check(desk: &Desk<'_>, config: Config) -> Result<Outcome> {
             archive::try_writing(shelf.archive.as_ref(), &shelf.app)
                 .map(|()| "the archive takes new objects".to_owned()),
         );
-        tried.step("custody", custody_of(&host, shelf.archive.as_ref()));
+        tried.step("custody", custody_of(&host, shelf));
         for place in &host.config.escrows {
             let escrow = desk.systems.escrow(place, shelf.archive.as_ref());
             tried.step("escrow", escrow.and_then(|e| e.reachable(&host.config.app).map(|()| e.describe())));
@@ -137,9 +138,10 @@ impl Tried {
     }
 }
 
-fn custody_of(host: &Host, archive: &dyn crate::archive::Archive) -> Result<String> {
+fn custody_of(host: &Host, shelf: &Shelf) -> Result<String> {
     let id = host.config.recipient.id();
-    match custody::list(archive)?.into_iter().find(|record| record.sealing == *id) {
+    super::custody::gone(shelf, &shelf.ledger()?, id)?;
+    match custody::record(shelf.archive.as_ref(), id)? {
         Some(record) => Ok(format!("{id}, any {} of {}", record.threshold, record.labels.len())),
         None => Ok(format!("{id} was made elsewhere; the archive keeps no wrapped copy")),
     }

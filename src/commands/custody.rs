@@ -1,5 +1,6 @@
 //! `custody list` and `custody test`: who can open the sealing key.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use serde_json::json;
@@ -21,15 +22,15 @@ pub fn list(shelf: &Shelf, config: Option<&Config>) -> Result<Outcome> {
     let mut rows = Vec::new();
     // What the archive says of custody can be shown to somebody who believes no signer yet.
     let ledger = if shelf.trusted.is_empty() { None } else { Some(shelf.ledger()?) };
+    if let Some(error) = ledger.as_ref().and_then(|ledger| all_changed(shelf, ledger).into_iter().next()) {
+        return Err(error);
+    }
     for record in custody::list(shelf.archive.as_ref())? {
         let labels: Vec<&str> = record.labels.iter().map(Label::as_str).collect();
         text.push(format!("sealing key {}", record.sealing));
         text.push(format!("  generation {}, made {}", record.generation, clock::rfc3339(record.created)));
         text.push(format!("  any {} of: {}", record.threshold, labels.join(", ")));
         let entered = ledger.as_ref().and_then(|ledger| newest(ledger, &record.sealing));
-        if let Some(error) = ledger.as_ref().and_then(|ledger| changed(shelf, ledger, &record)) {
-            return Err(error);
-        }
         let signer = entered.map(|(_, signer)| signer);
         let bundles = ledger.as_ref().map(|ledger| ledger.bundles().filter(|b| b.sealing == record.sealing).count());
         if let Some(signer) = signer {
@@ -56,7 +57,8 @@ pub fn list(shelf: &Shelf, config: Option<&Config>) -> Result<Outcome> {
 /// The same for the record of one key, for a backup, which is made all the same.
 pub(super) fn record_changed(shelf: &Shelf, ledger: &Ledger<'_>, sealing: &SealingId) -> Option<Problem> {
     let error = match custody::record(shelf.archive.as_ref(), sealing) {
-        Ok(record) => changed(shelf, ledger, &record?)?,
+        Ok(Some(record)) => changed(shelf, ledger, &record)?,
+        Ok(None) => gone(shelf, ledger, sealing).err()?,
         Err(error) => error,
     };
     let mut problem = Problem::from_error(&error);
@@ -66,14 +68,44 @@ pub(super) fn record_changed(shelf: &Shelf, ledger: &Ledger<'_>, sealing: &Seali
     Some(problem)
 }
 
-/// What is to be said of every record of the archive that was changed.
-pub(super) fn all_changed(shelf: &Shelf, ledger: &Ledger<'_>) -> Result<Vec<Error>> {
-    match custody::list(shelf.archive.as_ref()) {
-        Ok(records) => Ok(records.iter().filter_map(|record| changed(shelf, ledger, record)).collect()),
-        // One that cannot be read as a record is changed, too.
-        Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotAuthentic) => Ok(vec![error]),
-        Err(error) => Err(error),
+/// What is to be said of every sealing key in custody that was changed, or is gone, or cannot be looked at.
+pub(super) fn all_changed(shelf: &Shelf, ledger: &Ledger<'_>) -> Vec<Error> {
+    let there = match custody::sealings(shelf.archive.as_ref()) {
+        Ok(there) => there,
+        Err(error) => return vec![error],
+    };
+    let mut errors = Vec::new();
+    for sealing in there.iter().cloned().chain(entered(ledger)).collect::<BTreeSet<_>>() {
+        errors.extend(match custody::record(shelf.archive.as_ref(), &sealing) {
+            Ok(Some(record)) => changed(shelf, ledger, &record),
+            Ok(None) => None,
+            Err(error) => Some(error),
+        });
+        errors.extend(gone(shelf, ledger, &sealing).err());
     }
+    errors
+}
+
+/// The sealing keys that the ledger says are in custody.
+fn entered(ledger: &Ledger<'_>) -> impl Iterator<Item = SealingId> {
+    ledger.entries().iter().filter_map(|entry| match &entry.event {
+        Event::Custody(event) => Some(event.sealing.clone()),
+        _ => None,
+    })
+}
+
+/// Refuses a sealing key that was put into custody by the ledger's word, and is not there any more, or in part.
+pub(super) fn gone(shelf: &Shelf, ledger: &Ledger<'_>, sealing: &SealingId) -> Result<()> {
+    // One that was made elsewhere was entered with nobody who could open it here.
+    if newest(ledger, sealing).is_none_or(|(event, _)| event.labels.is_empty()) {
+        return Ok(());
+    }
+    let Some(name) = custody::lacks(shelf.archive.as_ref(), sealing)? else { return Ok(()) };
+    Err(Error::not_authentic(format!(
+        "{name} is gone from {}, and the ledger says that it was put there",
+        shelf.archive.describe()
+    ))
+    .hint("Whoever can write to the archive may have taken it. Take custody/ from another copy of the archive; a bundle's identity.age is the same file."))
 }
 
 /// What is to be said of a record that is not what was entered into the ledger.

@@ -60,6 +60,17 @@ impl Held {
     }
 }
 
+/// How closely an escrow is looked at that has a deposit already.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    /// At the signed record, which is all that most hosts may see.
+    Record,
+    /// At the sealed bytes, too, as far as the rights allow.
+    Whole,
+    /// The same, and what is damaged or was signed by nobody who is trusted is replaced, which takes more than write-only rights.
+    Repair,
+}
+
 /// Who makes deposits, and where.
 pub(super) struct Depositor<'a> {
     pub(super) desk: &'a Desk<'a>,
@@ -86,9 +97,7 @@ impl Depositor<'_> {
     }
 
     /// Makes sure that every escrow has the key.
-    ///
-    /// With `repair` a deposit that is damaged or that nobody trusted signed is replaced, which takes more than write-only rights.
-    pub(super) fn make(&self, ledger: &mut Ledger<'_>, key: &NamedKey, origin: &Origin, repair: bool) -> Result<Held> {
+    pub(super) fn make(&self, ledger: &mut Ledger<'_>, key: &NamedKey, origin: &Origin, closely: Look) -> Result<Held> {
         let Self { desk, host, shelf, signer } = self;
         let recipient = &host.config.recipient;
         let mut held = Held::default();
@@ -98,10 +107,10 @@ impl Depositor<'_> {
                 let prepare = || escrow::prepare(&record(host, key, origin), recipient, signer);
                 let stand = (&host.config.app, &key.fingerprint, recipient.id());
                 let look = || {
-                    if repair {
-                        escrow.inspect(stand.0, stand.1, stand.2, &shelf.trusted)
-                    } else {
+                    if closely == Look::Record {
                         escrow.has(stand.0, stand.1, stand.2, &shelf.trusted)
+                    } else {
+                        escrow.inspect(stand.0, stand.1, stand.2, &shelf.trusted)
                     }
                 };
                 let there = match look() {
@@ -116,7 +125,9 @@ impl Depositor<'_> {
                             })?,
                         }
                     }
-                    Err(error) if repair && matches!(error.kind(), Kind::Damaged | Kind::NotAuthentic) => {
+                    Err(error)
+                        if closely == Look::Repair && matches!(error.kind(), Kind::Damaged | Kind::NotAuthentic) =>
+                    {
                         let new = prepare()?;
                         escrow.repair(&new.sealed, &new.public, &new.minisig, &shelf.trusted)?;
                         new.public

@@ -57,6 +57,15 @@ impl Shelf {
     pub fn from_config(desk: &Desk<'_>, config: &Config) -> Result<Self> {
         let archive = desk.systems.archive(&config.archive, false)?;
         let id = archive::identify(archive.as_ref())?;
+        // A new archive in its place has an empty ledger, and nothing that this host remembers is of it.
+        if let Some(ours) = config.archive_id.as_ref().filter(|ours| **ours != id) {
+            return Err(Error::not_authentic(format!(
+                "{} is archive {id}, and {} is for {ours}",
+                archive.describe(),
+                config.path.display()
+            ))
+            .hint("Find out who put another archive there. If it was you: `strongroom init` for the new one, or its id as [archive] id."));
+        }
         let mut escrows = config.escrows.clone();
         if !escrows.contains(&EscrowPlace::Archive) {
             escrows.push(EscrowPlace::Archive);

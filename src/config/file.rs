@@ -17,7 +17,7 @@ pub(super) struct File {
     pub(super) key: Key,
     pub(super) database: Option<Database>,
     pub(super) storage: Option<Place>,
-    pub(super) archive: Place,
+    pub(super) archive: ArchivePlace,
     pub(super) sealing: Sealing,
     #[serde(default)]
     pub(super) signing: Signing,
@@ -129,6 +129,14 @@ pub(super) struct Place {
     pub(super) url: String,
 }
 
+/// An archive, and which one it has to be.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ArchivePlace {
+    pub(super) url: String,
+    pub(super) id: Option<String>,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Sealing {
@@ -188,7 +196,7 @@ pub(super) struct Folder {
 }
 
 /// Fields that an environment variable may override: section, field, and whether the value is text.
-const OVERRIDES: [(&str, &str); 15] = [
+const OVERRIDES: [(&str, &str); 16] = [
     ("key", "source"),
     ("database", "url"),
     ("database", "password"),
@@ -196,6 +204,7 @@ const OVERRIDES: [(&str, &str); 15] = [
     ("database", "max_lock_seconds"),
     ("storage", "url"),
     ("archive", "url"),
+    ("archive", "id"),
     ("sealing", "recipient"),
     ("signing", "key"),
     ("rules", "escrow_min_copies"),
@@ -238,6 +247,19 @@ pub(super) fn read(text: &str, path: &Path, variables: &[(String, String)]) -> R
     }
 }
 
+/// A message about a type or value, without the value: ``invalid type: integer `7`, expected a string`` loses its 7.
+fn without_value(message: &str) -> String {
+    let told = ["invalid type: ", "invalid value: "]
+        .iter()
+        .find_map(|kind| message.strip_prefix(kind).map(|rest| (*kind, rest)));
+    match told.and_then(|(kind, rest)| Some((kind, rest, rest.find(['`', '"'])?, rest.rfind(", expected")?))) {
+        Some((kind, rest, value, expected)) if value < expected => {
+            format!("{kind}{}{}", rest[..value].trim_end(), &rest[expected..])
+        }
+        _ => message.to_owned(),
+    }
+}
+
 /// Says file, line and what is wrong, as in `strongroom.toml line 7: unknown field ulr`, with the nearest known field as hint.
 pub(super) fn explain(error: &toml::de::Error, text: &str, shown: &str) -> Error {
     let place = error.span().map_or_else(String::new, |span| {
@@ -245,7 +267,7 @@ pub(super) fn explain(error: &toml::de::Error, text: &str, shown: &str) -> Error
         format!(" line {line}")
     });
     // The message names fields and types, never a value; values may be secrets that landed in the wrong place.
-    let message = error.message().lines().next().unwrap_or_default().to_owned();
+    let message = without_value(error.message().lines().next().unwrap_or_default());
     let mut quoted = message.split('`').skip(1).step_by(2);
     let unknown = message.starts_with("unknown field");
     let result = Error::usage(format!("{shown}{place}: {message}"));
@@ -316,6 +338,19 @@ recipient = "age1x"
         let error = read(&text, Path::new("strongroom.toml"), &[]).err().expect("refused");
         assert!(error.chain().contains("line 7"), "{}", error.chain());
         assert_eq!(error.hints(), ["Did you mean `url`?"]);
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_type_is_not_shown() {
+        for value in ["20261127", "1.5", "true", "[\"hunter2\"]"] {
+            let text = WHOLE.replace("\"env:ENCRYPTION_KEY\"", value);
+            let error = read(&text, Path::new("strongroom.toml"), &[]).err().expect("refused").chain();
+            assert!(error.contains("invalid type") && error.contains("expected a string"), "{error}");
+            assert!(!error.contains(value) && !error.contains("hunter2"), "{error}");
+        }
+        let text = WHOLE.to_owned() + "[rules]\nescrow_min_copies = \"hunter2, expected\"\n";
+        let error = read(&text, Path::new("strongroom.toml"), &[]).err().expect("refused").chain();
+        assert!(error.contains("invalid type: string") && !error.contains("hunter2"), "{error}");
     }
 
     #[test]

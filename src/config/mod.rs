@@ -56,6 +56,8 @@ pub struct Config {
     pub storage: Option<PlaceUrl>,
     /// Where bundles go.
     pub archive: PlaceUrl,
+    /// Which archive that has to be; any, where nothing is said.
+    pub archive_id: Option<Uuid>,
     /// What everything is sealed to.
     pub recipient: Recipient,
     /// This host's signing key, if it signs.
@@ -173,6 +175,8 @@ impl Config {
                 .transpose()
                 .map_err(|e| e.context(here("[storage] url")))?,
             archive: PlaceUrl::parse(&raw.archive.url, &base).map_err(|e| e.context(here("[archive] url")))?,
+            archive_id: (raw.archive.id.as_deref().map(str::parse).transpose())
+                .map_err(|e: Error| e.context(here("[archive] id")))?,
             recipient: Recipient::parse(&raw.sealing.recipient).map_err(|e| e.context(here("[sealing] recipient")))?,
             signing_key: raw.signing.key.as_deref().map(within),
             trusted: raw

@@ -77,16 +77,24 @@ fn is_path(text: &str) -> bool {
 
 /// The URL with whatever stands between `://` and `@` left out, and cut to a length that fits a message.
 pub fn redact(url: &str) -> String {
-    let short: String = url.chars().take(120).collect();
-    match (short.find("://"), short.rfind('@')) {
-        (Some(start), Some(at)) if at > start => format!("{}://…{}", &short[..start], &short[at..]),
-        _ => short,
-    }
+    // Cut last: what is cut before it may have lost the sign that a password ends with.
+    let public = match (url.find("://"), url.rfind('@')) {
+        (Some(start), Some(at)) if at > start => format!("{}://…{}", &url[..start], &url[at..]),
+        _ => url.to_owned(),
+    };
+    public.chars().take(120).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_password_is_left_out_whole() {
+        let shown = redact(&format!("mysql://root:{}@db/x", "S".repeat(130)));
+        assert_eq!(shown, "mysql://…@db/x");
+        assert_eq!(redact(&"x".repeat(200)).len(), 120);
+    }
 
     #[test]
     fn paths_are_relative_to_the_file() {

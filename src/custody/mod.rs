@@ -190,15 +190,30 @@ pub fn record(archive: &dyn Archive, sealing: &SealingId) -> Result<Option<Custo
     Ok(Some(record))
 }
 
+/// The object that custody lacks of a sealing key; the wrapped key first.
+pub fn lacks(archive: &dyn Archive, sealing: &SealingId) -> Result<Option<ObjectName>> {
+    for name in ["identity.age", "custody.json"] {
+        let name = object(sealing, name)?;
+        if archive.length(&name)?.is_none() {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
+}
+
+/// Every sealing key that custody has something of.
+pub fn sealings(archive: &dyn Archive) -> Result<Vec<SealingId>> {
+    let names = archive.children(&"custody".parse()?).context(|| "cannot list the keys in custody".to_owned())?;
+    Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+}
+
 /// The records of every sealing key in custody, sorted by sealing id and not authenticated.
 ///
 /// A key whose record was never written (see the module) has none to show and is left out.
 pub fn list(archive: &dyn Archive) -> Result<Vec<CustodyRecord>> {
     let mut records = Vec::new();
-    for name in archive.children(&"custody".parse()?).context(|| "cannot list the keys in custody".to_owned())? {
-        if let Ok(sealing) = name.parse::<SealingId>() {
-            records.extend(record(archive, &sealing)?);
-        }
+    for sealing in sealings(archive)? {
+        records.extend(record(archive, &sealing)?);
     }
     Ok(records)
 }

@@ -71,9 +71,10 @@ impl CustodyRecord {
         Ok(record)
     }
 
-    /// Reads a record; one of a newer format, or of k custodians of n, is an error that says so.
+    /// Reads a record; one of a newer format, or of k custodians of n, is damaged, as nobody signed that it is one, and says so.
     pub(super) fn parse(bytes: &[u8], what: &str) -> Result<Self> {
-        let newer = |why: String| Error::failed(format!("{what} {why}")).hint("Use a newer strongroom.");
+        let newer =
+            |why: String| Error::damaged(format!("{what} {why}")).hint("Use a newer strongroom, if one wrote it.");
         let shape: Shape = json::parse(bytes, what)?;
         if shape.format != 1 {
             return Err(newer(format!("has format {}, and this program reads format 1", shape.format)));

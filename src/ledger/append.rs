@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{AHEAD, Entry, Event, LIMIT, Ledger, entry_name, folder, signature_name, trusted_comment};
 use crate::ground::names::ObjectName;
-use crate::ground::{Error, Kind, Result, clock};
+use crate::ground::{Error, Kind, Result, clock, interrupt};
 use crate::signer::Signer;
 
 /// How long a signature without its entry may be the work of a run that is alive.
@@ -16,6 +16,8 @@ const ORPHAN: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 2000
 const WATCH: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 500 });
 
 const POLL: Duration = Duration::from_millis(5);
+/// How long somebody who keeps changing a signature holds a writer; who is alive and honest is done long before.
+const PATIENCE: Duration = Duration::from_millis(if cfg!(test) { 1500 } else { 30_000 });
 
 /// Losing a number means that somebody else got on, so this many losses in a row are no bad luck.
 const ATTEMPTS: u32 = 10_000;
@@ -93,9 +95,11 @@ impl Ledger<'_> {
 
     /// The bytes of a signature that a killed run left without its entry; `None` when the entry comes after all.
     fn orphan(&self, entry: &ObjectName, signature: &ObjectName) -> Result<Option<Vec<u8>>> {
-        let mut begun = Instant::now();
+        let first = Instant::now();
+        let mut begun = first;
         let mut seen = Vec::new();
         loop {
+            interrupt::check()?;
             let now = match self.archive.get(signature, LIMIT) {
                 Ok(bytes) => bytes,
                 Err(e) if matches!(e.kind(), Kind::NotFound | Kind::Damaged) => Vec::new(),
@@ -104,12 +108,12 @@ impl Ledger<'_> {
             if self.archive.length(entry)?.is_some() {
                 return Ok(None);
             }
-            if now != seen {
+            if now != seen && first.elapsed() < PATIENCE {
                 // Somebody is alive and at it.
                 seen = now;
                 begun = Instant::now();
-            } else if begun.elapsed() >= ORPHAN {
-                return Ok(Some(seen));
+            } else if begun.elapsed() >= ORPHAN || first.elapsed() >= PATIENCE {
+                return Ok(Some(now));
             }
             std::thread::sleep(POLL);
         }
@@ -121,6 +125,12 @@ impl Ledger<'_> {
         let mut watch = contended;
         loop {
             if self.archive.get(signature, LIMIT).ok().as_deref() != Some(minisig) {
+                if begun.elapsed() >= PATIENCE {
+                    return Err(Error::locked(format!(
+                        "another writer puts other bytes in the place of {signature} again and again"
+                    ))
+                    .hint("Find out who can write to the archive: whoever signs entries takes the next number."));
+                }
                 self.archive.replace(signature, minisig)?;
                 watch = true;
             } else if !watch || begun.elapsed() >= WATCH {

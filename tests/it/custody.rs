@@ -94,6 +94,59 @@ fn a_record_of_custody_that_was_changed_is_found_without_a_secret() {
 }
 
 #[test]
+fn a_sealing_key_that_is_gone_from_custody_is_told_before_anybody_needs_it() {
+    let world = World::ready();
+    std::fs::rename(world.path("archive/custody"), world.path("aside")).expect("moved");
+    // No bundle has a copy yet, and none will: only now is there time to do something.
+    let json = world.json("backup", 3);
+    assert!(codes(&json).contains(&"custody-changed".to_owned()), "{json}");
+    assert!(json["problems"].to_string().contains("no custodian can open what is made now"), "{json}");
+    for line in ["check --all", "config check", "custody list"] {
+        world.run(line, 14).says("identity.age is gone").keeps_quiet_about("made elsewhere");
+    }
+    std::fs::rename(world.path("aside"), world.path("archive/custody")).expect("moved back");
+    world.run("backup", 0);
+    world.run("check --all", 0);
+    // The signed copy in the bundle opens; that the archive's is gone is told all the same.
+    for gone in ["identity.age", "custody.json"] {
+        let folder =
+            std::fs::read_dir(world.path("archive/custody")).expect("read").next().expect("a key").expect("read");
+        let (place, aside) = (folder.path().join(gone), world.path("aside"));
+        std::fs::rename(&place, &aside).expect("moved");
+        let json = world.json("check --all", 14);
+        let rows = json.as_array().expect("rows");
+        assert!(rows.len() >= 2 && rows.iter().all(|row| row["whole"] == true), "every bundle has its row: {json}");
+        world.json("backup", 3)["problems"].as_array().expect("problems").iter().for_each(|problem| {
+            assert_eq!(problem["code"], "custody-changed");
+        });
+        world.run(&format!("verify -i {IDENTITY}"), 0);
+        std::fs::rename(&aside, &place).expect("moved back");
+        world.run("check --all", 0);
+    }
+}
+
+#[test]
+fn a_record_of_custody_that_nobody_can_read_hides_nothing() {
+    let (world, _) = World::backed_up();
+    world.run("backup", 0);
+    let planted = world.path("archive/custody/00000000000000000000000000000000");
+    std::fs::create_dir(&planted).expect("made");
+    std::fs::write(planted.join("custody.json"), br#"{"format":2,"threshold":1}"#).expect("written");
+    let json = world.json("check --all", 13);
+    assert_eq!(json.as_array().map(Vec::len), Some(2), "{json}");
+    world.run("config check", 0);
+    std::fs::remove_dir_all(planted).expect("removed");
+    // Nor does one of our own key that was changed into what only a newer program could read.
+    let folder = std::fs::read_dir(world.path("archive/custody")).expect("read").next().expect("a key").expect("read");
+    let record = folder.path().join("custody.json");
+    let text = std::fs::read_to_string(&record).expect("read");
+    std::fs::write(&record, text.replace("\"threshold\": 1", "\"threshold\": 2")).expect("written");
+    world.run("check --all", 13).says("k of n custody");
+    world.run(&format!("verify -i {IDENTITY}"), 0);
+    world.run(&format!("restore -i {IDENTITY} --target out"), 0);
+}
+
+#[test]
 fn a_custodians_identity_is_tested_and_the_test_is_recorded() {
     let (world, _) = World::backed_up();
     let json = world.json(&format!("custody test -i {IDENTITY}"), 0);

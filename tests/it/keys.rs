@@ -74,6 +74,7 @@ fn fetch_writes_the_exact_bytes_for_their_owner_and_overwrites_nothing() {
     assert_eq!(mode & 0o777, 0o600);
     world.run(&format!("key fetch -i {IDENTITY} -o fetched"), 15);
     assert_eq!(world.run(&format!("key fetch -i {IDENTITY} -o -"), 0).out, KEY.as_bytes());
+    world.run(&format!("key fetch -i {IDENTITY} -o - --json"), 2).says("both want standard output");
     let other = world.path("other.txt");
     let stranger = std::process::Command::new("age-keygen").arg("-o").arg(&other).output().expect("age-keygen runs");
     assert!(stranger.status.success());

@@ -187,7 +187,7 @@ pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Ou
 
     let escrows = match &key {
         Some(key) if only.key() => {
-            let held = depositor.make(&mut ledger, key, &Origin::default(), false)?;
+            let held = depositor.make(&mut ledger, key, &Origin::default(), deposits::Look::Record)?;
             problems.extend(held.problems());
             held.places
         }
@@ -337,6 +337,10 @@ fn wrapped_identity(
             ),
             "Compare custody/ with another copy of the archive, and take the bundles' objects from there.",
         )),
+        (None, Ok(None), None) => super::custody::gone(shelf, ledger, sealing).err().map(|error| {
+            let message = format!("{error}; no bundle has a copy, so no custodian can open what is made now");
+            Problem::new("custody-changed", message, error.hints().join(" "))
+        }),
         (None, _, None) => None,
     };
     let wrapped = match signed {

@@ -12,6 +12,7 @@ pub(super) struct Values<'a> {
     pub(super) password: Option<&'a str>,
     pub(super) storage: Option<&'a str>,
     pub(super) archive: &'a str,
+    pub(super) archive_id: &'a Uuid,
     pub(super) recipient: &'a str,
     pub(super) trusted: &'a [String],
 }
@@ -53,6 +54,8 @@ source = {key}
 {storage}
 [archive]
 url = {archive}
+# Another archive in its place is refused.
+id = {archive_id}
 
 [sealing]
 # The public half: this host can seal and cannot open.
@@ -83,6 +86,7 @@ name = {app}
         database = section("database", v.database, "sqlite:/data/database.sqlite"),
         storage = section("storage", v.storage, "file:/data/storage"),
         archive = quoted(v.archive),
+        archive_id = quoted(v.archive_id.as_str()),
         recipient = quoted(v.recipient),
         trusted = v.trusted.iter().map(|t| quoted(t)).collect::<Vec<_>>().join(", "),
         app = quoted(v.app),

@@ -142,6 +142,7 @@ fn set_up(desk: &Desk<'_>, request: &Request, made: &mut Made) -> Result<SetUp> 
         password: settled.password.as_deref(),
         storage: settled.storage.as_deref(),
         archive: &settled.archive,
+        archive_id: &id,
         recipient: &recipient.to_string(),
         trusted: &signers.iter().map(ToString::to_string).collect::<Vec<_>>(),
     });

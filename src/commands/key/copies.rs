@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{Naming, named};
 use crate::appkey::KeyText;
 use crate::appkey::proof::{ProverOptions, Verdict, prove_with};
-use crate::commands::deposits::{Depositor, Origin};
+use crate::commands::deposits::{Depositor, Look, Origin};
 use crate::commands::guard::Permit;
 use crate::commands::host::{Host, NamedKey};
 use crate::commands::shelf::{self, Shelf};
@@ -30,7 +30,8 @@ pub fn escrow(desk: &Desk<'_>, config: Config, repair: bool) -> Result<Outcome> 
     let mut ledger = shelf.ledger()?;
     let key = host.key(desk, None)?;
     let depositor = Depositor { desk, host: &host, shelf: &shelf, signer: &signer };
-    let held = depositor.make(&mut ledger, &key, &Origin::default(), repair)?;
+    let held =
+        depositor.make(&mut ledger, &key, &Origin::default(), if repair { Look::Repair } else { Look::Whole })?;
     let mut text = vec![format!("key {}", key.fingerprint.short())];
     text.extend(held.places.iter().map(|place| format!("  held by {place}")));
     let problems = held.problems();

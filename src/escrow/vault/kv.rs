@@ -1,12 +1,16 @@
 //! Secrets in a key/value mount: create-only writes, reads that tell a deleted secret from none, lists.
 
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::secret::{Field, Fields};
 use super::session::{Vault, body};
 use super::wire::{Answer, Call};
-use crate::ground::{Error, Result};
+use crate::escrow::record::Found;
+use crate::ground::{Error, Result, clock};
 
 /// What a read came to.
 pub(super) enum Read {
@@ -49,6 +53,25 @@ struct Described {
 struct Options {
     version: Option<String>,
 }
+
+/// The history of a secret: <https://developer.hashicorp.com/vault/api-docs/secret/kv/kv-v2#read-secret-metadata>.
+#[derive(Deserialize)]
+struct History {
+    current_version: u64,
+    versions: BTreeMap<String, Version>,
+}
+
+#[derive(Deserialize)]
+struct Version {
+    /// When it was deleted, or will be by itself; empty where neither is so.
+    #[serde(default)]
+    deletion_time: String,
+    #[serde(default)]
+    destroyed: bool,
+}
+
+/// What brings a deleted secret back.
+pub(super) const UNDELETE: &str = "`vault kv undelete` may bring it back";
 
 impl Vault {
     /// The mount that a path lies in; [`crate::ground::Kind::Denied`] where there is none that we may use.
@@ -147,6 +170,25 @@ impl Vault {
             200 | 204 => Ok(true),
             _ => Err(self.unexpected(&answer, "delete", &at)),
         }
+    }
+
+    /// What the history of a secret tells of it, for who may not read the secret itself.
+    pub(super) fn history(&self, mount: &str, path: &str) -> Result<Found> {
+        let at = format!("{mount}/metadata/{path}");
+        let answer = self.get(&at)?;
+        match answer.status {
+            200 => {}
+            404 => return self.route_exists(&answer, mount).map(|()| Found::Nothing(None)),
+            403 => return Ok(Found::MayNotLook),
+            _ => return Err(self.unexpected(&answer, "read", &at)),
+        }
+        let History { current_version, versions } = answer.read::<Data<_>>()?.data;
+        let over = |time: &str| !time.is_empty() && time.parse::<Timestamp>().map_or(true, |time| time <= clock::now());
+        Ok(match versions.get(&current_version.to_string()) {
+            Some(version) if version.destroyed => Found::Nothing(None),
+            Some(version) if over(&version.deletion_time) => Found::Nothing(Some(UNDELETE)),
+            _ => Found::MayNotLook,
+        })
     }
 
     /// The names in a folder, folders with a slash at their end; none when there is no such folder.

@@ -117,8 +117,9 @@ impl VaultEscrow {
         let mut fields = match self.vault.read(&self.mount, path) {
             Ok(Read::Fields(fields)) => fields,
             Ok(Read::Nothing) => return Ok(Found::Nothing(None)),
-            Ok(Read::Deleted) => return Ok(Found::Nothing(Some("`vault kv undelete` may bring it back"))),
-            Err(error) if error.kind() == Kind::Denied => return Ok(Found::MayNotLook),
+            Ok(Read::Deleted) => return Ok(Found::Nothing(Some(kv::UNDELETE))),
+            // An auditor reads no sealed key, and its history.
+            Err(error) if error.kind() == Kind::Denied => return self.vault.history(&self.mount, path),
             Err(error) => return Err(error),
         };
         let bytes = match fields.remove("sealed") {

@@ -71,7 +71,15 @@ impl Stage {
 
     /// A token with the rights of the host that backs up.
     fn host(&self) -> String {
-        let policy = include_str!("../../../policies/vault/backup-host.hcl");
+        self.role(include_str!("../../../policies/vault/backup-host.hcl"))
+    }
+
+    /// A token with the rights of an auditor.
+    fn auditor(&self) -> String {
+        self.role(include_str!("../../../policies/vault/auditor.hcl"))
+    }
+
+    fn role(&self, policy: &str) -> String {
         self.token(&policy.replace("{{mount}}", "secret").replace("{{prefix}}", "strongroom"))
     }
 }
@@ -127,10 +135,18 @@ fn sealed_bytes_that_differ_or_are_gone_are_seen_by_who_may_look() {
     stage.write(at, &json!({ "sealed": "not base64!" }));
     assert_eq!(stage.inspect(ROOT).expect_err("spoilt").kind(), Kind::NotAuthentic);
     assert!(stage.inspect(&stage.host()).expect("may not look").is_some());
+    // Who may read the history alone sees what is gone by it.
+    let auditor = stage.auditor();
+    assert!(stage.inspect(&auditor).expect("there").is_some());
     for gone in ["data", "metadata"] {
         stage.bao.ok("DELETE", &format!("secret/{gone}/{at}"), &Value::Null);
-        assert_eq!(stage.inspect(ROOT).expect_err("gone").kind(), Kind::Damaged);
+        for token in [ROOT, &auditor] {
+            let error = stage.inspect(token).expect_err("gone");
+            assert_eq!(error.kind(), Kind::Damaged);
+            assert_eq!(error.hints()[0].contains("undelete"), gone == "data", "{:?}", error.hints());
+        }
     }
+    assert!(stage.inspect(&stage.host()).expect("may not look").is_some());
 }
 
 #[test]

@@ -46,6 +46,30 @@ fn a_signature_that_a_killed_run_left_blocks_nobody() {
 }
 
 #[test]
+fn somebody_who_keeps_changing_the_next_signature_holds_nobody_for_ever() {
+    let world = World::with(2);
+    let mut ledger = world.open().expect("opened");
+    let name = signature_name(&world.app, 3).expect("a name");
+    let ended = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut n = 0_u64;
+            while !ended.load(std::sync::atomic::Ordering::Relaxed) {
+                n += 1;
+                world.put(&name, n.to_string().as_bytes());
+                std::thread::sleep(std::time::Duration::from_millis(2));
+            }
+        });
+        // Theirs may be the last word over and over: that is an error, and no waiting.
+        let appended = ledger.append(&world.signer, tested(), clock::now());
+        ended.store(true, std::sync::atomic::Ordering::Relaxed);
+        if let Err(error) = appended {
+            assert_eq!(error.kind(), Kind::Locked, "{}", error.chain());
+        }
+    });
+}
+
+#[test]
 fn a_writer_that_was_overtaken_reads_on() {
     let world = World::with(1);
     let (mut one, mut two) = (world.open().expect("good"), world.open().expect("good"));

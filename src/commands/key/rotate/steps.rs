@@ -6,7 +6,7 @@ use crate::appkey::KeyText;
 use crate::appkey::lint::{self, Finding};
 use crate::appkey::proof::{Proof, ProverOptions, Verdict, prove_with};
 use crate::commands::backup;
-use crate::commands::deposits::{Depositor, Origin};
+use crate::commands::deposits::{Depositor, Look, Origin};
 use crate::commands::host::NamedKey;
 use crate::commands::reencrypt::{Moved, Prepared, Reencryption, Rest};
 use crate::commands::{Problem, proof};
@@ -91,7 +91,8 @@ impl Rotation<'_> {
         let mut ledger = place.ledger().map_err(nowhere)?;
         let depositor = Depositor { desk: self.desk, host: self.host, shelf: &place, signer: &signer };
         // It fails as a whole only once a deposit was made, which was not entered then.
-        let held = depositor.make(&mut ledger, key, origin, false).map_err(|error| Missed { error, stored: true })?;
+        let held =
+            depositor.make(&mut ledger, key, origin, Look::Record).map_err(|error| Missed { error, stored: true })?;
         let (copies, asked) = (held.places.len(), self.host.config.escrow_min_copies.max(1));
         if copies >= asked {
             return Ok(());
