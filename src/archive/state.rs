@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, params};
 
 use crate::ground::names::{AppName, BundleId, Sha256Hex, Uuid};
 use crate::ground::{Error, Result, durable, failpoint, sqlite};
