@@ -193,8 +193,9 @@ impl State {
     /// A disk that fails is an error: what it holds is not known to be nothing.
     pub fn glance(path: &Path, archive: &Uuid, app: &AppName) -> Result<Option<(u64, Sha256Hex)>> {
         let unread = |error: rusqlite::Error| match error.sqlite_error_code() {
-            Some(ErrorCode::SystemIoFailure) => Err(failed(path, &error)
-                .hint("What this host has seen of the ledger is not compared with --archive in the place of --config.")),
+            Some(ErrorCode::SystemIoFailure) => Err(failed(path, &error).hint(
+                "What this host has seen of the ledger is not compared with --archive in the place of --config.",
+            )),
             _ => Ok(None),
         };
         let looked = || -> rusqlite::Result<Option<String>> {

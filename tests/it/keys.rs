@@ -178,6 +178,34 @@ fn a_new_key_that_is_the_old_one_or_cannot_be_escrowed_is_refused() {
 }
 
 #[test]
+fn an_old_key_that_no_escrow_has_whole_is_not_rotated_away() {
+    let world = World::ready();
+    world.configure("[rules]\nkey_in_bundle = false");
+    world.backup(0);
+    let old = in_use(&world);
+    with_set_key(&world);
+    let before = world.state_of("app");
+    let sealed = world.files("archive/keys").into_iter().find(|file| file.ends_with(".age")).expect("the deposit");
+    let sealed = world.path("archive/keys").join(sealed);
+    let whole = std::fs::read(&sealed).expect("read");
+    std::fs::write(&sealed, [&whole[..], b"x"].concat()).expect("written");
+    let said = world.run("key rotate --yes", 14);
+    said.says("0 of 1 escrows hold the old key").says("key escrow --repair").says("--resume").says("--abort");
+    assert_eq!(world.state_of("app"), before, "neither rows nor key were touched");
+    // In the bundle it is safe, too.
+    let other = world.copy();
+    let path = other.path("strongroom.toml");
+    let config = std::fs::read_to_string(&path).expect("read");
+    secret_file(&path, &config.replace("key_in_bundle = false", "key_in_bundle = true"));
+    other.run("key rotate --resume --yes", 3).says("took the place of");
+    other.run(&format!("key verify {old} -i {IDENTITY}"), 3).says("opens, and is that key");
+
+    world.run("key escrow --repair", 0);
+    assert_eq!(world.json("key rotate --resume --yes", 0)["state"], "done");
+    world.run("key needed --all", 0).keeps_quiet_about("none");
+}
+
+#[test]
 fn a_new_key_that_can_be_guessed_or_is_more_than_a_key_is_refused_and_one_that_is_odd_is_told() {
     let (world, _) = World::backed_up();
     with_set_key(&world);

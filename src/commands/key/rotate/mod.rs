@@ -226,6 +226,9 @@ impl Rotation<'_> {
     ) -> Result<Outcome> {
         let before = self.back_up("the bundle before the rotation");
         problems.extend(before.map_err(|error| error.hint(ROTATION_NEXT))?);
+        self.kept(old).map_err(|error| {
+            error.hint("`strongroom key escrow --repair` puts the configured key back.").hint(ROTATION_NEXT)
+        })?;
         let beside = pending.beside().is_some();
         let hooks = Hooks { on: self.request.hooks && !beside, ..self.hooks() };
         hooks.stop().map_err(|error| hooks.start_after(error, UNCHANGED))?;

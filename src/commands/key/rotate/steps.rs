@@ -8,10 +8,11 @@ use crate::appkey::proof::{Proof, ProverOptions, Verdict, prove_with};
 use crate::commands::backup;
 use crate::commands::deposits::{Depositor, Origin};
 use crate::commands::host::NamedKey;
+use crate::commands::key::several;
 use crate::commands::reencrypt::{Moved, Prepared, Reencryption, Rest};
 use crate::commands::{Problem, proof};
 use crate::database::{Others, Rewritten};
-use crate::ground::{Error, Result, clock};
+use crate::ground::{Error, Kind, Result, clock};
 use crate::ledger::{Event, KeyEvent};
 
 /// A key that too few escrows took.
@@ -92,23 +93,55 @@ impl Rotation<'_> {
         let depositor = Depositor { desk: self.desk, host: self.host, shelf: &place, signer: &signer };
         // It fails as a whole only once a deposit was made, which was not entered then.
         let held = depositor.make(&mut ledger, key, origin, false).map_err(|error| Missed { error, stored: true })?;
-        let (copies, asked) = (held.places.len(), self.host.config.escrow_min_copies.max(1));
+        let (copies, asked) = (held.places.len(), self.copies_asked());
         if copies >= asked {
             return Ok(());
         }
         let short = key.fingerprint.short();
         let message = format!("{copies} of {asked} escrows hold key {short}, so nothing is put under it");
-        let error = match held.missed {
-            missed if missed.is_empty() => Error::usage(message)
+        let error = match held.missed.as_slice() {
+            [] => Error::usage(message)
                 .hint("Name as many escrows as [rules] escrow_min_copies asks for, at least one: [[escrow]] kind = \"archive\""),
-            missed => {
-                let kind = missed[0].kind();
-                let hints: Vec<String> = missed.iter().flat_map(|error| error.hints().to_vec()).collect();
-                let causes = missed.iter().map(Error::chain).collect::<Vec<_>>().join("; ");
-                hints.into_iter().fold(Error::new(kind, message).because(causes), Error::hint)
-            }
+            [first, ..] => several(first.kind(), message, &held.missed),
         };
         Err(Missed { error, stored: copies > 0 })
+    }
+
+    fn copies_asked(&self) -> usize {
+        self.host.config.escrow_min_copies.max(1)
+    }
+
+    /// The key that is being replaced can be had from where nobody overwrites it: older bundles need it.
+    ///
+    /// As many escrows have it as the rules ask for, asked for the sealed bytes too, or the newest bundle does.
+    pub(super) fn kept(&self, old: &NamedKey) -> Result<()> {
+        let place = self.host.shelf(self.desk)?;
+        let newest = place.ledger()?.bundles().next_back().is_some_and(|bundle| {
+            bundle.keys.contains(&old.fingerprint) && bundle.contains.iter().any(|what| what == "key")
+        });
+        if newest {
+            return Ok(());
+        }
+        let config = &self.host.config;
+        let (mut copies, mut missed) = (0, Vec::new());
+        for escrow in &config.escrows {
+            let found = self.desk.systems.escrow(escrow, place.archive.as_ref()).and_then(|escrow| {
+                escrow.inspect(&config.app, &old.fingerprint, config.recipient.id(), &place.trusted)
+            });
+            match found {
+                Ok(found) => copies += usize::from(found.is_some()),
+                Err(error) => missed.push(error),
+            }
+        }
+        let asked = self.copies_asked();
+        if copies >= asked {
+            return Ok(());
+        }
+        let short = old.fingerprint.short();
+        let message = format!(
+            "{copies} of {asked} escrows hold the old key {short}, nor has the bundle just made a copy: no older bundle would open any more"
+        );
+        Err(several(missed.first().map_or(Kind::Refused, Error::kind), message, &missed))
     }
 
     /// Enters the rotation into the ledger, once.
