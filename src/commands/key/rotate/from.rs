@@ -6,7 +6,7 @@
 use serde_json::json;
 
 use super::mark::{Facts, Mark, VALUES};
-use super::{Rotation, unknown};
+use super::{Rotation, SEVERAL, unknown};
 use crate::commands::deposits::Origin;
 use crate::commands::hooks::Hooks;
 use crate::commands::host::NamedKey;
@@ -151,11 +151,7 @@ impl Rotation<'_> {
         ];
         text.extend(proof::failure_lines(&proved));
         if proved.total.failed > 0 && problems.is_empty() {
-            problems.push(Problem::new(
-                "several-keys",
-                format!("{} under neither key", counted(proved.total.failed, "credential is", "credentials are")),
-                "`strongroom key doctor -i FILE` says whether another known key opens them.",
-            ));
+            problems.push(neither(proved.total.failed));
         }
         let json = json!({
             "old": from, "new": to.fingerprint, "state": "done", "moved": moved,
@@ -184,6 +180,15 @@ impl Rotation<'_> {
         lines.push("  back up again".to_owned());
         lines
     }
+}
+
+/// Credentials that a re-encryption leaves as they are.
+pub(super) fn neither(count: u64) -> Problem {
+    Problem::new(
+        SEVERAL,
+        format!("{} under neither key", counted(count, "credential is", "credentials are")),
+        "`strongroom key doctor -i FILE` says whether another known key opens them.",
+    )
 }
 
 fn told(mut json: serde_json::Value, text: Vec<String>, problems: Vec<Problem>) -> Outcome {

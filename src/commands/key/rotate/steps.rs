@@ -73,7 +73,8 @@ impl Rotation<'_> {
             (Verdict::Unproven, _) => Error::refused(sentence)
                 .hint("With no credential stored yet, configure another key and back up; nothing has to be re-encrypted."),
             (_, Some(_)) => Error::wrong_key(sentence)
-                .hint("The application may still be running with the old key: start it anew, then `key rotate --resume`."),
+                .hint("The application may still be running with the old key: start it anew, then `key rotate --resume`, which puts what is under the old key under the new one.")
+                .hint("`strongroom key doctor -i FILE` says which keys those rows are under; enter what is under neither anew in the application."),
             _ => Error::wrong_key(sentence).hint(
                 "Nothing was changed. `strongroom key doctor -i FILE` says which keys the failing rows are under; `key rotate --from` puts those under the key in use, or enter them anew in the application.",
             ),
@@ -187,17 +188,17 @@ impl Rotation<'_> {
     /// Every credential that is under `from` is put under `to`, in one transaction.
     ///
     /// Beside a running application the new values are made first, so that it waits for the writing only.
-    pub(super) fn sweep(&self, from: &NamedKey, to: &NamedKey, others: Others) -> Result<Swept> {
-        let way = self.way(from, to, if others == Others::Wait { Rest::Leave } else { Rest::Refuse });
+    pub(super) fn sweep(&self, from: &NamedKey, to: &NamedKey, rest: Rest, others: Others) -> Result<Swept> {
+        let way = self.way(from, to, rest);
         let prepared = match others {
             Others::Wait => way.prepare(self.database.look()?.as_mut())?,
             Others::Refuse => Prepared::default(),
         };
         match self.rewrite(&way, &prepared, others)? {
             (Rewritten::Committed, moved) => Ok(Swept::Done(moved)),
-            // Nothing was under this key before, and everything is proved afterwards.
+            // More are under this key than were before; everything is proved afterwards.
             (Rewritten::Unknown(error), moved) => match self.standing(to, from) {
-                Ok(counts) if counts.now > 0 => Ok(Swept::Done(moved)),
+                Ok(counts) if counts.now > moved.already || moved.now == 0 => Ok(Swept::Done(moved)),
                 Ok(_) => Err(error),
                 Err(_) => Ok(Swept::Unknown(error)),
             },
