@@ -154,6 +154,26 @@ fn a_rotation_without_a_hook_waits_for_the_configuration() {
 }
 
 #[test]
+fn a_configured_key_that_cannot_be_read_is_no_other_key_and_runs_no_hook() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (world, _) = World::backed_up();
+    let hook = world.script("set-key.sh", "cat >>$W/given; exit 1");
+    world.configure(&format!("set_key = [\"{}\"]", hook.display()));
+    assert_eq!(codes(&world.json("key rotate --yes", 3)), ["not-configured", "set-key-failed"]);
+    let given = std::fs::read(world.path("given")).expect("given");
+    let env = world.path("app/.env");
+    let mode = |mode| std::fs::set_permissions(&env, std::fs::Permissions::from_mode(mode)).expect("set");
+    mode(0o640);
+    world.run("key rotate --resume", 15).says(".env").says("under the new key").says("--resume");
+    mode(0o600);
+    std::fs::rename(&env, world.path("aside")).expect("moved");
+    world.run("key rotate --resume", 10).says(".env").keeps_quiet_about("another one");
+    assert_eq!(std::fs::read(world.path("given")).expect("given"), given, "the hook has not run");
+    std::fs::rename(world.path("aside"), &env).expect("moved back");
+    world.run("key rotate --resume", 3).says("still gives another one");
+}
+
+#[test]
 fn a_row_that_does_not_decrypt_stops_a_rotation_before_anything_is_changed() {
     let (world, _) = World::backed_up();
     with_set_key(&world);

@@ -43,6 +43,9 @@ const AS_IT_WAS: &str =
 /// What is said when the application does not come back with the new key.
 const CONFIGURED: &str = "The database is under the new key, which is configured; the application may be stopped. `key rotate --resume` starts it again and goes on.";
 
+/// What is said when nobody knows whether the application has the new key.
+const UNREAD: &str = "The database is under the new key; the application may be stopped. When its configured key can be read, `key rotate --resume` goes on.";
+
 /// The word for credentials that are under neither key.
 const SEVERAL: &str = "several-keys";
 
@@ -200,14 +203,19 @@ impl Rotation<'_> {
     fn under_new(&self, pending: Pending, new: &NamedKey, mut problems: Vec<Problem>) -> Result<Outcome> {
         self.enter(&pending)?;
         let hooks = self.hooks();
+        let mut configured = self.configured(new)?;
         let mut failed = None;
-        if !self.configured(new) {
+        if !configured {
             failed = hooks.set_key(new.text.expose()).err();
+            if let Some(error) = failed.take_if(|error| error.kind() == Kind::Interrupted) {
+                return Err(error);
+            }
+            configured = self.configured(new).map_err(|error| match &failed {
+                Some(failed) => error.hint(failed.chain()),
+                None => error,
+            })?;
         }
-        if let Some(error) = failed.take_if(|error| error.kind() == Kind::Interrupted) {
-            return Err(error);
-        }
-        if !self.configured(new) {
+        if !configured {
             return Ok(self.waiting(&pending, new, failed.as_ref(), problems));
         }
         let anew = || {
@@ -299,9 +307,10 @@ impl Rotation<'_> {
         Hooks { desk: self.desk, host: self.host, on: self.request.hooks }
     }
 
-    fn configured(&self, new: &NamedKey) -> bool {
-        let configured = self.host.key_text(self.desk, None).and_then(|text| self.host.scheme.effective_key(&text));
-        configured.is_ok_and(|effective| effective.same_as(&new.effective))
+    /// Whether the application is configured with the new key; what cannot be read is an error, and no other key.
+    fn configured(&self, new: &NamedKey) -> Result<bool> {
+        let text = self.host.key_text(self.desk, None).map_err(|error| error.hint(UNREAD))?;
+        Ok(self.host.scheme.effective_key(&text).is_ok_and(|effective| effective.same_as(&new.effective)))
     }
 
     fn plan(&self, old: &NamedKey, new: &NamedKey, count: u64) -> Vec<String> {
