@@ -71,6 +71,9 @@ pub fn note(path: &[&str]) -> Option<&'static str> {
     match path {
         ["guard"] => Some("Once COMMAND has been started, the exit code is its own."),
         ["backup"] => Some("A wrong or unreadable key stops no backup: the bundle is stored, and the code is 3."),
+        ["key", "verify" | "fetch" | "exec"] => {
+            Some("Where no copy of the key opens, the gravest of the reasons decides: 14, 13, 16, 21, 20, then 10.")
+        }
         _ => None,
     }
 }

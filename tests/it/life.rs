@@ -321,7 +321,7 @@ fn a_planted_record_is_never_adopted() {
         world.run(&line, 10).says("vouches for it");
         assert_eq!(world.state_of("app"), before);
         let from = format!("key rotate --from {} --yes -i {IDENTITY}", &real[..8]);
-        let said = world.run(&from, 10);
+        let said = world.run(&from, 14);
         said.says("no copy of key");
         assert_eq!(world.state_of("app"), before);
     }
