@@ -106,7 +106,9 @@ fn narrower(path: &[&str], code: u8) -> Option<&'static str> {
             "a key has no copy in escrow, an escrow could not be asked, or a rotation did not end"
         }
         (["key", "escrow"], 3) => "an escrow was missed",
-        (["key", "verify"], 3) => "a copy does not open, or holds another key",
+        (["key", "verify"], 3) => {
+            "a copy does not open, or holds another key; or there is no credential to try it on, or its cipher proves little"
+        }
         (["key", "doctor"], 3) => "there is no credential to try the key on",
         (["key", "rotate"], 3) => {
             "every credential is under the new key, and a person is needed: the application is not configured with it, or a bundle needs a look"

@@ -65,6 +65,20 @@ fn copies_are_opened_and_the_one_in_use_is_tried_on_the_live_database() {
 }
 
 #[test]
+fn copies_of_a_key_that_there_is_nothing_to_try_on_are_for_a_person_to_look_at() {
+    let (world, _) = World::backed_up();
+    let old = in_use(&world);
+    world.app.execute("DELETE FROM repositories WHERE id <> 'manual'");
+    let looked = world.json(&format!("key verify -i {IDENTITY}"), 3);
+    assert_eq!((&looked["live"]["verdict"], codes(&looked).len()), (&"unproven".into(), 0));
+    world.run(&format!("key doctor -i {IDENTITY}"), 3);
+    // Another one than the key in use is only opened.
+    world.app.set_key(WRONG);
+    world.backup(3);
+    world.run(&format!("key verify {old} -i {IDENTITY}"), 0);
+}
+
+#[test]
 fn fetch_writes_the_exact_bytes_for_their_owner_and_overwrites_nothing() {
     use std::os::unix::fs::PermissionsExt as _;
     let (world, _) = World::backed_up();

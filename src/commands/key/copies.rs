@@ -200,7 +200,8 @@ pub fn verify(desk: &Desk<'_>, shelf: &Shelf, config: Option<Config>, request: &
         Some(verdict @ (Verdict::WrongKey | Verdict::Mixed)) => proof::exit_of(verdict),
         _ if copies.is_empty() => gravest(&missed).exit_code(),
         _ if !problems.is_empty() => ATTENTION,
-        _ => 0,
+        // Another key than the one in use is tried on nothing.
+        verdict => verdict.map_or(0, proof::exit_of),
     };
     Ok(Outcome {
         exit,
