@@ -102,8 +102,11 @@ fn narrower(path: &[&str], code: u8) -> Option<&'static str> {
             "restored, but a person should look: the key was not proved (--accept-unproved), the backup had found something wrong with what it stored, or an earlier restore did not end in what this one did not touch"
         }
         (["init"], 3) => "set up, but something does not work, here or with the environment that cron would give",
-        (["key", "status" | "needed"], 3) => {
+        (["key", "status"], 3) => {
             "a key has no copy in escrow, an escrow could not be asked, or a rotation did not end"
+        }
+        (["key", "needed"], 3) => {
+            "the key of a bundle has no copy, neither in escrow nor in the bundle, or an escrow could not be asked"
         }
         (["key", "escrow"], 3) => "an escrow was missed",
         (["key", "verify"], 3) => {

@@ -39,6 +39,21 @@ fn a_key_without_a_copy_in_escrow_is_for_a_person_to_look_at() {
 }
 
 #[test]
+fn a_bundle_whose_key_has_no_copy_left_is_for_a_person_to_look_at() {
+    let (world, whole) = World::backed_up();
+    world.configure("[rules]\nkey_in_bundle = false");
+    let bare = world.backup(0);
+    std::fs::remove_dir_all(world.path("archive/keys")).expect("removed");
+    let needed = world.run("key needed --all", 3);
+    needed.says(&format!("which bundle {bare} needs")).says("key escrow");
+    needed.keeps_quiet_about(&format!("which bundle {whole} needs"));
+    assert_eq!(world.json("key needed", 3)[0]["copies"], serde_json::json!([]));
+    world.run(&format!("key needed {whole}"), 0);
+    world.run("key escrow", 0);
+    world.run("key needed --all", 0);
+}
+
+#[test]
 fn a_deposit_that_somebody_changed_is_repaired_only_when_asked() {
     let (world, _) = World::backed_up();
     for record in world.files("archive/keys").iter().filter(|f| Path::new(f).extension().is_some_and(|e| e == "json")) {

@@ -133,6 +133,13 @@ pub fn needed(desk: &Desk<'_>, shelf: &Shelf, bundle: Option<&str>) -> Result<Ou
                 known.or_insert_with(|| holding(desk, shelf, fingerprint, &bundle.sealing, &mut problems)).clone();
             let inside = bundle.contains.iter().any(|c| c == "key");
             let copies: Vec<String> = inside.then(|| "the bundle".to_owned()).into_iter().chain(places).collect();
+            if copies.is_empty() {
+                problems.push(Problem::new(
+                    "no-copy",
+                    format!("no copy of key {} is found, which bundle {} needs", fingerprint.short(), bundle.bundle),
+                    "Whoever still has the key can put it back: configure it, then `strongroom key escrow --repair`.",
+                ));
+            }
             text.push(format!(
                 "{:<25}  {:<10}  {:<12}  {}",
                 bundle.bundle,
