@@ -1,5 +1,7 @@
 //! `key status`, `key needed`, `key history`, `key retire`: what the signed ledger says of keys.
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
 
 use super::named;
@@ -55,18 +57,18 @@ fn remains(
     places
 }
 
-/// The sealing keys that anything of a key is sealed to.
-fn sealings(key: &KeyFacts, ledger: &Ledger<'_>) -> Vec<SealingId> {
-    let mut ids: Vec<SealingId> = key.deposits.iter().map(|d| d.sealing.clone()).collect();
-    ids.extend(ledger.bundles().filter(|b| b.keys.contains(&key.fingerprint)).map(|b| b.sealing.clone()));
-    ids.sort();
-    ids.dedup();
-    ids
+/// The sealing keys that anything of a key may be sealed to: what entries say, and the one that is configured.
+fn sealings(key: &KeyFacts, ledger: &Ledger<'_>, configured: Option<&SealingId>) -> BTreeSet<SealingId> {
+    let deposits = key.deposits.iter().map(|deposit| deposit.sealing.clone());
+    let bundles = ledger.bundles().filter(|b| b.keys.contains(&key.fingerprint)).map(|b| b.sealing.clone());
+    deposits.chain(bundles).chain(configured.cloned()).collect()
 }
 
 /// Every key: its state, when it was first seen and last proved, which escrows hold it, how many bundles need it.
 pub fn status(desk: &Desk<'_>, shelf: &Shelf, config: Option<Config>) -> Result<Outcome> {
-    let pending = config.map(Host::new).transpose()?.and_then(|host| host.pending_rotation());
+    let host = config.map(Host::new).transpose()?;
+    let pending = host.as_ref().and_then(Host::pending_rotation);
+    let configured = host.as_ref().map(|host| host.config.recipient.id());
     let ledger = shelf.ledger()?;
     let keys = ledger.keys();
     let (mut rows, mut problems) = (Vec::new(), Vec::from_iter(pending));
@@ -77,7 +79,7 @@ pub fn status(desk: &Desk<'_>, shelf: &Shelf, config: Option<Config>) -> Result<
     for key in &keys {
         let mut places = Vec::new();
         let look = if key.state == KeyState::Destroyed { remains } else { holding };
-        for sealing in sealings(key, &ledger) {
+        for sealing in sealings(key, &ledger, configured) {
             places.extend(look(desk, shelf, &key.fingerprint, &sealing, &mut problems));
         }
         places.sort();
