@@ -246,6 +246,40 @@ mod killed {
         });
     }
 
+    /// A rotation that was killed when a file of the new key's deposit stood; the ledger does not name that key.
+    fn killed_after(end: &str) -> (World, String) {
+        let world = small();
+        world.backup(0);
+        let names = trace(&world, "key rotate --yes", 3);
+        let of_deposit = |name: &String| name.starts_with("after rename /archive/keys/") && name.ends_with(end);
+        let place = names.iter().position(of_deposit).expect("a place") + 1;
+        world.call("key rotate --yes").env("STRONGROOM_KILL_AT", place.to_string()).run();
+        let (new, _) = new_key(&world);
+        assert!(world.files("archive/keys").iter().any(|file| file.contains(&new) && file.ends_with(end)));
+        world.run("key history", 0).keeps_quiet_about(&new[..12]);
+        (world, new)
+    }
+
+    #[test]
+    fn a_deposit_that_no_entry_names_is_seen_after_the_rotation_was_given_up() {
+        let (world, new) = killed_after(".json");
+        world.run("key rotate --abort", 0).says("stays in the archive");
+        let keys = world.json("key status", 0);
+        let retired = keys.as_array().expect("keys").iter().find(|key| key["fingerprint"] == new.as_str());
+        assert_eq!(retired.expect("it is known")["escrows"].as_array().map(Vec::len), Some(1));
+    }
+
+    #[test]
+    fn what_a_killed_deposit_left_can_be_destroyed_after_the_rotation_was_given_up() {
+        let (world, new) = killed_after(".age");
+        world.run("key rotate --abort", 0).says(&format!("strongroom key destroy {}", &new[..12]));
+        world.run("key history", 0).says(&format!("key {} retired", &new[..12]));
+        // Nothing needs it, so that it has no copy is nothing to look at.
+        world.run("key status", 0);
+        world.run(&format!("key destroy {new} --yes"), 0);
+        assert!(world.files("archive/keys").iter().all(|file| !file.contains(&new)));
+    }
+
     #[test]
     fn giving_up_killed_anywhere_is_entered_once_and_goes_on() {
         let template = stopped();

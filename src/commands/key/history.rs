@@ -9,24 +9,25 @@ use crate::commands::host::Host;
 use crate::commands::shelf::Shelf;
 use crate::commands::{Desk, Outcome, Problem, exit_of, to_json};
 use crate::config::Config;
+use crate::escrow::Escrow;
 use crate::ground::names::{Fingerprint, SealingId};
 use crate::ground::words::counted;
 use crate::ground::{Error, Result, clock};
 use crate::ledger::{Event, KeyEvent, KeyFacts, KeyState, Ledger};
 
-/// The escrows that hold a key now, by asking each; what could not be asked is a problem.
-fn holding(
+/// The escrows of which it is true; what could not be asked is a problem.
+fn places(
     desk: &Desk<'_>,
     shelf: &Shelf,
-    fingerprint: &Fingerprint,
-    sealing: &SealingId,
     problems: &mut Vec<Problem>,
+    is: impl Fn(&dyn Escrow) -> Result<bool>,
 ) -> Vec<String> {
     let mut places = Vec::new();
     for place in &shelf.escrows {
-        let asked = desk.systems.escrow(place, shelf.archive.as_ref()).and_then(|escrow| {
-            Ok(escrow.inspect(&shelf.app, fingerprint, sealing, &shelf.trusted)?.map(|_| escrow.describe()))
-        });
+        let asked = desk
+            .systems
+            .escrow(place, shelf.archive.as_ref())
+            .and_then(|escrow| Ok(is(escrow.as_ref())?.then(|| escrow.describe())));
         match asked {
             Ok(found) => places.extend(found),
             Err(error) => problems.push(Problem::from_error(&error)),
@@ -35,26 +36,28 @@ fn holding(
     places
 }
 
-/// The escrows that have anything left of a key, whole or not; what could not be asked is a problem.
-fn remains(
+/// The escrows that hold a key now.
+fn holding(
     desk: &Desk<'_>,
     shelf: &Shelf,
     fingerprint: &Fingerprint,
     sealing: &SealingId,
     problems: &mut Vec<Problem>,
 ) -> Vec<String> {
-    let mut places = Vec::new();
-    for place in &shelf.escrows {
-        let asked = desk.systems.escrow(place, shelf.archive.as_ref()).and_then(|escrow| {
-            let there = escrow.remains(&shelf.app, fingerprint, sealing, &shelf.trusted)?;
-            Ok(there.then(|| escrow.describe()))
-        });
-        match asked {
-            Ok(found) => places.extend(found),
-            Err(error) => problems.push(Problem::from_error(&error)),
-        }
-    }
-    places
+    places(desk, shelf, problems, |escrow| {
+        Ok(escrow.inspect(&shelf.app, fingerprint, sealing, &shelf.trusted)?.is_some())
+    })
+}
+
+/// The escrows that have anything left of a key, whole or not.
+pub(super) fn remains(
+    desk: &Desk<'_>,
+    shelf: &Shelf,
+    fingerprint: &Fingerprint,
+    sealing: &SealingId,
+    problems: &mut Vec<Problem>,
+) -> Vec<String> {
+    places(desk, shelf, problems, |escrow| escrow.remains(&shelf.app, fingerprint, sealing, &shelf.trusted))
 }
 
 /// The sealing keys that anything of a key may be sealed to: what entries say, and the one that is configured.
@@ -92,7 +95,8 @@ pub fn status(desk: &Desk<'_>, shelf: &Shelf, config: Option<Config>) -> Result<
                 format!("`strongroom key destroy {short} --yes` goes on with it."),
             ));
         }
-        if places.is_empty() && key.state != KeyState::Destroyed {
+        let unneeded = key.state == KeyState::Retired && key.bundles.is_empty();
+        if places.is_empty() && key.state != KeyState::Destroyed && !unneeded {
             problems.push(Problem::new(
                 "no-escrow",
                 format!("no escrow holds key {}", key.fingerprint.short()),
