@@ -3,6 +3,7 @@
 use super::Rotation;
 use super::pending::Pending;
 use crate::appkey::KeyText;
+use crate::appkey::credential::Credential;
 use crate::appkey::lint::{self, Finding};
 use crate::appkey::proof::{Proof, ProverOptions, Verdict, prove_with};
 use crate::commands::backup;
@@ -205,24 +206,33 @@ impl Rotation<'_> {
         }
     }
 
-    /// How many credentials are under the first key (`now`), and how many under the other (`already`).
-    ///
-    /// Asked while nobody writes, and after what a run that ended early had begun has come to its end: a look beside it would not
-    /// see a commit that is on its way.
+    /// How many credentials are under the first key (`now`), and how many under the other (`already`), asked while nobody writes.
     pub(super) fn standing(&self, first: &NamedKey, other: &NamedKey) -> Result<Moved> {
         let way = self.way(first, other, Rest::Leave);
         let prepared = way.prepare(self.database.look()?.as_mut())?;
-        let mut counts = None;
+        let mut counts = Moved::default();
+        self.locked(&mut |credentials| {
+            counts = way.change(&prepared, credentials, &mut |_, _| Ok(()))?;
+            Ok(())
+        })?;
+        self.desk.progress.finish();
+        Ok(counts)
+    }
+
+    /// Shows every credential while nobody writes, and after what a run that ended early had begun has come to its end: a look beside
+    /// it would not see a commit that is on its way.
+    pub(super) fn locked(&self, look: &mut dyn FnMut(Vec<Credential>) -> Result<()>) -> Result<()> {
+        let mut seen = false;
         let looked = self.database.rewrite(&self.host.config.profile, Others::Wait, &mut |credentials, _| {
-            counts = Some(way.change(&prepared, credentials, &mut |_, _| Ok(()))?);
+            look(credentials)?;
+            seen = true;
             // Nothing is written, so nothing is committed.
             Err(Error::failed("it was only looked at"))
         });
-        self.desk.progress.finish();
-        match (counts, looked) {
-            (Some(counts), _) => Ok(counts),
-            (None, Err(error)) => Err(error),
-            (None, Ok(_)) => Err(Error::failed("the credentials were not looked at")),
+        match looked {
+            _ if seen => Ok(()),
+            Err(error) => Err(error),
+            Ok(_) => Err(Error::failed("the credentials were not looked at")),
         }
     }
 
