@@ -192,21 +192,30 @@ impl State {
     ///
     /// A disk that fails is an error: what it holds is not known to be nothing.
     pub fn glance(path: &Path, archive: &Uuid, app: &AppName) -> Result<Option<(u64, Sha256Hex)>> {
-        let unread = |error: rusqlite::Error| match error.sqlite_error_code() {
-            Some(ErrorCode::SystemIoFailure) => Err(failed(path, &error).hint(
-                "What this host has seen of the ledger is not compared with --archive in the place of --config.",
-            )),
-            _ => Ok(None),
+        match Self::seen(path, archive, app) {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure) => Err(failed(path, &error)
+                .hint(
+                    "What this host has seen of the ledger is not compared with --archive in the place of --config.",
+                )),
+            seen => Ok(seen.unwrap_or_default()),
+        }
+    }
+
+    /// The same for whoever must not go on without it: a state that cannot be read is an error, and nothing is changed in it.
+    pub fn recall(path: &Path, archive: &Uuid, app: &AppName) -> Result<Option<(u64, Sha256Hex)>> {
+        if !path.try_exists().map_err(|e| Error::io("open", path, e))? {
+            return Ok(None);
+        }
+        Self::seen(path, archive, app).map_err(|e| failed(path, &e))
+    }
+
+    fn seen(path: &Path, archive: &Uuid, app: &AppName) -> rusqlite::Result<Option<(u64, Sha256Hex)>> {
+        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let fact = |name: &str| -> rusqlite::Result<Option<String>> {
+            connection.query_row("SELECT value FROM facts WHERE name = ?1", [name], |row| row.get(0)).optional()
         };
-        let looked = || -> rusqlite::Result<Option<String>> {
-            let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-            let fact = |name: &str| {
-                connection.query_row("SELECT value FROM facts WHERE name = ?1", [name], |row| row.get(0)).optional()
-            };
-            let ours = fact("owner")? == Some(format!("{archive}/{app}"));
-            if ours { fact("newest") } else { Ok(None) }
-        };
-        looked().or_else(unread).map(|fact| fact.as_deref().and_then(read_entry))
+        let ours = fact("owner")? == Some(format!("{archive}/{app}"));
+        Ok(if ours { fact("newest")?.as_deref().and_then(read_entry) } else { None })
     }
 
     /// Remembers the end of the ledger, lasting at once: an archive that loses it is noticed by the next run.

@@ -71,6 +71,9 @@ pub fn note(path: &[&str]) -> Option<&'static str> {
     match path {
         ["guard"] => Some("Once COMMAND has been started, the exit code is its own."),
         ["backup"] => Some("A wrong or unreadable key stops no backup: the bundle is stored, and the code is 3."),
+        ["key", "verify" | "fetch" | "exec"] => {
+            Some("Where no copy of the key opens, the gravest of the reasons decides: 14, 13, 16, 21, 20, then 10.")
+        }
         _ => None,
     }
 }
@@ -99,11 +102,16 @@ fn narrower(path: &[&str], code: u8) -> Option<&'static str> {
             "restored, but a person should look: the key was not proved (--accept-unproved), the backup had found something wrong with what it stored, or an earlier restore did not end in what this one did not touch"
         }
         (["init"], 3) => "set up, but something does not work, here or with the environment that cron would give",
-        (["key", "status" | "needed"], 3) => {
+        (["key", "status"], 3) => {
             "a key has no copy in escrow, an escrow could not be asked, or a rotation did not end"
         }
+        (["key", "needed"], 3) => {
+            "the key of a bundle has no copy, neither in escrow nor in the bundle, or an escrow could not be asked"
+        }
         (["key", "escrow"], 3) => "an escrow was missed",
-        (["key", "verify"], 3) => "a copy does not open, or holds another key",
+        (["key", "verify"], 3) => {
+            "a copy does not open, or holds another key; or there is no credential to try it on, or its cipher proves little"
+        }
         (["key", "doctor"], 3) => "there is no credential to try the key on",
         (["key", "rotate"], 3) => {
             "every credential is under the new key, and a person is needed: the application is not configured with it, or a bundle needs a look"

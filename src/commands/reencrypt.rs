@@ -55,15 +55,24 @@ enum Came {
 #[derive(Default)]
 pub(super) struct Prepared {
     values: HashMap<Sha256Hex, Came>,
+    going: Vec<(Sha256Hex, Sha256Hex)>,
     /// What would become of the credentials.
     pub(super) counts: Moved,
 }
 
+/// How many values that will go are named one by one.
+const NAMED: usize = 64;
+
+/// A row's name in digests: what stands in it may be anything, and of any length.
+pub(super) fn row(credential: &Credential) -> Sha256Hex {
+    let Credential { table, column, id, .. } = credential;
+    Sha256Hex::of(format!("{table:?}.{column:?} {id:?}").as_bytes())
+}
+
 impl Prepared {
-    /// Digests of at most so many values that will go.
-    pub(super) fn going(&self, at_most: usize) -> Vec<Sha256Hex> {
-        let going = self.values.iter().filter(|(_, came)| matches!(came, Came::New(_)));
-        going.map(|(value, _)| value.clone()).take(at_most).collect()
+    /// Digests of some values that will go, each with its row's.
+    pub(super) fn going(&self) -> &[(Sha256Hex, Sha256Hex)] {
+        &self.going
     }
 }
 
@@ -88,7 +97,11 @@ impl Reencryption<'_> {
         let mut prepared = Prepared::default();
         self.each(credentials, &Prepared::default(), &mut |credential, came| {
             prepared.counts.add(&came);
-            prepared.values.insert(Sha256Hex::of(&credential.ciphertext), came);
+            let value = Sha256Hex::of(&credential.ciphertext);
+            if matches!(came, Came::New(_)) && prepared.going.len() < NAMED {
+                prepared.going.push((value.clone(), row(&credential)));
+            }
+            prepared.values.insert(value, came);
             Ok(())
         })?;
         Ok(prepared)

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use crate::keyring::{in_use, outlived};
-use crate::world::{IDENTITY, INIT, World};
+use crate::world::{IDENTITY, INIT, World, flip};
 
 /// Runs a line; its verb's help names the code that it ends with.
 fn ends(world: &World, line: &str, code: i32) -> crate::world::Ran {
@@ -88,4 +88,37 @@ fn a_folder_that_may_not_be_written_is_21_before_a_restore_begins() {
     }
     assert_eq!(world.state_of("app"), before);
     std::fs::set_permissions(world.path("app"), std::fs::Permissions::from_mode(0o755)).expect("set");
+}
+
+#[test]
+fn what_keeps_every_copy_of_a_key_shut_is_what_the_verbs_end_with() {
+    let world = World::ready();
+    let every = |world: &World, identity: &str, code: i32| {
+        for line in ["key verify", "key fetch -o never", "key exec"] {
+            let line = format!("{line} -i {identity}{}", if line == "key exec" { " -- /bin/true" } else { "" });
+            ends(world, &line, code).says("no copy of key");
+        }
+        assert!(!world.path("never").exists());
+    };
+    let bundle = world.backup(0);
+    let bare = world.copy();
+    let other = std::process::Command::new("age-keygen").arg("-o").arg(world.path("other.txt")).output();
+    assert!(other.expect("age-keygen runs").status.success());
+    every(&world, "other.txt", 16);
+
+    let deposit = |world: &World, end: &str| {
+        let name = world.files("archive/keys").into_iter().find(|file| file.ends_with(end)).expect("the deposit");
+        world.path("archive/keys").join(name)
+    };
+    flip(&world.bundle(&bundle).join("key.age"));
+    std::fs::remove_file(deposit(&world, ".age")).expect("removed");
+    every(&world, IDENTITY, 13);
+    std::fs::write(deposit(&world, ".json"), "{}").expect("written");
+    every(&world, IDENTITY, 14);
+
+    // No bundle has it, the archive has lost it, and the other escrow is away.
+    bare.configure("[[escrow]]\nkind = \"file\"\npath = \"stick\"\n[rules]\nkey_in_bundle = false");
+    bare.backup(3);
+    std::fs::remove_dir_all(bare.path("archive/keys")).expect("removed");
+    every(&bare, IDENTITY, 20);
 }

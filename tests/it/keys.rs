@@ -39,6 +39,21 @@ fn a_key_without_a_copy_in_escrow_is_for_a_person_to_look_at() {
 }
 
 #[test]
+fn a_bundle_whose_key_has_no_copy_left_is_for_a_person_to_look_at() {
+    let (world, whole) = World::backed_up();
+    world.configure("[rules]\nkey_in_bundle = false");
+    let bare = world.backup(0);
+    std::fs::remove_dir_all(world.path("archive/keys")).expect("removed");
+    let needed = world.run("key needed --all", 3);
+    needed.says(&format!("which bundle {bare} needs")).says("key escrow");
+    needed.keeps_quiet_about(&format!("which bundle {whole} needs"));
+    assert_eq!(world.json("key needed", 3)[0]["copies"], serde_json::json!([]));
+    world.run(&format!("key needed {whole}"), 0);
+    world.run("key escrow", 0);
+    world.run("key needed --all", 0);
+}
+
+#[test]
 fn a_deposit_that_somebody_changed_is_repaired_only_when_asked() {
     let (world, _) = World::backed_up();
     for record in world.files("archive/keys").iter().filter(|f| Path::new(f).extension().is_some_and(|e| e == "json")) {
@@ -62,6 +77,20 @@ fn copies_are_opened_and_the_one_in_use_is_tried_on_the_live_database() {
     world.run(&format!("key verify xyz -i {IDENTITY}"), 2);
     world.app.add_credential(90, WRONG);
     assert_eq!(world.json(&format!("key verify {} -i {IDENTITY}", &fingerprint[..8]), 12)["live"]["verdict"], "mixed");
+}
+
+#[test]
+fn copies_of_a_key_that_there_is_nothing_to_try_on_are_for_a_person_to_look_at() {
+    let (world, _) = World::backed_up();
+    let old = in_use(&world);
+    world.app.execute("DELETE FROM repositories WHERE id <> 'manual'");
+    let looked = world.json(&format!("key verify -i {IDENTITY}"), 3);
+    assert_eq!((&looked["live"]["verdict"], codes(&looked).len()), (&"unproven".into(), 0));
+    world.run(&format!("key doctor -i {IDENTITY}"), 3);
+    // Another one than the key in use is only opened.
+    world.app.set_key(WRONG);
+    world.backup(3);
+    world.run(&format!("key verify {old} -i {IDENTITY}"), 0);
 }
 
 #[test]
@@ -155,6 +184,26 @@ fn a_rotation_without_a_hook_waits_for_the_configuration() {
 }
 
 #[test]
+fn a_configured_key_that_cannot_be_read_is_no_other_key_and_runs_no_hook() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (world, _) = World::backed_up();
+    let hook = world.script("set-key.sh", "cat >>$W/given; exit 1");
+    world.configure(&format!("set_key = [\"{}\"]", hook.display()));
+    assert_eq!(codes(&world.json("key rotate --yes", 3)), ["not-configured", "set-key-failed"]);
+    let given = std::fs::read(world.path("given")).expect("given");
+    let env = world.path("app/.env");
+    let mode = |mode| std::fs::set_permissions(&env, std::fs::Permissions::from_mode(mode)).expect("set");
+    mode(0o640);
+    world.run("key rotate --resume", 15).says(".env").says("under the new key").says("--resume");
+    mode(0o600);
+    std::fs::rename(&env, world.path("aside")).expect("moved");
+    world.run("key rotate --resume", 10).says(".env").keeps_quiet_about("another one");
+    assert_eq!(std::fs::read(world.path("given")).expect("given"), given, "the hook has not run");
+    std::fs::rename(world.path("aside"), &env).expect("moved back");
+    world.run("key rotate --resume", 3).says("still gives another one");
+}
+
+#[test]
 fn a_row_that_does_not_decrypt_stops_a_rotation_before_anything_is_changed() {
     let (world, _) = World::backed_up();
     with_set_key(&world);
@@ -176,6 +225,34 @@ fn a_new_key_that_is_the_old_one_or_cannot_be_escrowed_is_refused() {
     world.configure("[[escrow]]\nkind = \"file\"\npath = \"/proc/nowhere\"\n[rules]\nescrow_min_copies = 2");
     world.run("key rotate --yes", 20).says("1 of 2 escrows");
     assert_eq!(world.state_of("app"), before);
+}
+
+#[test]
+fn an_old_key_that_no_escrow_has_whole_is_not_rotated_away() {
+    let world = World::ready();
+    world.configure("[rules]\nkey_in_bundle = false");
+    world.backup(0);
+    let old = in_use(&world);
+    with_set_key(&world);
+    let before = world.state_of("app");
+    let sealed = world.files("archive/keys").into_iter().find(|file| file.ends_with(".age")).expect("the deposit");
+    let sealed = world.path("archive/keys").join(sealed);
+    let whole = std::fs::read(&sealed).expect("read");
+    std::fs::write(&sealed, [&whole[..], b"x"].concat()).expect("written");
+    let said = world.run("key rotate --yes", 14);
+    said.says("0 of 1 escrows hold the old key").says("key escrow --repair").says("--resume").says("--abort");
+    assert_eq!(world.state_of("app"), before, "neither rows nor key were touched");
+    // In the bundle it is safe, too.
+    let other = world.copy();
+    let path = other.path("strongroom.toml");
+    let config = std::fs::read_to_string(&path).expect("read");
+    secret_file(&path, &config.replace("key_in_bundle = false", "key_in_bundle = true"));
+    other.run("key rotate --resume --yes", 3).says("took the place of");
+    other.run(&format!("key verify {old} -i {IDENTITY}"), 3).says("opens, and is that key");
+
+    world.run("key escrow --repair", 0);
+    assert_eq!(world.json("key rotate --resume --yes", 0)["state"], "done");
+    world.run("key needed --all", 0).keeps_quiet_about("none");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Killed before and after everything that becomes lasting in the life of a key; see `kills` for how.
 
-use crate::app::{WRONG, encrypt, secret};
+use crate::app::{KEY, WRONG, encrypt, secret};
 use crate::keyring::{in_use, outlived, with_set_key};
 use crate::killing::{at_each, covers, numbered, own, small, trace};
 use crate::kills::rows;
@@ -132,6 +132,15 @@ fn what_a_killed_run_changed_and_did_not_enter_the_next_one_enters_whatever_it_i
         world.run(&line, 0);
         assert_eq!(entered(&world, &old), 1);
         world.run("prove", 0);
+
+        // What the application changed meanwhile is no re-encryption.
+        if !changed {
+            let world = killed.copy();
+            let value = encrypt(KEY, &secret(7));
+            world.app.execute(&format!("UPDATE repositories SET auth_credentials = '{value}' WHERE id = 'repo-1'"));
+            world.run("key rotate --resume --yes", 2).says("-i FILE");
+            assert_eq!(entered(&world, &old), 0);
+        }
 
         // Another rotation enters it too.
         if changed {

@@ -112,7 +112,19 @@ fn nothing_is_destroyed_by_a_ledger_that_lost_its_end() {
         std::fs::remove_file(world.path("archive/ledger").join(file)).expect("removed");
     }
     world.run(&format!("key destroy {old} --yes"), 14).says("remembered");
+    // What this host remembers is not made anew by looking at it.
+    let state = world.path("strongroom-state/state.sqlite");
+    std::fs::write(&state, vec![7; 5000]).expect("damaged");
+    for _ in 0..2 {
+        world.run(&format!("key destroy {old} --yes"), 15).says("cannot be read from").says("state.sqlite");
+    }
+    std::fs::remove_file(&state).expect("removed");
+    world.run(&format!("key destroy {old} --yes"), 15).says("has made bundles").says("the next backup");
+    assert!(!state.exists());
     assert_eq!(copies(&world, &old), 3);
+    // A person has seen what is there.
+    world.backup(0);
+    world.run(&format!("key destroy {old} --yes"), 0);
 }
 
 #[test]
@@ -321,7 +333,7 @@ fn a_planted_record_is_never_adopted() {
         world.run(&line, 10).says("vouches for it");
         assert_eq!(world.state_of("app"), before);
         let from = format!("key rotate --from {} --yes -i {IDENTITY}", &real[..8]);
-        let said = world.run(&from, 10);
+        let said = world.run(&from, 14);
         said.says("no copy of key");
         assert_eq!(world.state_of("app"), before);
     }

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use crate::app::{KEY, encrypt, secret};
 use crate::keyring::{in_use, with_set_key};
 use crate::world::{IDENTITY, World, codes, text};
 
@@ -90,6 +91,8 @@ fn a_rotation_is_given_up_only_while_every_row_is_under_the_old_key() {
     mixed.app.add_credential(90, &key);
     mixed.run("key rotate --abort", 12).says("1 credential is under the new key").says("--resume");
     assert_eq!(new_key(&mixed).0, new, "nothing was changed");
+    assert_eq!(mixed.json("key rotate --resume --yes", 0)["state"], "done");
+    mixed.run("prove", 0).says("all 5 credentials");
 
     let strange = world.copy();
     strange.app.add_credential(90, crate::app::WRONG);
@@ -99,7 +102,7 @@ fn a_rotation_is_given_up_only_while_every_row_is_under_the_old_key() {
     // An application that has the new key already would write with it.
     let early = world.copy();
     early.app.set_key(&key);
-    early.run("key rotate --abort", 15).says("configure that one again");
+    early.run("key rotate --abort", 15).says("configure the old one again");
     assert!(early.path(PENDING).exists());
 
     world.run("key rotate --abort", 0).says(&format!("strongroom key destroy {}", &new[..12]));
@@ -119,6 +122,66 @@ fn after_the_commit_a_rotation_is_not_given_up() {
     world.app.set_key(&key);
     world.run("key rotate --abort", 12);
     assert_eq!(world.json("key rotate --resume", 0)["state"], "done");
+}
+
+/// Sets a row back to what it was under the old key, as an application does that has that one still.
+fn write_under_the_old_key(world: &World) {
+    let value = encrypt(KEY, &secret(1));
+    world.app.execute(&format!("UPDATE repositories SET auth_credentials = '{value}' WHERE id = 'repo-1'"));
+}
+
+#[test]
+fn what_was_written_under_the_old_key_after_the_commit_is_put_under_the_new_one() {
+    let (world, _) = World::backed_up();
+    let old = in_use(&world);
+    world.run("key rotate --yes", 3);
+    let (_, key) = new_key(&world);
+    let under_new = |world: &World| world.call("prove --key env:NEW").env("NEW", &key).run().code;
+    write_under_the_old_key(&world);
+    assert_eq!(under_new(&world), Some(12));
+    world.run("key rotate --abort", 12).says("3 credentials are under the new key");
+    world.run(&format!("key rotate --from {old} --yes -i {IDENTITY}"), 15).says("under way");
+    let strange = world.copy();
+    assert_eq!(codes(&world.json("key rotate --resume --yes", 3)), ["not-configured"]);
+    assert_eq!(under_new(&world), Some(0));
+
+    // Once the new key is configured, the old one comes from a copy.
+    write_under_the_old_key(&world);
+    world.app.set_key(&key);
+    let before = world.state_of("app");
+    let said = world.run("key rotate --resume", 12);
+    said.says("1 credential is not under the new key").says("--resume -i FILE").says("Nothing was changed");
+    assert_eq!(world.state_of("app"), before);
+    assert_eq!(world.json(&format!("key rotate --resume -i {IDENTITY}"), 0)["state"], "done");
+    world.run("prove", 0);
+
+    // What is under neither key stays, and is named as long as it is there.
+    strange.app.add_credential(90, crate::app::WRONG);
+    let waiting = strange.run("key rotate --resume --yes", 3);
+    waiting.says("1 credential is under neither key").keeps_quiet_about("every credential");
+    strange.app.set_key(&key);
+    strange.run("key rotate --resume", 12).says("--resume -i FILE");
+    let left = strange.run(&format!("key rotate --resume -i {IDENTITY}"), 12);
+    left.says("repo-90").says("key doctor").says("enter what is under neither anew");
+    strange.app.execute("DELETE FROM repositories WHERE id = 'repo-90'");
+    assert_eq!(strange.json("key rotate --resume", 0)["state"], "done");
+}
+
+#[test]
+fn one_row_of_many_under_the_old_key_is_found() {
+    let (world, _) = World::backed_up();
+    for n in 100..160 {
+        world.app.add_credential(n, KEY);
+    }
+    with_set_key(&world);
+    let start = world.script("start.sh", "test -e $W/well");
+    world.configure(&format!("start = [\"{}\"]", start.display()));
+    world.run("key rotate --yes", 1).says("under the new key, which is configured");
+    write_under_the_old_key(&world);
+    std::fs::write(world.path("well"), "").expect("written");
+    world.run("key rotate --resume --yes", 12).says("1 credential is not under the new key");
+    world.run(&format!("key rotate --resume --yes -i {IDENTITY}"), 0);
+    world.run("prove", 0).says("all 64 credentials");
 }
 
 #[test]
@@ -181,6 +244,40 @@ mod killed {
             world.run("check --all", 0);
             assert!(codes(&world.json("backup", 0)).is_empty());
         });
+    }
+
+    /// A rotation that was killed when a file of the new key's deposit stood; the ledger does not name that key.
+    fn killed_after(end: &str) -> (World, String) {
+        let world = small();
+        world.backup(0);
+        let names = trace(&world, "key rotate --yes", 3);
+        let of_deposit = |name: &String| name.starts_with("after rename /archive/keys/") && name.ends_with(end);
+        let place = names.iter().position(of_deposit).expect("a place") + 1;
+        world.call("key rotate --yes").env("STRONGROOM_KILL_AT", place.to_string()).run();
+        let (new, _) = new_key(&world);
+        assert!(world.files("archive/keys").iter().any(|file| file.contains(&new) && file.ends_with(end)));
+        world.run("key history", 0).keeps_quiet_about(&new[..12]);
+        (world, new)
+    }
+
+    #[test]
+    fn a_deposit_that_no_entry_names_is_seen_after_the_rotation_was_given_up() {
+        let (world, new) = killed_after(".json");
+        world.run("key rotate --abort", 0).says("stays in the archive");
+        let keys = world.json("key status", 0);
+        let retired = keys.as_array().expect("keys").iter().find(|key| key["fingerprint"] == new.as_str());
+        assert_eq!(retired.expect("it is known")["escrows"].as_array().map(Vec::len), Some(1));
+    }
+
+    #[test]
+    fn what_a_killed_deposit_left_can_be_destroyed_after_the_rotation_was_given_up() {
+        let (world, new) = killed_after(".age");
+        world.run("key rotate --abort", 0).says(&format!("strongroom key destroy {}", &new[..12]));
+        world.run("key history", 0).says(&format!("key {} retired", &new[..12]));
+        // Nothing needs it, so that it has no copy is nothing to look at.
+        world.run("key status", 0);
+        world.run(&format!("key destroy {new} --yes"), 0);
+        assert!(world.files("archive/keys").iter().all(|file| !file.contains(&new)));
     }
 
     #[test]

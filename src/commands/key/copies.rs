@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::{Naming, named};
+use super::{Naming, named, several};
 use crate::appkey::KeyText;
 use crate::appkey::proof::{ProverOptions, Verdict, prove_with};
 use crate::commands::deposits::{Depositor, Look, Origin};
@@ -60,7 +60,7 @@ pub(super) struct Copy {
 
 /// Opens every copy of a key that the identities open: in each escrow, and in the newest bundle that names it.
 ///
-/// A copy that does not open, or holds another key, is a problem and not among the answers.
+/// A copy that does not open, or holds another key, is missed and not among the answers.
 fn open_all(
     desk: &Desk<'_>,
     shelf: &Shelf,
@@ -68,12 +68,12 @@ fn open_all(
     naming: &Naming,
     key: &KeyFacts,
     identities: &Identities<'_>,
-    problems: &mut Vec<Problem>,
+    missed: &mut Vec<Error>,
 ) -> Vec<Copy> {
     let mut copies = Vec::new();
-    let mut take = |place: String, found: Result<NamedKey>, problems: &mut Vec<Problem>| match found {
+    let mut take = |place: String, found: Result<NamedKey>, missed: &mut Vec<Error>| match found {
         Ok(key) => copies.push(Copy { place, key }),
-        Err(error) => problems.push(Problem::from_error(&error.context(format!("the copy in {place}")))),
+        Err(error) => missed.push(error.context(format!("the copy in {place}"))),
     };
     let checked = |bytes: zeroize::Zeroizing<Vec<u8>>| -> Result<NamedKey> {
         let found = naming.name(KeyText::new(bytes))?;
@@ -88,14 +88,14 @@ fn open_all(
         let escrow = match desk.systems.escrow(place, shelf.archive.as_ref()) {
             Ok(escrow) => escrow,
             Err(error) => {
-                problems.push(Problem::from_error(&error));
+                missed.push(error);
                 continue;
             }
         };
         let deposits = match escrow.list(&shelf.app) {
             Ok(deposits) => deposits,
             Err(error) => {
-                problems.push(Problem::from_error(&error));
+                missed.push(error);
                 continue;
             }
         };
@@ -104,7 +104,7 @@ fn open_all(
                 let sealed = escrow.fetch_signed(&shelf.app, &key.fingerprint, &sealing, &shelf.trusted)?;
                 checked(escrow::open_record(&sealing_key, &sealed)?.key)
             });
-            take(escrow.describe(), found, problems);
+            take(escrow.describe(), found, missed);
         }
     }
     if let Some(id) = key.bundles.last() {
@@ -118,7 +118,7 @@ fn open_all(
             }
         })();
         if let Some(found) = found.transpose() {
-            take(format!("bundle {id}"), found, problems);
+            take(format!("bundle {id}"), found, missed);
         }
     }
     copies
@@ -135,17 +135,30 @@ pub(super) fn open_one(
     let naming = Naming::of(config, shelf, &ledger)?;
     let key = named(&ledger, request.key)?;
     let identities = shelf::identities(desk, request.identity)?;
-    let mut problems = Vec::new();
-    let copies = open_all(desk, shelf, &ledger, &naming, &key, &identities, &mut problems);
+    let mut missed = Vec::new();
+    let copies = open_all(desk, shelf, &ledger, &naming, &key, &identities, &mut missed);
     desk.progress.finish();
-    let short = key.fingerprint.short();
-    if let Some(copy) = copies.into_iter().next() {
-        return Ok((copy, key.fingerprint));
+    match copies.into_iter().next() {
+        Some(copy) => Ok((copy, key.fingerprint)),
+        None => Err(several(gravest(&missed), no_copy(&key), &missed)),
     }
-    let sealed = problems.iter().any(|p| p.code == Kind::Sealed.word());
-    let kind = if sealed { Kind::Sealed } else { Kind::NotFound };
-    let error = Error::new(kind, format!("no copy of key {short} could be opened"));
-    Err(problems.into_iter().fold(error, |error, problem| error.hint(problem.message)))
+}
+
+fn no_copy(key: &KeyFacts) -> String {
+    format!("no copy of key {} could be opened", key.fingerprint.short())
+}
+
+/// What decides of several copies that did not open: what is forged, then what is spoilt, then what another identity, another right or
+/// another time may open.
+fn gravest(missed: &[Error]) -> Kind {
+    const ORDER: [Kind; 6] =
+        [Kind::Interrupted, Kind::NotAuthentic, Kind::Damaged, Kind::Sealed, Kind::Denied, Kind::Unreachable];
+    let place = |kind: &Kind| match kind {
+        // The others are mishaps that say more than that nothing is there.
+        Kind::NotFound => ORDER.len() + 1,
+        _ => ORDER.iter().position(|known| known == kind).unwrap_or(ORDER.len()),
+    };
+    missed.iter().map(Error::kind).min_by_key(place).unwrap_or(Kind::NotFound)
 }
 
 /// Opens every copy of a key, and tries the one in use on the live database.
@@ -154,15 +167,16 @@ pub fn verify(desk: &Desk<'_>, shelf: &Shelf, config: Option<Config>, request: &
     let naming = Naming::of(config.as_ref(), shelf, &ledger)?;
     let key = named(&ledger, request.key)?;
     let identities = shelf::identities(desk, request.identity)?;
-    let mut problems = Vec::new();
-    let copies = open_all(desk, shelf, &ledger, &naming, &key, &identities, &mut problems);
+    let mut missed = Vec::new();
+    let copies = open_all(desk, shelf, &ledger, &naming, &key, &identities, &mut missed);
+    let mut problems: Vec<Problem> = missed.iter().map(Problem::from_error).collect();
     let short = key.fingerprint.short();
     let mut text = vec![format!("key {short} ({})", key.state.as_str())];
     text.extend(copies.iter().map(|copy| format!("  {}: opens, and is that key", copy.place)));
     if copies.is_empty() {
         problems.push(Problem::new(
             "no-copy",
-            format!("no copy of key {short} could be opened"),
+            no_copy(&key),
             "Whoever still has the key can put it back: `strongroom key escrow`.",
         ));
     }
@@ -185,9 +199,10 @@ pub fn verify(desk: &Desk<'_>, shelf: &Shelf, config: Option<Config>, request: &
     desk.progress.finish();
     let exit = match live.as_ref().map(|(verdict, _)| *verdict) {
         Some(verdict @ (Verdict::WrongKey | Verdict::Mixed)) => proof::exit_of(verdict),
-        _ if copies.is_empty() => Kind::NotFound.exit_code(),
+        _ if copies.is_empty() => gravest(&missed).exit_code(),
         _ if !problems.is_empty() => ATTENTION,
-        _ => 0,
+        // Another key than the one in use is tried on nothing.
+        verdict => verdict.map_or(0, proof::exit_of),
     };
     Ok(Outcome {
         exit,

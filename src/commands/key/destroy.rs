@@ -23,7 +23,8 @@ use crate::escrow::{Destroyed, Escrow};
 use crate::ground::names::{BundleId, Fingerprint, SealingId};
 use crate::ground::words::counted;
 use crate::ground::{Error, Kind, Result, clock};
-use crate::ledger::{Event, KeyEvent, KeyFacts, KeyState, Ledger};
+use crate::ledger::{Entry, Event, KeyEvent, KeyFacts, KeyState, Ledger};
+use crate::signer::Signer;
 
 /// What is asked.
 pub struct DestroyRequest {
@@ -44,7 +45,7 @@ pub fn destroy(desk: &Desk<'_>, config: Config, request: &DestroyRequest) -> Res
     let signer = host.signer()?;
     let shelf = host.shelf(desk)?;
     let mut ledger = shelf.ledger()?;
-    whole(&host, &shelf, &ledger)?;
+    whole(&host, &signer, &shelf, &ledger)?;
     let facts = named(&ledger, Some(&request.key))?;
     let short = facts.fingerprint.short().to_owned();
     needed_by_nothing(&facts)?;
@@ -186,13 +187,30 @@ fn opens_no_bundle(
 }
 
 /// The ledger has the end that this host saw last, and no bundle lies there that it calls pruned.
-fn whole(host: &Host, shelf: &Shelf, ledger: &Ledger<'_>) -> Result<()> {
+fn whole(host: &Host, signer: &Signer, shelf: &Shelf, ledger: &Ledger<'_>) -> Result<()> {
     let because = "Nothing is destroyed by a ledger that may not tell of every bundle.";
+    let anew =
+        "`strongroom check --all` looks at the archive; the next backup begins the state anew, and then this goes on.";
     let path = host.config.state.join(state::NAME);
-    if path.exists()
-        && let Some((seq, digest)) = State::open(&path, &shelf.id, &shelf.app)?.newest_entry()?
-    {
-        ledger.remembered(seq, &digest).map_err(|error| error.hint(because))?;
+    let unread = |error: Error| {
+        Error::refused(format!("what this host has seen of the ledger cannot be read from {}", path.display()))
+            .because(error.chain())
+            .hint(because)
+            .hint(anew)
+    };
+    match State::recall(&path, &shelf.id, &shelf.app).map_err(unread)? {
+        Some((seq, digest)) => ledger.remembered(seq, &digest).map_err(|error| error.hint(because))?,
+        None => {
+            let own = |entry: &Entry| matches!(entry.event, Event::Bundle(_)) && entry.signer == *signer.public();
+            if ledger.entries().iter().any(own) {
+                return Err(Error::refused(format!(
+                    "this host has made bundles, and {} does not say what it has seen of the ledger",
+                    path.display()
+                ))
+                .hint(because)
+                .hint(anew));
+            }
+        }
     }
     for id in ledger.pruned() {
         let list = bundle::folder(&shelf.app, &id)?.join(bundle::SUMS)?;

@@ -1,5 +1,7 @@
 //! `key status`, `key needed`, `key history`, `key retire`: what the signed ledger says of keys.
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
 
 use super::named;
@@ -7,12 +9,34 @@ use crate::commands::host::Host;
 use crate::commands::shelf::Shelf;
 use crate::commands::{Desk, Outcome, Problem, exit_of, to_json};
 use crate::config::Config;
+use crate::escrow::Escrow;
 use crate::ground::names::{Fingerprint, SealingId};
 use crate::ground::words::counted;
 use crate::ground::{Error, Result, clock};
 use crate::ledger::{Event, KeyEvent, KeyFacts, KeyState, Ledger};
 
-/// The escrows that hold a key now, by asking each; what could not be asked is a problem.
+/// The escrows of which it is true; what could not be asked is a problem.
+fn places(
+    desk: &Desk<'_>,
+    shelf: &Shelf,
+    problems: &mut Vec<Problem>,
+    is: impl Fn(&dyn Escrow) -> Result<bool>,
+) -> Vec<String> {
+    let mut places = Vec::new();
+    for place in &shelf.escrows {
+        let asked = desk
+            .systems
+            .escrow(place, shelf.archive.as_ref())
+            .and_then(|escrow| Ok(is(escrow.as_ref())?.then(|| escrow.describe())));
+        match asked {
+            Ok(found) => places.extend(found),
+            Err(error) => problems.push(Problem::from_error(&error)),
+        }
+    }
+    places
+}
+
+/// The escrows that hold a key now.
 fn holding(
     desk: &Desk<'_>,
     shelf: &Shelf,
@@ -20,53 +44,34 @@ fn holding(
     sealing: &SealingId,
     problems: &mut Vec<Problem>,
 ) -> Vec<String> {
-    let mut places = Vec::new();
-    for place in &shelf.escrows {
-        let asked = desk.systems.escrow(place, shelf.archive.as_ref()).and_then(|escrow| {
-            Ok(escrow.inspect(&shelf.app, fingerprint, sealing, &shelf.trusted)?.map(|_| escrow.describe()))
-        });
-        match asked {
-            Ok(found) => places.extend(found),
-            Err(error) => problems.push(Problem::from_error(&error)),
-        }
-    }
-    places
+    places(desk, shelf, problems, |escrow| {
+        Ok(escrow.inspect(&shelf.app, fingerprint, sealing, &shelf.trusted)?.is_some())
+    })
 }
 
-/// The escrows that have anything left of a key, whole or not; what could not be asked is a problem.
-fn remains(
+/// The escrows that have anything left of a key, whole or not.
+pub(super) fn remains(
     desk: &Desk<'_>,
     shelf: &Shelf,
     fingerprint: &Fingerprint,
     sealing: &SealingId,
     problems: &mut Vec<Problem>,
 ) -> Vec<String> {
-    let mut places = Vec::new();
-    for place in &shelf.escrows {
-        let asked = desk.systems.escrow(place, shelf.archive.as_ref()).and_then(|escrow| {
-            let there = escrow.remains(&shelf.app, fingerprint, sealing, &shelf.trusted)?;
-            Ok(there.then(|| escrow.describe()))
-        });
-        match asked {
-            Ok(found) => places.extend(found),
-            Err(error) => problems.push(Problem::from_error(&error)),
-        }
-    }
-    places
+    places(desk, shelf, problems, |escrow| escrow.remains(&shelf.app, fingerprint, sealing, &shelf.trusted))
 }
 
-/// The sealing keys that anything of a key is sealed to.
-fn sealings(key: &KeyFacts, ledger: &Ledger<'_>) -> Vec<SealingId> {
-    let mut ids: Vec<SealingId> = key.deposits.iter().map(|d| d.sealing.clone()).collect();
-    ids.extend(ledger.bundles().filter(|b| b.keys.contains(&key.fingerprint)).map(|b| b.sealing.clone()));
-    ids.sort();
-    ids.dedup();
-    ids
+/// The sealing keys that anything of a key may be sealed to: what entries say, and the one that is configured.
+fn sealings(key: &KeyFacts, ledger: &Ledger<'_>, configured: Option<&SealingId>) -> BTreeSet<SealingId> {
+    let deposits = key.deposits.iter().map(|deposit| deposit.sealing.clone());
+    let bundles = ledger.bundles().filter(|b| b.keys.contains(&key.fingerprint)).map(|b| b.sealing.clone());
+    deposits.chain(bundles).chain(configured.cloned()).collect()
 }
 
 /// Every key: its state, when it was first seen and last proved, which escrows hold it, how many bundles need it.
 pub fn status(desk: &Desk<'_>, shelf: &Shelf, config: Option<Config>) -> Result<Outcome> {
-    let pending = config.map(Host::new).transpose()?.and_then(|host| host.pending_rotation());
+    let host = config.map(Host::new).transpose()?;
+    let pending = host.as_ref().and_then(Host::pending_rotation);
+    let configured = host.as_ref().map(|host| host.config.recipient.id());
     let ledger = shelf.ledger()?;
     let keys = ledger.keys();
     let (mut rows, mut problems) = (Vec::new(), Vec::from_iter(pending));
@@ -77,7 +82,7 @@ pub fn status(desk: &Desk<'_>, shelf: &Shelf, config: Option<Config>) -> Result<
     for key in &keys {
         let mut places = Vec::new();
         let look = if key.state == KeyState::Destroyed { remains } else { holding };
-        for sealing in sealings(key, &ledger) {
+        for sealing in sealings(key, &ledger, configured) {
             places.extend(look(desk, shelf, &key.fingerprint, &sealing, &mut problems));
         }
         places.sort();
@@ -90,7 +95,8 @@ pub fn status(desk: &Desk<'_>, shelf: &Shelf, config: Option<Config>) -> Result<
                 format!("`strongroom key destroy {short} --yes` goes on with it."),
             ));
         }
-        if places.is_empty() && key.state != KeyState::Destroyed {
+        let unneeded = key.state == KeyState::Retired && key.bundles.is_empty();
+        if places.is_empty() && key.state != KeyState::Destroyed && !unneeded {
             problems.push(Problem::new(
                 "no-escrow",
                 format!("no escrow holds key {}", key.fingerprint.short()),
@@ -133,6 +139,13 @@ pub fn needed(desk: &Desk<'_>, shelf: &Shelf, bundle: Option<&str>) -> Result<Ou
                 known.or_insert_with(|| holding(desk, shelf, fingerprint, &bundle.sealing, &mut problems)).clone();
             let inside = bundle.contains.iter().any(|c| c == "key");
             let copies: Vec<String> = inside.then(|| "the bundle".to_owned()).into_iter().chain(places).collect();
+            if copies.is_empty() {
+                problems.push(Problem::new(
+                    "no-copy",
+                    format!("no copy of key {} is found, which bundle {} needs", fingerprint.short(), bundle.bundle),
+                    "Whoever still has the key can put it back: configure it, then `strongroom key escrow --repair`.",
+                ));
+            }
             text.push(format!(
                 "{:<25}  {:<10}  {:<12}  {}",
                 bundle.bundle,

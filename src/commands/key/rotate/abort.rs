@@ -12,6 +12,7 @@ use super::pending::Pending;
 use crate::appkey::proof::Verdict;
 use crate::commands::hooks::Hooks;
 use crate::commands::host::NamedKey;
+use crate::commands::key::history::remains;
 use crate::commands::{Outcome, Problem, exit_of, proof};
 use crate::ground::words::counted;
 use crate::ground::{Error, Result, clock};
@@ -68,12 +69,13 @@ impl Rotation<'_> {
             format!("the rotation is given up: key {} stays in use", old.fingerprint.short()),
             format!("  {sentence}"),
         ];
-        if !places.is_empty() {
-            text.push(format!(
+        text.push(match places.as_slice() {
+            [] => format!("  no escrow names key {short}; what a killed deposit left of it, `strongroom key destroy {short}` removes"),
+            places => format!(
                 "  key {short} stays in {}; `strongroom key destroy {short}` removes it when nothing needs it",
                 places.join(", ")
-            ));
-        }
+            ),
+        });
         Ok(Outcome {
             exit: exit_of(&problems),
             json: json!({
@@ -86,27 +88,18 @@ impl Rotation<'_> {
         })
     }
 
-    /// Enters that the new key is in use no more, where an escrow has it; which do, and which could not be asked.
+    /// Enters that the new key is in use no more; which escrows have it, and which could not be asked.
     fn retire(&self, new: &NamedKey) -> Result<(Vec<String>, Vec<Problem>)> {
         let place = self.host.shelf(self.desk)?;
         let mut ledger = place.ledger()?;
-        let (mut places, mut problems) = (Vec::new(), Vec::new());
-        for escrow in &place.escrows {
-            let asked = self.desk.systems.escrow(escrow, place.archive.as_ref()).and_then(|escrow| {
-                let sealing = self.host.config.recipient.id();
-                let there = escrow.remains(&self.host.config.app, &new.fingerprint, sealing, &place.trusted)?;
-                Ok(there.then(|| escrow.describe()))
-            });
-            match asked {
-                Ok(found) => places.extend(found),
-                Err(error) => problems.push(Problem::from_error(&error)),
-            }
-        }
+        let mut problems = Vec::new();
+        let sealing = self.host.config.recipient.id();
+        let places = remains(self.desk, &place, &new.fingerprint, sealing, &mut problems);
         let facts = ledger.keys().into_iter().find(|key| key.fingerprint == new.fingerprint);
-        // A run that was killed may have made a deposit that no entry names: `key destroy` finds it by this one.
-        let retired = facts.as_ref().map_or(places.is_empty() && problems.is_empty(), |key| {
-            !key.bundles.is_empty() || matches!(key.state, KeyState::Retired | KeyState::Destroyed)
-        });
+        // A run that was killed may have left a deposit that no entry names, or a part of one: `key destroy` finds it by this entry.
+        let retired = facts
+            .as_ref()
+            .is_some_and(|key| !key.bundles.is_empty() || matches!(key.state, KeyState::Retired | KeyState::Destroyed));
         if !retired {
             let event = KeyEvent {
                 fingerprint: new.fingerprint.clone(),

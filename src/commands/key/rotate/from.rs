@@ -5,8 +5,9 @@
 
 use serde_json::json;
 
-use super::mark::{Facts, Mark, VALUES};
-use super::{Rotation, unknown};
+use super::mark::{Facts, Mark};
+use super::{Rotation, SEVERAL, unknown};
+use crate::appkey::schemes::Outcome as Decrypted;
 use crate::commands::deposits::Origin;
 use crate::commands::hooks::Hooks;
 use crate::commands::host::NamedKey;
@@ -31,12 +32,26 @@ impl Rotation<'_> {
     /// Enters what a run that was killed has changed; the mark is answered when it had come so far, and what follows is left to be done.
     pub(super) fn settle(&self, mark: Option<Mark>) -> Result<Option<Mark>> {
         let Some(mark) = mark.filter(|_| !self.request.dry_run) else { return Ok(None) };
-        if mark.took_place(self.database, &self.host.config.profile)? {
+        if self.took_place(&mark, &self.host.key(self.desk, None)?)? {
             self.enter_rows(&mark)?;
             return Ok(Some(mark));
         }
         mark.end()?;
         Ok(None)
+    }
+
+    /// Whether what a mark announces was done, asked while nobody writes.
+    fn took_place(&self, mark: &Mark, to: &NamedKey) -> Result<bool> {
+        // Where another key is configured by now, that the values are gone has to be enough.
+        let known = to.fingerprint == mark.facts.to;
+        let opens =
+            |value: &[u8]| !known || !matches!(self.host.scheme.decrypt(&to.effective, value), Decrypted::Failed);
+        let mut took_place = false;
+        self.locked(&mut |credentials| {
+            took_place = mark.took_place(&credentials, opens);
+            Ok(())
+        })?;
+        Ok(took_place)
     }
 
     fn enter_rows(&self, mark: &Mark) -> Result<()> {
@@ -91,7 +106,7 @@ impl Rotation<'_> {
             reason: self.request.reason.clone(),
             moved: prepared.counts.now,
             after: place.ledger()?.newest().map_or(0, |(seq, _)| seq),
-            values: prepared.going(VALUES),
+            values: prepared.going().to_vec(),
         };
         // Written before the application is stopped: a full disk must not leave it so.
         let mut mark = Mark::begin(&self.host.state_folder()?, facts)?;
@@ -103,14 +118,11 @@ impl Rotation<'_> {
         let rewritten = match self.rewrite(&way, &prepared, self.others()) {
             Ok((Rewritten::Committed, moved)) => Ok(moved),
             // Other rows may have been under that key before: these must be.
-            Ok((Rewritten::Unknown(error), moved)) => {
-                match self.standing(&to, &from).and_then(|_| mark.took_place(self.database, &self.host.config.profile))
-                {
-                    Ok(true) => Ok(moved),
-                    Ok(false) => Err(error),
-                    Err(_) => return Err(unknown(error, "Run this again then")),
-                }
-            }
+            Ok((Rewritten::Unknown(error), moved)) => match self.took_place(&mark, &to) {
+                Ok(true) => Ok(moved),
+                Ok(false) => Err(error),
+                Err(_) => return Err(unknown(error, "Run this again then")),
+            },
             Err(error) => Err(error),
         };
         match rewritten {
@@ -151,11 +163,7 @@ impl Rotation<'_> {
         ];
         text.extend(proof::failure_lines(&proved));
         if proved.total.failed > 0 && problems.is_empty() {
-            problems.push(Problem::new(
-                "several-keys",
-                format!("{} under neither key", counted(proved.total.failed, "credential is", "credentials are")),
-                "`strongroom key doctor -i FILE` says whether another known key opens them.",
-            ));
+            problems.push(neither(proved.total.failed));
         }
         let json = json!({
             "old": from, "new": to.fingerprint, "state": "done", "moved": moved,
@@ -184,6 +192,15 @@ impl Rotation<'_> {
         lines.push("  back up again".to_owned());
         lines
     }
+}
+
+/// Credentials that a re-encryption leaves as they are.
+pub(super) fn neither(count: u64) -> Problem {
+    Problem::new(
+        SEVERAL,
+        format!("{} under neither key", counted(count, "credential is", "credentials are")),
+        "`strongroom key doctor -i FILE` says whether another known key opens them.",
+    )
 }
 
 fn told(mut json: serde_json::Value, text: Vec<String>, problems: Vec<Problem>) -> Outcome {

@@ -1,14 +1,14 @@
 //! What `--from` writes down before it changes a row, so that a run that was killed is entered into the ledger by the next one.
 //!
-//! It holds no secret. Some of the values that are to go are named by their digests: the rewriting is one transaction, so as long as
-//! one of them is there it did not take place.
+//! It holds no secret. Some of the values that are to go are named by their digests, and so are their rows: the rewriting is one
+//! transaction, so as long as one of the values is there it did not take place, and if none is, one of the rows is under the other key.
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::profile::Profile;
-use crate::database::Database;
+use crate::appkey::credential::Credential;
+use crate::commands::reencrypt::row;
 use crate::ground::durable::{self, Existing};
 use crate::ground::names::{Fingerprint, Sha256Hex};
 use crate::ground::{Kind, Result, failpoint, json};
@@ -20,9 +20,6 @@ const NAME: &str = "re-encryption.json";
 /// How long the file may be.
 const LIMIT: u64 = 64 << 10;
 
-/// How many values it names.
-pub(super) const VALUES: usize = 64;
-
 /// Rows that go from one key to another.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Facts {
@@ -33,8 +30,8 @@ pub(super) struct Facts {
     pub(super) moved: u64,
     /// The newest entry of the ledger before.
     pub(super) after: u64,
-    /// Digests of some ciphertexts under `from`.
-    pub(super) values: Vec<Sha256Hex>,
+    /// Digests of some ciphertexts under `from`, each with its row's.
+    pub(super) values: Vec<(Sha256Hex, Sha256Hex)>,
 }
 
 /// The file with these facts.
@@ -61,14 +58,18 @@ impl Mark {
         }
     }
 
-    /// Whether the rows went to the other key.
-    pub(super) fn took_place(&self, database: &dyn Database, profile: &Profile) -> Result<bool> {
-        let mut still = false;
-        database.look()?.credentials(profile, None, &mut |credential| {
-            still |= self.facts.values.contains(&Sha256Hex::of(&credential.ciphertext));
-            Ok(())
-        })?;
-        Ok(!still)
+    /// Whether the rows went to the other key, by all credentials; `opens` says what is under that one.
+    ///
+    /// Values that are gone may have been changed or removed by the application.
+    pub(super) fn took_place(&self, credentials: &[Credential], opens: impl Fn(&[u8]) -> bool) -> bool {
+        let mut there = credentials.iter().map(|credential| Sha256Hex::of(&credential.ciphertext));
+        if there.any(|value| self.facts.values.iter().any(|(known, _)| *known == value)) {
+            return false;
+        }
+        credentials.iter().any(|credential| {
+            let row = row(credential);
+            self.facts.values.iter().any(|(_, known)| *known == row) && opens(&credential.ciphertext)
+        })
     }
 
     /// What is entered of it.

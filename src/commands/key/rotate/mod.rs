@@ -11,6 +11,7 @@ mod abort;
 mod from;
 mod mark;
 mod pending;
+mod resume;
 mod steps;
 
 use std::path::PathBuf;
@@ -20,11 +21,10 @@ use serde_json::json;
 use self::mark::Mark;
 use self::pending::{Pending, under_way};
 use self::steps::{Missed, Swept};
-use crate::appkey::KeyText;
-use crate::appkey::proof::Verdict;
 use crate::commands::deposits::{self, Origin};
 use crate::commands::hooks::Hooks;
 use crate::commands::host::{Host, NamedKey, ROTATION_NEXT, read_key};
+use crate::commands::reencrypt::Rest;
 use crate::commands::{ATTENTION, Desk, Outcome, Problem, proof};
 use crate::config::Config;
 use crate::database::{Database, Others};
@@ -36,8 +36,18 @@ use crate::ground::{Error, Kind, Result, failpoint};
 const UNCHANGED: &str =
     "Nothing was changed. `key rotate --resume` tries again, and `key rotate --abort` gives the rotation up.";
 
+/// What is said when only a part of the credentials was under the new key, and still is.
+const AS_IT_WAS: &str =
+    "Nothing was changed: some credentials are under the new key, and some are not. `key rotate --resume` tries again.";
+
 /// What is said when the application does not come back with the new key.
-const CONFIGURED: &str = "Every credential is under the new key, which is configured; the application may be stopped. `key rotate --resume` starts it again and goes on.";
+const CONFIGURED: &str = "The database is under the new key, which is configured; the application may be stopped. `key rotate --resume` starts it again and goes on.";
+
+/// What is said when nobody knows whether the application has the new key.
+const UNREAD: &str = "The database is under the new key; the application may be stopped. When its configured key can be read, `key rotate --resume` goes on.";
+
+/// The word for credentials that are under neither key.
+const SEVERAL: &str = "several-keys";
 
 /// What is asked.
 #[expect(clippy::struct_excessive_bools, reason = "each is asked for on its own")]
@@ -151,7 +161,7 @@ impl Rotation<'_> {
         let pending = Pending::begin(&self.host.state_folder()?, record, &old.fingerprint, beside)?;
         failpoint::pass("before the new key is escrowed");
         match self.escrow(&new, &pending.origin()) {
-            Ok(()) => self.under_old(pending, &old, &new, weak),
+            Ok(()) => self.under_old(pending, &old, &new, weak, false),
             // Nobody else has the key, and nothing is under it: there is nothing to go on with.
             Err(Missed { error, stored: false }) => Err(match pending.end() {
                 Ok(()) => error.hint("Nothing was changed, and no rotation is pending."),
@@ -161,79 +171,31 @@ impl Rotation<'_> {
         }
     }
 
-    /// Finds out what a run that was killed left, and goes on from there.
-    fn resume(&self, pending: Pending) -> Result<Outcome> {
-        let new = self.named(&pending)?;
-        let weak = self.host.lint(&new.text);
-        let beside = pending.beside().is_some();
-        let under_new = self.try_key(&new, (!beside).then_some(50))?;
-        // Beside a running application some rows may be under the old key again, and the second sweep is to come.
-        if under_new.verdict() == Verdict::Proved || beside && under_new.total.proved > 0 {
-            return self.under_new(pending, &new, weak);
-        }
-        let old = self.old(&pending)?;
-        self.prove(&old, None)?;
-        self.hooks().ready(&["stop", "start", "set_key"]).map_err(|error| error.hint(ROTATION_NEXT))?;
-        self.escrow(&new, &pending.origin()).map_err(|missed| missed.error.hint(ROTATION_NEXT))?;
-        self.under_old(pending, &old, &new, weak)
-    }
-
-    /// The key that is being replaced: as the file keeps it, else as it is configured still.
-    fn old(&self, pending: &Pending) -> Result<NamedKey> {
-        if let Some(record) = pending.beside() {
-            let text = KeyText::new(record.key.clone());
-            return NamedKey::new(text, self.host.scheme, &self.host.config.installation);
-        }
-        self.configured_old(pending)
-    }
-
-    /// The key that is being replaced, which has to be the configured one.
-    fn configured_old(&self, pending: &Pending) -> Result<NamedKey> {
-        let old = self.host.key(self.desk, None)?;
-        if old.fingerprint == *pending.old() {
-            return Ok(old);
-        }
-        Err(Error::refused(format!(
-            "the configured key is {}, and this rotation began with {}",
-            old.fingerprint.short(),
-            pending.old().short()
-        ))
-        .hint(format!(
-            "The database is under the old key still: configure that one again. `strongroom key fetch {} -i FILE -o KEYFILE` writes it out.",
-            pending.old().short()
-        )))
-    }
-
-    fn named(&self, pending: &Pending) -> Result<NamedKey> {
-        let new = NamedKey::new(
-            KeyText::new(pending.record().key.clone()),
-            self.host.scheme,
-            &self.host.config.installation,
-        )?;
-        if new.fingerprint == pending.record().fingerprint {
-            return Ok(new);
-        }
-        Err(Error::damaged(format!("{} holds another key than it says", pending.path().display())))
-    }
-
-    /// From a database under the old key, and a new one in escrow: back up, stop, re-encrypt.
+    /// From a database under the old key, or `partly` under the new one, and that in escrow: back up, stop, re-encrypt.
     fn under_old(
         &self,
         pending: Pending,
         old: &NamedKey,
         new: &NamedKey,
         mut problems: Vec<Problem>,
+        partly: bool,
     ) -> Result<Outcome> {
-        let before = self.back_up("the bundle before the rotation");
-        problems.extend(before.map_err(|error| error.hint(ROTATION_NEXT))?);
+        let before = self.back_up("the bundle before the rotation").map_err(|error| error.hint(ROTATION_NEXT))?;
+        // That no key opens all of one is what is being mended.
+        problems.extend(before.into_iter().filter(|_| !partly));
+        self.kept(old).map_err(|error| {
+            error.hint("`strongroom key escrow --repair` puts the configured key back.").hint(ROTATION_NEXT)
+        })?;
         let beside = pending.beside().is_some();
         let hooks = Hooks { on: self.request.hooks && !beside, ..self.hooks() };
-        hooks.stop().map_err(|error| hooks.start_after(error, UNCHANGED))?;
-        match self.sweep(old, new, if beside { Others::Wait } else { Others::Refuse }) {
+        let unchanged = if partly { AS_IT_WAS } else { UNCHANGED };
+        hooks.stop().map_err(|error| hooks.start_after(error, unchanged))?;
+        let rest = if beside || partly { Rest::Leave } else { Rest::Refuse };
+        match self.sweep(old, new, rest, if beside { Others::Wait } else { Others::Refuse }) {
             Ok(Swept::Done(_)) => self.under_new(pending, new, problems),
             Ok(Swept::Unknown(error)) => Err(unknown(error, "`key rotate --resume` finds out then")),
-            // Nothing was changed: the application goes on with the old key.
-            Err(error) => Err(hooks.start_after(error, UNCHANGED)),
+            // Nothing was changed: the application goes on with the key that it has.
+            Err(error) => Err(hooks.start_after(error, unchanged)),
         }
     }
 
@@ -241,14 +203,19 @@ impl Rotation<'_> {
     fn under_new(&self, pending: Pending, new: &NamedKey, mut problems: Vec<Problem>) -> Result<Outcome> {
         self.enter(&pending)?;
         let hooks = self.hooks();
+        let mut configured = self.configured(new)?;
         let mut failed = None;
-        if !self.configured(new) {
+        if !configured {
             failed = hooks.set_key(new.text.expose()).err();
+            if let Some(error) = failed.take_if(|error| error.kind() == Kind::Interrupted) {
+                return Err(error);
+            }
+            configured = self.configured(new).map_err(|error| match &failed {
+                Some(failed) => error.hint(failed.chain()),
+                None => error,
+            })?;
         }
-        if let Some(error) = failed.take_if(|error| error.kind() == Kind::Interrupted) {
-            return Err(error);
-        }
-        if !self.configured(new) {
+        if !configured {
             return Ok(self.waiting(&pending, new, failed.as_ref(), problems));
         }
         let anew = || {
@@ -261,7 +228,7 @@ impl Rotation<'_> {
         anew().map_err(|error| error.hint(CONFIGURED))?;
         let mut late = 0;
         if pending.beside().is_some() {
-            match self.sweep(&self.old(&pending)?, new, Others::Wait)? {
+            match self.sweep(&self.old(&pending)?, new, Rest::Leave, Others::Wait)? {
                 Swept::Done(moved) => late = moved.now,
                 Swept::Unknown(error) => return Err(unknown(error, "`key rotate --resume` goes on then")),
             }
@@ -327,7 +294,11 @@ impl Rotation<'_> {
                 "old": pending.old(), "new": new.fingerprint, "state": "not-configured", "problems": &problems,
             }),
             line: problems.first().map_or_else(String::new, |p| p.message.clone()),
-            text: vec![format!("every credential is under key {} now", new.fingerprint.short())],
+            text: vec![if problems.iter().any(|problem| problem.code == SEVERAL) {
+                format!("no credential is under key {} any more", pending.old().short())
+            } else {
+                format!("every credential is under key {} now", new.fingerprint.short())
+            }],
             problems,
         }
     }
@@ -336,9 +307,10 @@ impl Rotation<'_> {
         Hooks { desk: self.desk, host: self.host, on: self.request.hooks }
     }
 
-    fn configured(&self, new: &NamedKey) -> bool {
-        let configured = self.host.key_text(self.desk, None).and_then(|text| self.host.scheme.effective_key(&text));
-        configured.is_ok_and(|effective| effective.same_as(&new.effective))
+    /// Whether the application is configured with the new key; what cannot be read is an error, and no other key.
+    fn configured(&self, new: &NamedKey) -> Result<bool> {
+        let text = self.host.key_text(self.desk, None).map_err(|error| error.hint(UNREAD))?;
+        Ok(self.host.scheme.effective_key(&text).is_ok_and(|effective| effective.same_as(&new.effective)))
     }
 
     fn plan(&self, old: &NamedKey, new: &NamedKey, count: u64) -> Vec<String> {

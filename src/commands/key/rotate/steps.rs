@@ -3,15 +3,17 @@
 use super::Rotation;
 use super::pending::Pending;
 use crate::appkey::KeyText;
+use crate::appkey::credential::Credential;
 use crate::appkey::lint::{self, Finding};
 use crate::appkey::proof::{Proof, ProverOptions, Verdict, prove_with};
 use crate::commands::backup;
 use crate::commands::deposits::{Depositor, Look, Origin};
 use crate::commands::host::NamedKey;
+use crate::commands::key::several;
 use crate::commands::reencrypt::{Moved, Prepared, Reencryption, Rest};
 use crate::commands::{Problem, proof};
 use crate::database::{Others, Rewritten};
-use crate::ground::{Error, Result, clock};
+use crate::ground::{Error, Kind, Result, clock};
 use crate::ledger::{Event, KeyEvent};
 
 /// A key that too few escrows took.
@@ -72,7 +74,8 @@ impl Rotation<'_> {
             (Verdict::Unproven, _) => Error::refused(sentence)
                 .hint("With no credential stored yet, configure another key and back up; nothing has to be re-encrypted."),
             (_, Some(_)) => Error::wrong_key(sentence)
-                .hint("The application may still be running with the old key: start it anew, then `key rotate --resume`."),
+                .hint("The application may still be running with the old key: start it anew, then `key rotate --resume`, which puts what is under the old key under the new one.")
+                .hint("`strongroom key doctor -i FILE` says which keys those rows are under; enter what is under neither anew in the application."),
             _ => Error::wrong_key(sentence).hint(
                 "Nothing was changed. `strongroom key doctor -i FILE` says which keys the failing rows are under; `key rotate --from` puts those under the key in use, or enter them anew in the application.",
             ),
@@ -93,23 +96,55 @@ impl Rotation<'_> {
         // It fails as a whole only once a deposit was made, which was not entered then.
         let held =
             depositor.make(&mut ledger, key, origin, Look::Record).map_err(|error| Missed { error, stored: true })?;
-        let (copies, asked) = (held.places.len(), self.host.config.escrow_min_copies.max(1));
+        let (copies, asked) = (held.places.len(), self.copies_asked());
         if copies >= asked {
             return Ok(());
         }
         let short = key.fingerprint.short();
         let message = format!("{copies} of {asked} escrows hold key {short}, so nothing is put under it");
-        let error = match held.missed {
-            missed if missed.is_empty() => Error::usage(message)
+        let error = match held.missed.as_slice() {
+            [] => Error::usage(message)
                 .hint("Name as many escrows as [rules] escrow_min_copies asks for, at least one: [[escrow]] kind = \"archive\""),
-            missed => {
-                let kind = missed[0].kind();
-                let hints: Vec<String> = missed.iter().flat_map(|error| error.hints().to_vec()).collect();
-                let causes = missed.iter().map(Error::chain).collect::<Vec<_>>().join("; ");
-                hints.into_iter().fold(Error::new(kind, message).because(causes), Error::hint)
-            }
+            [first, ..] => several(first.kind(), message, &held.missed),
         };
         Err(Missed { error, stored: copies > 0 })
+    }
+
+    fn copies_asked(&self) -> usize {
+        self.host.config.escrow_min_copies.max(1)
+    }
+
+    /// The key that is being replaced can be had from where nobody overwrites it: older bundles need it.
+    ///
+    /// As many escrows have it as the rules ask for, asked for the sealed bytes too, or the newest bundle does.
+    pub(super) fn kept(&self, old: &NamedKey) -> Result<()> {
+        let place = self.host.shelf(self.desk)?;
+        let newest = place.ledger()?.bundles().next_back().is_some_and(|bundle| {
+            bundle.keys.contains(&old.fingerprint) && bundle.contains.iter().any(|what| what == "key")
+        });
+        if newest {
+            return Ok(());
+        }
+        let config = &self.host.config;
+        let (mut copies, mut missed) = (0, Vec::new());
+        for escrow in &config.escrows {
+            let found = self.desk.systems.escrow(escrow, place.archive.as_ref()).and_then(|escrow| {
+                escrow.inspect(&config.app, &old.fingerprint, config.recipient.id(), &place.trusted)
+            });
+            match found {
+                Ok(found) => copies += usize::from(found.is_some()),
+                Err(error) => missed.push(error),
+            }
+        }
+        let asked = self.copies_asked();
+        if copies >= asked {
+            return Ok(());
+        }
+        let short = old.fingerprint.short();
+        let message = format!(
+            "{copies} of {asked} escrows hold the old key {short}, nor has the bundle just made a copy: no older bundle would open any more"
+        );
+        Err(several(missed.first().map_or(Kind::Refused, Error::kind), message, &missed))
     }
 
     /// Enters the rotation into the ledger, once.
@@ -155,41 +190,50 @@ impl Rotation<'_> {
     /// Every credential that is under `from` is put under `to`, in one transaction.
     ///
     /// Beside a running application the new values are made first, so that it waits for the writing only.
-    pub(super) fn sweep(&self, from: &NamedKey, to: &NamedKey, others: Others) -> Result<Swept> {
-        let way = self.way(from, to, if others == Others::Wait { Rest::Leave } else { Rest::Refuse });
+    pub(super) fn sweep(&self, from: &NamedKey, to: &NamedKey, rest: Rest, others: Others) -> Result<Swept> {
+        let way = self.way(from, to, rest);
         let prepared = match others {
             Others::Wait => way.prepare(self.database.look()?.as_mut())?,
             Others::Refuse => Prepared::default(),
         };
         match self.rewrite(&way, &prepared, others)? {
             (Rewritten::Committed, moved) => Ok(Swept::Done(moved)),
-            // Nothing was under this key before, and everything is proved afterwards.
+            // More are under this key than were before; everything is proved afterwards.
             (Rewritten::Unknown(error), moved) => match self.standing(to, from) {
-                Ok(counts) if counts.now > 0 => Ok(Swept::Done(moved)),
+                Ok(counts) if counts.now > moved.already || moved.now == 0 => Ok(Swept::Done(moved)),
                 Ok(_) => Err(error),
                 Err(_) => Ok(Swept::Unknown(error)),
             },
         }
     }
 
-    /// How many credentials are under the first key (`now`), and how many under the other (`already`).
-    ///
-    /// Asked while nobody writes, and after what a run that ended early had begun has come to its end: a look beside it would not
-    /// see a commit that is on its way.
+    /// How many credentials are under the first key (`now`), and how many under the other (`already`), asked while nobody writes.
     pub(super) fn standing(&self, first: &NamedKey, other: &NamedKey) -> Result<Moved> {
         let way = self.way(first, other, Rest::Leave);
         let prepared = way.prepare(self.database.look()?.as_mut())?;
-        let mut counts = None;
+        let mut counts = Moved::default();
+        self.locked(&mut |credentials| {
+            counts = way.change(&prepared, credentials, &mut |_, _| Ok(()))?;
+            Ok(())
+        })?;
+        self.desk.progress.finish();
+        Ok(counts)
+    }
+
+    /// Shows every credential while nobody writes, and after what a run that ended early had begun has come to its end: a look beside
+    /// it would not see a commit that is on its way.
+    pub(super) fn locked(&self, look: &mut dyn FnMut(Vec<Credential>) -> Result<()>) -> Result<()> {
+        let mut seen = false;
         let looked = self.database.rewrite(&self.host.config.profile, Others::Wait, &mut |credentials, _| {
-            counts = Some(way.change(&prepared, credentials, &mut |_, _| Ok(()))?);
+            look(credentials)?;
+            seen = true;
             // Nothing is written, so nothing is committed.
             Err(Error::failed("it was only looked at"))
         });
-        self.desk.progress.finish();
-        match (counts, looked) {
-            (Some(counts), _) => Ok(counts),
-            (None, Err(error)) => Err(error),
-            (None, Ok(_)) => Err(Error::failed("the credentials were not looked at")),
+        match looked {
+            _ if seen => Ok(()),
+            Err(error) => Err(error),
+            Ok(_) => Err(Error::failed("the credentials were not looked at")),
         }
     }
 
