@@ -120,7 +120,7 @@ fn narrower(path: &[&str], code: u8) -> Option<&'static str> {
         (["guard"], 12) => "wrong key, or nothing to prove with under --require-proof: COMMAND was not started",
         (["restore"], 12) => "wrong key: some credential does not decrypt with it; nothing was touched",
         (["key", "rotate"], 12) => {
-            "wrong key: some credential does not decrypt with the configured key, or with --abort is under the new one; nothing was changed"
+            "wrong key: some credential does not decrypt with the configured key; with --abort one is under the new key, with --resume one is not"
         }
         (["prove" | "verify" | "config" | "key", ..], 12) => "wrong key: some credential does not decrypt with it",
         (["init"], 15) => "refused: a configuration, a key or an identity stands there already, or a file is not 0600",
@@ -134,7 +134,7 @@ fn narrower(path: &[&str], code: u8) -> Option<&'static str> {
         (["key", "fetch"], 15) => "refused: the file exists, or a file that holds a secret can be read by others",
         (["key", "destroy"], 3) => "an escrow has a copy still",
         (["key", "destroy"], 15) => {
-            "refused by a rule: a bundle, the application, its database or a rotation needs the key, nobody there to say yes"
+            "refused by a rule: a bundle, the application, its database or a rotation needs the key, what this host has seen of the ledger cannot be read, nobody there to say yes"
         }
         (["list" | "check"] | ["custody", "list"] | ["key", "status" | "needed" | "history"], 15) => BELIEVED,
         (["backup" | "guard"] | ["config", "check"] | ["key", "fingerprint" | "lint" | "escrow"], 16) => {

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use crate::keyring::{in_use, outlived};
+use crate::keyring::{deposit, in_use, outlived};
 use crate::world::{IDENTITY, INIT, World, flip};
 
 /// Runs a line; its verb's help names the code that it ends with.
@@ -106,10 +106,6 @@ fn what_keeps_every_copy_of_a_key_shut_is_what_the_verbs_end_with() {
     assert!(other.expect("age-keygen runs").status.success());
     every(&world, "other.txt", 16);
 
-    let deposit = |world: &World, end: &str| {
-        let name = world.files("archive/keys").into_iter().find(|file| file.ends_with(end)).expect("the deposit");
-        world.path("archive/keys").join(name)
-    };
     flip(&world.bundle(&bundle).join("key.age"));
     std::fs::remove_file(deposit(&world, ".age")).expect("removed");
     every(&world, IDENTITY, 13);

@@ -1,5 +1,7 @@
 //! What tests of keys share: the key in use, the hook that sets one, and one that nothing needs any more.
 
+use std::path::PathBuf;
+
 use strongroom::archive;
 use strongroom::archive::folder::Folder;
 use strongroom::config::Config;
@@ -27,6 +29,12 @@ pub(crate) fn with_set_key(world: &World) {
 
 pub(crate) fn config(world: &World) -> Config {
     Config::load(&world.path("strongroom.toml"), &[]).expect("a configuration")
+}
+
+/// The file of the one deposit in the archive whose name ends so.
+pub(crate) fn deposit(world: &World, end: &str) -> PathBuf {
+    let name = world.files("archive/keys").into_iter().find(|file| file.ends_with(end)).expect("a deposit");
+    world.path("archive/keys").join(name)
 }
 
 /// Prunes a bundle as a rule would: a signed entry, then its objects.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::app::{CREDENTIALS, KEY, WRONG, secret_file};
-use crate::keyring::{in_use, with_set_key};
+use crate::keyring::{deposit, in_use, with_set_key};
 use crate::world::{IDENTITY, World, codes, text};
 
 #[test]
@@ -235,8 +235,7 @@ fn an_old_key_that_no_escrow_has_whole_is_not_rotated_away() {
     let old = in_use(&world);
     with_set_key(&world);
     let before = world.state_of("app");
-    let sealed = world.files("archive/keys").into_iter().find(|file| file.ends_with(".age")).expect("the deposit");
-    let sealed = world.path("archive/keys").join(sealed);
+    let sealed = deposit(&world, ".age");
     let whole = std::fs::read(&sealed).expect("read");
     std::fs::write(&sealed, [&whole[..], b"x"].concat()).expect("written");
     let said = world.run("key rotate --yes", 14);

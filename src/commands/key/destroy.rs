@@ -198,19 +198,16 @@ fn whole(host: &Host, signer: &Signer, shelf: &Shelf, ledger: &Ledger<'_>) -> Re
             .hint(because)
             .hint(anew)
     };
-    match State::recall(&path, &shelf.id, &shelf.app).map_err(unread)? {
-        Some((seq, digest)) => ledger.remembered(seq, &digest).map_err(|error| error.hint(because))?,
-        None => {
-            let own = |entry: &Entry| matches!(entry.event, Event::Bundle(_)) && entry.signer == *signer.public();
-            if ledger.entries().iter().any(own) {
-                return Err(Error::refused(format!(
-                    "this host has made bundles, and {} does not say what it has seen of the ledger",
-                    path.display()
-                ))
-                .hint(because)
-                .hint(anew));
-            }
-        }
+    let own = |entry: &Entry| matches!(entry.event, Event::Bundle(_)) && entry.signer == *signer.public();
+    if let Some((seq, digest)) = State::recall(&path, &shelf.id, &shelf.app).map_err(unread)? {
+        ledger.remembered(seq, &digest).map_err(|error| error.hint(because))?;
+    } else if ledger.entries().iter().any(own) {
+        return Err(Error::refused(format!(
+            "this host has made bundles, and {} does not say what it has seen of the ledger",
+            path.display()
+        ))
+        .hint(because)
+        .hint(anew));
     }
     for id in ledger.pruned() {
         let list = bundle::folder(&shelf.app, &id)?.join(bundle::SUMS)?;
