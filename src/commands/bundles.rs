@@ -230,7 +230,8 @@ pub fn check(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, bundle: Op
         return Err(error);
     }
     if bundle.is_none() && first_error.as_ref().is_none_or(|error| error.kind() != Kind::Interrupted) {
-        for error in super::custody::all_changed(shelf, &ledger).into_iter().chain(spoilt_copies(desk, shelf, &ledger))
+        for error in
+            super::custody::all_changed(shelf, &ledger, config).into_iter().chain(spoilt_copies(desk, shelf, &ledger))
         {
             text.push(error.chain());
             problems.push(Problem::from_error(&error));

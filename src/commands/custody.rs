@@ -22,7 +22,7 @@ pub fn list(shelf: &Shelf, config: Option<&Config>) -> Result<Outcome> {
     let mut rows = Vec::new();
     // What the archive says of custody can be shown to somebody who believes no signer yet.
     let ledger = if shelf.trusted.is_empty() { None } else { Some(shelf.ledger()?) };
-    if let Some(error) = ledger.as_ref().and_then(|ledger| all_changed(shelf, ledger).into_iter().next()) {
+    if let Some(error) = ledger.as_ref().and_then(|ledger| all_changed(shelf, ledger, config).into_iter().next()) {
         return Err(error);
     }
     for record in custody::list(shelf.archive.as_ref())? {
@@ -69,29 +69,26 @@ pub(super) fn record_changed(shelf: &Shelf, ledger: &Ledger<'_>, sealing: &Seali
 }
 
 /// What is to be said of every sealing key in custody that was changed, or is gone, or cannot be looked at.
-pub(super) fn all_changed(shelf: &Shelf, ledger: &Ledger<'_>) -> Vec<Error> {
+pub(super) fn all_changed(shelf: &Shelf, ledger: &Ledger<'_>, config: Option<&Config>) -> Vec<Error> {
     let there = match custody::sealings(shelf.archive.as_ref()) {
         Ok(there) => there,
         Err(error) => return vec![error],
     };
     let mut errors = Vec::new();
-    for sealing in there.iter().cloned().chain(entered(ledger)).collect::<BTreeSet<_>>() {
+    let used = ledger.bundles().map(|bundle| bundle.sealing.clone()).chain(config.map(|c| c.recipient.id().clone()));
+    // A key that nothing was sealed to may be what a failed set-up took back.
+    let used: BTreeSet<_> = used.collect();
+    for sealing in there.into_iter().chain(used.iter().cloned()).collect::<BTreeSet<_>>() {
         errors.extend(match custody::record(shelf.archive.as_ref(), &sealing) {
             Ok(Some(record)) => changed(shelf, ledger, &record),
             Ok(None) => None,
             Err(error) => Some(error),
         });
-        errors.extend(gone(shelf, ledger, &sealing).err());
+        if used.contains(&sealing) {
+            errors.extend(gone(shelf, ledger, &sealing).err());
+        }
     }
     errors
-}
-
-/// The sealing keys that the ledger says are in custody.
-fn entered(ledger: &Ledger<'_>) -> impl Iterator<Item = SealingId> {
-    ledger.entries().iter().filter_map(|entry| match &entry.event {
-        Event::Custody(event) => Some(event.sealing.clone()),
-        _ => None,
-    })
 }
 
 /// Refuses a sealing key that was put into custody by the ledger's word, and is not there any more, or in part.

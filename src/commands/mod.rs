@@ -12,6 +12,7 @@ mod hooks;
 pub mod host;
 pub mod init;
 pub mod key;
+mod missed;
 pub mod policy;
 pub mod proof;
 pub mod prove;

@@ -30,6 +30,29 @@ fn new_key(world: &World) -> (String, String) {
 }
 
 #[test]
+fn a_rotation_that_another_one_has_overtaken_can_be_given_up() {
+    let world = stopped();
+    let aside = world.path("rotation-aside");
+    std::fs::rename(world.path(PENDING), &aside).expect("moved");
+    // As another host of the same application would.
+    world.run("key rotate --yes", 0);
+    let now = in_use(&world);
+    let before = world.state_of("app");
+    std::fs::rename(&aside, world.path(PENDING)).expect("moved back");
+    let (new, _) = new_key(&world);
+    world
+        .run("key rotate --resume", 15)
+        .says(&format!("all credentials are under {}", &now[..12]))
+        .says("another rotation took place")
+        .says("strongroom key rotate --abort");
+    let given_up = world.json("key rotate --abort", 0);
+    assert_eq!((text(&given_up["old"]), text(&given_up["new"])), (now.clone(), new));
+    assert_eq!(world.state_of("app"), before);
+    assert_eq!(codes(&world.json("backup", 0)), Vec::<String>::new());
+    assert_eq!(in_use(&world), now);
+}
+
+#[test]
 fn a_stop_hook_that_fails_is_followed_by_a_start_and_the_rotation_can_go_on() {
     let (world, _) = World::backed_up();
     let old = in_use(&world);

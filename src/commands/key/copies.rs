@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::{Naming, named, several};
+use super::{Naming, named};
 use crate::appkey::KeyText;
 use crate::appkey::proof::{ProverOptions, Verdict, prove_with};
 use crate::commands::deposits::{Depositor, Look, Origin};
 use crate::commands::guard::Permit;
 use crate::commands::host::{Host, NamedKey};
+use crate::commands::missed::{gravest, several};
 use crate::commands::shelf::{self, Shelf};
 use crate::commands::{ATTENTION, Desk, Outcome, Problem, exit_of, proof, verify as bundles};
 use crate::config::Config;
@@ -19,7 +20,7 @@ use crate::custody::Identities;
 use crate::escrow;
 use crate::ground::durable::{self, Existing};
 use crate::ground::names::Fingerprint;
-use crate::ground::{Error, Kind, Result};
+use crate::ground::{Error, Result};
 use crate::ledger::{KeyFacts, KeyState, Ledger};
 
 /// Puts the configured key into every escrow that lacks it; with `repair` over what is damaged there.
@@ -146,19 +147,6 @@ pub(super) fn open_one(
 
 fn no_copy(key: &KeyFacts) -> String {
     format!("no copy of key {} could be opened", key.fingerprint.short())
-}
-
-/// What decides of several copies that did not open: what is forged, then what is spoilt, then what another identity, another right or
-/// another time may open.
-fn gravest(missed: &[Error]) -> Kind {
-    const ORDER: [Kind; 6] =
-        [Kind::Interrupted, Kind::NotAuthentic, Kind::Damaged, Kind::Sealed, Kind::Denied, Kind::Unreachable];
-    let place = |kind: &Kind| match kind {
-        // The others are mishaps that say more than that nothing is there.
-        Kind::NotFound => ORDER.len() + 1,
-        _ => ORDER.iter().position(|known| known == kind).unwrap_or(ORDER.len()),
-    };
-    missed.iter().map(Error::kind).min_by_key(place).unwrap_or(Kind::NotFound)
 }
 
 /// Opens every copy of a key, and tries the one in use on the live database.

@@ -80,11 +80,16 @@ pub fn status(desk: &Desk<'_>, shelf: &Shelf, config: Option<Config>) -> Result<
         "KEY", "STATE", "FIRST SEEN", "LAST PROVED", "BUNDLES", "ESCROWS"
     )];
     for key in &keys {
-        let mut places = Vec::new();
+        let (mut places, mut missed) = (Vec::new(), Vec::new());
         let look = if key.state == KeyState::Destroyed { remains } else { holding };
         for sealing in sealings(key, &ledger, configured) {
-            places.extend(look(desk, shelf, &key.fingerprint, &sealing, &mut problems));
+            places.extend(look(desk, shelf, &key.fingerprint, &sealing, &mut missed));
         }
+        let unknown: BTreeSet<String> = missed.iter().map(|problem| problem.message.clone()).collect();
+        // An escrow that is away is so for every key.
+        missed.retain(|problem| !problems.contains(problem));
+        missed.dedup();
+        problems.extend(missed);
         places.sort();
         places.dedup();
         if !places.is_empty() && key.state == KeyState::Destroyed {
@@ -96,7 +101,7 @@ pub fn status(desk: &Desk<'_>, shelf: &Shelf, config: Option<Config>) -> Result<
             ));
         }
         let unneeded = key.state == KeyState::Retired && key.bundles.is_empty();
-        if places.is_empty() && key.state != KeyState::Destroyed && !unneeded {
+        if places.is_empty() && unknown.is_empty() && key.state != KeyState::Destroyed && !unneeded {
             problems.push(Problem::new(
                 "no-escrow",
                 format!("no escrow holds key {}", key.fingerprint.short()),
@@ -110,10 +115,15 @@ pub fn status(desk: &Desk<'_>, shelf: &Shelf, config: Option<Config>) -> Result<
             clock::rfc3339(key.first_seen),
             key.last_proved.map_or_else(|| "never".to_owned(), clock::rfc3339),
             key.bundles.len(),
-            if places.is_empty() { "none".to_owned() } else { places.join(", ") }
+            match places.as_slice() {
+                [] if !unknown.is_empty() => "unknown".to_owned(),
+                [] => "none".to_owned(),
+                places => places.join(", "),
+            }
         ));
         let mut row = to_json(key)?;
         row["escrows"] = json!(places);
+        row["unknown"] = json!(unknown);
         rows.push(row);
     }
     Ok(Outcome {

@@ -20,7 +20,7 @@ use crate::commands::host::NamedKey;
 use crate::commands::shelf::Shelf;
 use crate::config::Config;
 use crate::ground::names::Uuid;
-use crate::ground::{Error, Kind, Result};
+use crate::ground::{Error, Result};
 use crate::ledger::{KeyFacts, KeyState, Ledger};
 
 /// The fewest hex digits that name a key.
@@ -46,20 +46,6 @@ fn named(ledger: &Ledger<'_>, text: Option<&str>) -> Result<KeyFacts> {
         (Some(_), Some(_)) => Err(Error::usage(format!("several fingerprints begin with {lower}")).hint(listed)),
         (None, _) => Err(Error::not_found(format!("the ledger of {} names no key {lower}", ledger.app())).hint(listed)),
     }
-}
-
-/// What failed in several places, as one error: the causes in their order, and each hint once.
-fn several(kind: Kind, message: String, causes: &[Error]) -> Error {
-    let mut error = Error::new(kind, message);
-    if !causes.is_empty() {
-        error = error.because(causes.iter().map(Error::chain).collect::<Vec<_>>().join("; "));
-    }
-    for hint in causes.iter().flat_map(Error::hints) {
-        if !error.hints().contains(hint) {
-            error = error.hint(hint);
-        }
-    }
-    error
 }
 
 /// How keys of this application get their names.

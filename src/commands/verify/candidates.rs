@@ -1,5 +1,6 @@
 //! Which key is tried on a bundle: the one that it names, or, when it names none, one that opens its credentials.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use jiff::Timestamp;
@@ -10,6 +11,7 @@ use crate::appkey::schemes::{Outcome, Scheme};
 use crate::bundle::{FOREIGN, Member, Opened};
 use crate::commands::Desk;
 use crate::commands::host::{Host, NamedKey, read_key};
+use crate::commands::missed::{gravest, several};
 use crate::commands::shelf::Shelf;
 use crate::config::Config;
 use crate::config::profile::Profile;
@@ -86,9 +88,42 @@ pub(in crate::commands) fn candidate(
         }
         return Ok(found);
     }
-    in_escrow(desk, shelf, opened, sealing, scheme)?.ok_or_else(|| {
-        Error::not_found(format!("no sealed copy of the key of bundle {} was found", header.id)).hint(ANOTHER)
-    })
+    in_escrow(desk, shelf, opened, sealing, scheme)?.ok_or_else(|| not_escrowed(desk, shelf, opened, sealing))
+}
+
+/// Why no escrow gave the key that a bundle names, and which of those that the ledger knows of was not asked.
+fn not_escrowed(desk: &Desk<'_>, shelf: &Shelf, opened: &Opened<'_>, sealing: &SealingKey) -> Error {
+    let header = opened.header();
+    let (mut missed, mut asked) = (Vec::new(), Vec::new());
+    for place in &shelf.escrows {
+        let escrow = match desk.systems.escrow(place, shelf.archive.as_ref()) {
+            Ok(escrow) => escrow,
+            Err(error) => {
+                missed.push(error);
+                continue;
+            }
+        };
+        asked.push(escrow.describe());
+        for fingerprint in &header.keys {
+            missed.extend(escrow.fetch_signed(&shelf.app, fingerprint, sealing.id(), &shelf.trusted).err());
+        }
+    }
+    let message = format!("no sealed copy of the key of bundle {} could be opened", header.id);
+    let error = several(gravest(&missed), message, &missed);
+    let known = shelf.ledger().map_or_else(|_| Vec::new(), |ledger| ledger.keys());
+    let elsewhere: BTreeSet<String> = known
+        .into_iter()
+        .filter(|key| header.keys.contains(&key.fingerprint))
+        .flat_map(|key| key.deposits)
+        .filter(|deposit| deposit.sealing == header.sealing && !asked.contains(&deposit.place))
+        .map(|deposit| deposit.place)
+        .collect();
+    let error = elsewhere.into_iter().fold(error, |error, place| {
+        error.hint(format!(
+            "The ledger says that it was put into {place}: a configuration that names that as [[escrow]] asks there."
+        ))
+    });
+    error.hint(ANOTHER)
 }
 
 /// The key that a bundle names, from an escrow.

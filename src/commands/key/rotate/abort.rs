@@ -39,10 +39,10 @@ impl Rotation<'_> {
         let old = match self.configured_old(&pending) {
             Ok(old) => old,
             // Where it took place, the new one may be configured already.
-            Err(error) => {
-                let moved = self.try_key(&new, None)?.total.proved;
-                return Err(if moved > 0 { took_place(moved, &new) } else { error });
-            }
+            Err(error) => match self.try_key(&new, None)?.total.proved {
+                0 => self.overtaken()?.ok_or(error)?,
+                moved => return Err(took_place(moved, &new)),
+            },
         };
         let counts = self.standing(&new, &old)?;
         if counts.now > 0 {

@@ -27,8 +27,18 @@ impl Rotation<'_> {
         if under_new.total.proved > 0 {
             return self.partly(pending, &new, weak, &under_new.total);
         }
-        let old = self.old(&pending)?;
-        self.prove(&old, None)?;
+        let old = self.old(&pending).and_then(|old| self.prove(&old, None).map(|_| old)).or_else(|error| {
+            Err(match self.overtaken()? {
+                Some(now) => Error::refused(format!(
+                    "all credentials are under {}: another rotation took place since this one, from {} to {}, began",
+                    now.fingerprint.short(),
+                    pending.old().short(),
+                    new.fingerprint.short()
+                ))
+                .hint("Nothing was changed. Give this one up: strongroom key rotate --abort"),
+                None => error,
+            })
+        })?;
         self.ready_to_go_on(&pending, &new)?;
         self.under_old(pending, &old, &new, weak, false)
     }
@@ -84,6 +94,14 @@ impl Rotation<'_> {
             Ok(_) => Err(Error::wrong_key(missing).hint(opens).hint(AS_IT_WAS)),
             Err(error) => Err(error.context(missing).hint(opens).hint(AS_IT_WAS)),
         }
+    }
+
+    /// The configured key, where it opens every credential although it is neither of the two: another rotation was faster.
+    pub(super) fn overtaken(&self) -> Result<Option<NamedKey>> {
+        let Ok(now) = self.host.key(self.desk, None) else { return Ok(None) };
+        let proved = self.try_key(&now, None)?.verdict() == Verdict::Proved;
+        self.desk.progress.finish();
+        Ok(proved.then_some(now))
     }
 
     /// The key that is being replaced, which has to be the configured one.

@@ -9,7 +9,7 @@ use crate::appkey::proof::{Proof, ProverOptions, Verdict, prove_with};
 use crate::commands::backup;
 use crate::commands::deposits::{Depositor, Look, Origin};
 use crate::commands::host::NamedKey;
-use crate::commands::key::several;
+use crate::commands::missed::several;
 use crate::commands::reencrypt::{Moved, Prepared, Reencryption, Rest};
 use crate::commands::{Problem, proof};
 use crate::database::{Others, Rewritten};
