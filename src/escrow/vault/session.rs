@@ -143,15 +143,29 @@ impl Vault {
     }
 
     /// Asks, logged in. Every status comes back but those of a server that is not able to answer.
+    ///
+    /// A token of our own that is not known any more is forgotten, and what only looks is asked again with a new one.
     pub(super) fn ask(&self, call: Call<'_>) -> Result<Answer> {
-        let mut state = self.state();
-        let token = self.logged_in(&mut state)?;
-        let answer = self.patiently(&mut state, call, Some(&token))?;
-        drop(state);
-        if answer.status == 403 && answer.knows_no_such_token() {
-            return Err(self.dead_token());
+        let mut again = self.makes_its_own() && call.only_looks();
+        loop {
+            let mut state = self.state();
+            let token = self.logged_in(&mut state)?;
+            let answer = self.patiently(&mut state, call, Some(&token))?;
+            if answer.status != 403 || !answer.knows_no_such_token() {
+                return Ok(answer);
+            }
+            if self.makes_its_own() {
+                state.token = None;
+            }
+            if !std::mem::take(&mut again) {
+                return Err(self.dead_token());
+            }
         }
-        Ok(answer)
+    }
+
+    /// Whether it logs in with something that gives a new token each time.
+    fn makes_its_own(&self) -> bool {
+        !matches!(self.login, Login::Token(_))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -164,8 +178,7 @@ impl Vault {
     }
 
     fn logged_in(&self, state: &mut State) -> Result<Zeroizing<String>> {
-        let makes_its_own = !matches!(self.login, Login::Token(_));
-        if let Some(token) = state.token.as_ref().filter(|token| !(makes_its_own && token.is_over())) {
+        if let Some(token) = state.token.as_ref().filter(|token| !(self.makes_its_own() && token.is_over())) {
             return Ok(token.text.clone());
         }
         let token = match &self.login {
