@@ -137,6 +137,13 @@ fn an_archive_in_memory_keeps_its_promises() {
 }
 
 #[test]
+fn an_archive_that_somebody_holds_for_ever_keeps_its_promises() {
+    let archive = Memory::default();
+    archive.objects().insert("keys/package-broker/.lock".to_owned(), Vec::new());
+    keeps_its_promises(&ArchiveEscrow::new(&archive));
+}
+
+#[test]
 fn an_archive_in_a_folder_keeps_its_promises() {
     let folder = tempfile::tempdir().expect("a folder");
     let archive = Folder::open(folder.path()).expect("opened");
