@@ -95,9 +95,7 @@ impl VaultPlace {
             base: PathBuf::new(),
         }
     }
-}
 
-impl VaultPlace {
     /// Whether one login serves both.
     pub fn is_same_session(&self, other: &Self) -> bool {
         let place = |p: &Self| Self { mount: String::new(), prefix: String::new(), ..p.clone() };
