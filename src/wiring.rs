@@ -87,7 +87,7 @@ impl Systems for Wiring {
     fn escrow<'a>(&self, place: &EscrowPlace, archive: &'a dyn Archive) -> Result<Box<dyn Escrow + 'a>> {
         Ok(match place {
             EscrowPlace::Archive => Box::new(ArchiveEscrow::new(archive)),
-            EscrowPlace::File(path) => Box::new(FileEscrow::new(path)),
+            EscrowPlace::File(path) => Box::new(FileEscrow::new(path, |path| Ok(Box::new(Folder::open(path)?)))),
             EscrowPlace::SecretsManager(place) => Box::new(SecretsManager::new(
                 self.secrets_manager(access(place)),
                 &place.prefix,

@@ -82,26 +82,24 @@ impl Folder {
                 .because(source)
                 .hint("Take it from another copy of the archive; `strongroom check --all` says what else is gone."),
             Some(Errno::LOOP | Errno::NOTDIR | Errno::NXIO) => Error::damaged(message())
-                .because("a symbolic link or something else that no archive holds stands there".to_owned()),
+                .because("a symbolic link or something else that is not ours stands there".to_owned()),
             Some(Errno::ACCESS | Errno::PERM) => Error::denied(message())
                 .because(source)
-                .hint("Run as the user to whom the archive belongs, or give this one the right to it."),
+                .hint("Run as the user to whom it belongs, or give this one the right to it."),
             Some(Errno::STALE | Errno::NOTCONN | Errno::TIMEDOUT | Errno::HOSTDOWN | Errno::HOSTUNREACH) => {
                 Error::unreachable(message())
                     .because(source)
                     .hint("Is the machine there from which it is mounted? Mount it again, and try again.")
             }
-            Some(Errno::IO) if verb == "read" => Error::io(verb, &path, source)
-                .hint("If it stays so, take this object from another copy of the archive."),
+            Some(Errno::IO) if verb == "read" => {
+                Error::io(verb, &path, source).hint("If it stays so, take it from another copy.")
+            }
             _ => Error::io(verb, &path, source),
         }
     }
 
-    /// Makes the folder that an object lies in, and refuses one that is reached through a symbolic link.
-    fn prepare(&self, name: &ObjectName) -> Result<()> {
-        if name.as_str().split('/').any(|component| component.starts_with('.')) {
-            return Err(Error::failed(format!("{name} cannot be an object's name: it begins with a dot")));
-        }
+    /// Makes the folder that a name lies in, and refuses one that is reached through a symbolic link.
+    fn prepare(&self, verb: &str, name: &ObjectName) -> Result<()> {
         if !self.root.is_dir() {
             return Err(self.missing());
         }
@@ -119,18 +117,22 @@ impl Folder {
             other => other,
         }
         .map(drop)
-        .map_err(|e| self.failed("write", name.as_str(), e))
+        .map_err(|e| self.failed(verb, name.as_str(), e))
     }
 
     fn begin(&self, name: &ObjectName) -> Result<NewFile> {
+        if name.as_str().split('/').any(|component| component.starts_with('.')) {
+            return Err(Error::failed(format!("{name} cannot be an object's name: it begins with a dot")));
+        }
+        let create = || self.prepare("write", name).and_then(|()| NewFile::create(&self.path(name), 0o600));
         for _ in 0..9 {
-            match self.prepare(name).and_then(|()| NewFile::create(&self.path(name), 0o600)) {
+            match create() {
                 // Another run removed the empty folder between the steps.
                 Err(e) if e.kind() == Kind::NotFound && self.root.is_dir() => {}
                 other => return other,
             }
         }
-        self.prepare(name).and_then(|()| NewFile::create(&self.path(name), 0o600))
+        create()
     }
 }
 
@@ -236,14 +238,8 @@ impl Archive for Folder {
     }
 
     fn hold(&self, name: &ObjectName) -> Result<Box<dyn Send>> {
-        if !self.root.is_dir() {
-            return Err(self.missing());
-        }
+        self.prepare("lock", name)?;
         let path = self.path(name);
-        if let Some(parent) = path.parent() {
-            durable::create_folders(parent, 0o700)?;
-        }
-        walk::parent(&self.root, name).map_err(|e| self.failed("lock", name.as_str(), e))?;
         let file = OpenOptions::new()
             .write(true)
             .create(true)

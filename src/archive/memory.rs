@@ -71,7 +71,11 @@ impl Archive for Memory {
         Ok(())
     }
 
-    fn hold(&self, _: &ObjectName) -> Result<Box<dyn Send>> {
+    /// Held by somebody who stays where there is an object of that name.
+    fn hold(&self, name: &ObjectName) -> Result<Box<dyn Send>> {
+        if self.objects().contains_key(name.as_str()) {
+            return Err(Error::locked(format!("another run holds {name}")));
+        }
         Ok(Box::new(()))
     }
 }

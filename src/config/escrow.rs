@@ -95,9 +95,7 @@ impl VaultPlace {
             base: PathBuf::new(),
         }
     }
-}
 
-impl VaultPlace {
     /// Whether one login serves both.
     pub fn is_same_session(&self, other: &Self) -> bool {
         let place = |p: &Self| Self { mount: String::new(), prefix: String::new(), ..p.clone() };
@@ -106,6 +104,51 @@ impl VaultPlace {
 }
 
 impl EscrowPlace {
+    /// Its folder, where it is one.
+    pub(super) fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            _ => None,
+        }
+    }
+
+    /// Fails when two are one place, as far as the configuration says: a copy there would count twice.
+    pub(super) fn all_differ(places: &[Self]) -> Result<()> {
+        for (n, place) in places.iter().enumerate() {
+            if places[..n].iter().any(|other| place.is_place_of(other)) {
+                return Err(Error::usage(format!("two [[escrow]] are one place, {}", place.shown()))
+                    .hint("A copy there is one copy: take one of the two out, or name another place."));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_place_of(&self, other: &Self) -> bool {
+        let plain = |text: &Option<String>| text.as_ref().map(|text| text.trim_matches('/').to_ascii_lowercase());
+        match (self, other) {
+            (Self::Archive, Self::Archive) => true,
+            (Self::File(one), Self::File(other)) => one == other,
+            (Self::Vault(one), Self::Vault(other)) => {
+                (plain(&one.address), plain(&one.namespace), &one.mount, &one.prefix)
+                    == (plain(&other.address), plain(&other.namespace), &other.mount, &other.prefix)
+            }
+            (Self::SecretsManager(one), Self::SecretsManager(other)) => {
+                (&one.region, plain(&one.endpoint), &one.profile, &one.prefix)
+                    == (&other.region, plain(&other.endpoint), &other.profile, &other.prefix)
+            }
+            _ => false,
+        }
+    }
+
+    fn shown(&self) -> String {
+        match self {
+            Self::Archive => "the archive".to_owned(),
+            Self::File(path) => format!("the folder {}", path.display()),
+            Self::SecretsManager(place) => format!("{}/ in AWS Secrets Manager", place.prefix),
+            Self::Vault(place) => format!("{}/{} in a Vault", place.mount, place.prefix),
+        }
+    }
+
     /// Reads one `[[escrow]]` of a configuration that stands in `base`.
     pub(super) fn parse(raw: Raw, base: &Path) -> Result<Self> {
         let set = [
@@ -246,6 +289,45 @@ mod tests {
             "kind = 'aws'",
         ] {
             read(wrong).expect_err(wrong);
+        }
+    }
+
+    #[test]
+    fn two_that_are_one_place_are_noticed() {
+        let differ = |one: &str, other: &str| {
+            EscrowPlace::all_differ(&[
+                read("kind = 'file'\npath = 'x'").expect(one),
+                read(one).expect(one),
+                read(other).expect(other),
+            ])
+        };
+        let (vault, aws) = ("kind = 'vault'", "kind = 'aws-secrets-manager'");
+        for (one, other) in [
+            ("kind = 'archive'".to_owned(), "kind = 'archive'".to_owned()),
+            ("kind = 'file'\npath = 'y'".to_owned(), "kind = 'file'\npath = '/base/./x/'".to_owned()),
+            (vault.to_owned(), format!("{vault}\nmount = 'secret'\nprefix = '/strongroom/'\nca_file = 'ca'")),
+            (
+                format!("{vault}\naddress = 'https://a'"),
+                format!("{vault}\naddress = 'https://A/'\nauth = {{ method = 'kubernetes', role = 'r' }}"),
+            ),
+            (aws.to_owned(), format!("{aws}\nprefix = 'strongroom'\nkms_key = 'k'\nrecovery_window_days = 7")),
+            (format!("{aws}\nendpoint = 'https://a'"), format!("{aws}\nendpoint = 'https://a/'")),
+        ] {
+            let error = differ(&one, &other).expect_err(&other);
+            assert_eq!(error.kind(), crate::ground::Kind::Usage);
+        }
+        for (one, other) in [
+            ("kind = 'archive'".to_owned(), "kind = 'file'\npath = 'y'".to_owned()),
+            (vault.to_owned(), format!("{vault}\nprefix = 'other'")),
+            (vault.to_owned(), format!("{vault}\nmount = 'other'")),
+            (vault.to_owned(), format!("{vault}\naddress = 'https://a'")),
+            (vault.to_owned(), format!("{vault}\nnamespace = 'a'")),
+            (vault.to_owned(), aws.to_owned()),
+            (aws.to_owned(), format!("{aws}\nprefix = 'other'")),
+            (aws.to_owned(), format!("{aws}\nregion = 'eu-west-1'")),
+            (aws.to_owned(), format!("{aws}\nprofile = 'b'")),
+        ] {
+            differ(&one, &other).expect(&other);
         }
     }
 

@@ -106,10 +106,12 @@ impl Config {
     /// Reads a configuration's text as if it stood at `path`.
     pub fn parse(text: &str, path: &Path, variables: &[(String, String)]) -> Result<Self> {
         let base = path.parent().map(Path::to_owned).unwrap_or_default();
-        Self::with_profile(text, path, variables, &|app| Profile::find(app, &base))
+        let config = Self::with_profile(text, path, variables, &|app| Profile::find(app, &base))?;
+        EscrowPlace::all_differ(&config.escrows).map_err(|e| e.context(path.display().to_string()))?;
+        Ok(config)
     }
 
-    /// The same for a text that comes from elsewhere: what stands beside `path` is nobody's profile.
+    /// The same for a text that comes from elsewhere: what stands beside `path` is nobody's profile, and nothing is deposited by it.
     pub fn foreign(text: &str, path: &Path, variables: &[(String, String)]) -> Result<Self> {
         Self::with_profile(text, path, variables, &Profile::named)
     }

@@ -3,8 +3,8 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use super::Config;
 use super::url::{DatabaseUrl, PlaceUrl};
+use super::{Config, EscrowPlace};
 use crate::ground::{Error, Result};
 
 /// The places of a host that are folders or files of this machine.
@@ -24,6 +24,8 @@ pub struct Places<'a> {
     pub config: Option<&'a Path>,
     /// This host's signing key.
     pub signing_key: Option<&'a Path>,
+    /// The escrows that are folders.
+    pub escrows: Vec<&'a Path>,
 }
 
 /// The path of a place.
@@ -51,6 +53,7 @@ impl Config {
             scratch: Some(&self.scratch),
             config: Some(&self.path),
             signing_key: self.signing_key.as_deref(),
+            escrows: self.escrows.iter().filter_map(EscrowPlace::folder).collect(),
         }
         .apart()
     }
@@ -59,7 +62,6 @@ impl Config {
 impl Places<'_> {
     /// Fails when one place lies inside another that it must not be in; links and mounts are seen through.
     pub fn apart(&self) -> Result<()> {
-        const MOVE: &str = "Put it into a folder of its own, outside of";
         let rules = [
             (
                 "the archive",
@@ -129,19 +131,41 @@ impl Places<'_> {
             ),
         ];
         for (what, inner, place, outer, why) in rules {
-            if let (Some(inner), Some(outer)) = (inner, outer)
-                && lies_in(inner, outer)
-            {
-                return Err(Error::usage(format!(
-                    "{what} {} lies inside {place} {}: {why}",
-                    inner.display(),
-                    outer.display()
-                ))
-                .hint(format!("{MOVE} {}.", outer.display())));
+            if let (Some(inner), Some(outer)) = (inner, outer) {
+                not_in(what, inner, place, outer, why)?;
+            }
+        }
+        self.escrows_apart()
+    }
+
+    /// What lies in another place is no further copy.
+    fn escrows_apart(&self) -> Result<()> {
+        const LOST: &str = "what is lost with one is lost with the other";
+        for (n, escrow) in self.escrows.iter().enumerate() {
+            for (place, outer, why) in [
+                ("the archive", self.archive, LOST),
+                ("the storage", self.storage, "the application could remove the copies of its key"),
+                ("the state folder", self.state, "that may be thrown away, and copies of the key may not"),
+            ] {
+                if let Some(outer) = outer {
+                    not_in("the escrow", escrow, place, outer, why)?;
+                }
+            }
+            for (_, other) in self.escrows.iter().enumerate().filter(|(m, _)| *m != n) {
+                not_in("the escrow", escrow, "the escrow", other, LOST)?;
             }
         }
         Ok(())
     }
+}
+
+fn not_in(what: &str, inner: &Path, place: &str, outer: &Path, why: &str) -> Result<()> {
+    if !lies_in(inner, outer) {
+        return Ok(());
+    }
+    let (inner, outer) = (inner.display(), outer.display());
+    Err(Error::usage(format!("{what} {inner} lies inside {place} {outer}: {why}"))
+        .hint(format!("Put it into a folder of its own, outside of {outer}.")))
 }
 
 /// Fails when a bundle would be written out inside the archive or the storage.

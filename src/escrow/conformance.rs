@@ -33,6 +33,10 @@ pub(super) fn signer() -> (Signer, Trusted) {
     (signer, trusted)
 }
 
+fn in_folder(path: &std::path::Path) -> FileEscrow {
+    FileEscrow::new(path, |path| Ok(Box::new(Folder::open(path)?)))
+}
+
 fn put(escrow: &dyn Escrow, deposit: &Prepared, trusted: &Trusted) -> crate::ground::Result<Deposit> {
     escrow.deposit(&deposit.sealed, &deposit.public, &deposit.minisig, trusted)
 }
@@ -133,6 +137,13 @@ fn an_archive_in_memory_keeps_its_promises() {
 }
 
 #[test]
+fn an_archive_that_somebody_holds_for_ever_keeps_its_promises() {
+    let archive = Memory::default();
+    archive.objects().insert("keys/package-broker/.lock".to_owned(), Vec::new());
+    keeps_its_promises(&ArchiveEscrow::new(&archive));
+}
+
+#[test]
 fn an_archive_in_a_folder_keeps_its_promises() {
     let folder = tempfile::tempdir().expect("a folder");
     let archive = Folder::open(folder.path()).expect("opened");
@@ -145,7 +156,7 @@ fn an_archive_in_a_folder_keeps_its_promises() {
 fn a_plain_folder_keeps_its_promises() {
     use std::os::unix::fs::MetadataExt as _;
     let folder = tempfile::tempdir().expect("a folder");
-    keeps_its_promises(&FileEscrow::new(folder.path()));
+    keeps_its_promises(&in_folder(folder.path()));
     let listing = std::fs::read_dir(folder.path().join("keys/package-broker/01010101010101010101010101010101"));
     for entry in listing.expect("listed") {
         let meta = entry.expect("an entry").metadata().expect("its metadata");
@@ -156,7 +167,7 @@ fn a_plain_folder_keeps_its_promises() {
 #[test]
 fn a_folder_that_is_not_mounted_is_no_empty_escrow() {
     let folder = tempfile::tempdir().expect("a folder");
-    let escrow = FileEscrow::new(&folder.path().join("stick"));
+    let escrow = in_folder(&folder.path().join("stick"));
     let (signer, trusted) = signer();
     let (key, record) = (SealingKey::generate(), record(1));
     let deposit = prepare(&record, key.recipient(), &signer).expect("prepared");
@@ -170,7 +181,7 @@ fn a_folder_that_is_not_mounted_is_no_empty_escrow() {
 #[test]
 fn a_link_or_a_pipe_in_a_files_place_is_neither_followed_nor_waited_for() {
     let folder = tempfile::tempdir().expect("a folder");
-    let escrow = FileEscrow::new(folder.path());
+    let escrow = in_folder(folder.path());
     let (signer, trusted) = signer();
     let (key, record) = (SealingKey::generate(), record(1));
     let deposit = prepare(&record, key.recipient(), &signer).expect("prepared");
@@ -187,6 +198,56 @@ fn a_link_or_a_pipe_in_a_files_place_is_neither_followed_nor_waited_for() {
 }
 
 #[test]
+fn a_linked_folder_in_a_folder_leads_nowhere() {
+    use std::os::unix::fs::symlink;
+    let (signer, trusted) = signer();
+    let (key, record, other) = (SealingKey::generate(), record(1), record(2));
+    let (place, elsewhere) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let theirs = prepare(&other, key.recipient(), &signer).expect("prepared");
+    put(&in_folder(elsewhere.path()), &theirs, &trusted).expect("stored");
+    let files = || {
+        let mut paths: Vec<_> = walk(&elsewhere.path().join("keys"));
+        paths.sort();
+        paths
+    };
+    let before = files();
+    let ours = prepare(&record, key.recipient(), &signer).expect("prepared");
+    let (app, fingerprint) = (&record.app, &record.fingerprint);
+    let keys = place.path().join("keys");
+    let escrow = in_folder(place.path());
+    // Each folder on the way in turn, as whoever owns the stick can make it.
+    for (link, to) in [
+        (keys.join(app.as_str()).join(fingerprint.to_string()), format!("keys/{app}/{}", other.fingerprint)),
+        (keys.join(app.as_str()), format!("keys/{app}")),
+        (keys.clone(), "keys".to_owned()),
+    ] {
+        let _ = std::fs::remove_dir_all(&keys);
+        std::fs::create_dir_all(link.parent().expect("a folder")).expect("made");
+        symlink(elsewhere.path().join(to), &link).expect("linked");
+        let at = link.display();
+        for named in [fingerprint, &other.fingerprint] {
+            let destroyed = escrow.destroy(app, named, key.id());
+            assert!(!matches!(destroyed, Ok(Destroyed::Gone)), "{at}");
+        }
+        let found = [
+            escrow.has(app, fingerprint, key.id(), &trusted).map(drop),
+            put(&escrow, &ours, &trusted).map(drop),
+            escrow.repair(&ours.sealed, &ours.public, &ours.minisig, &trusted),
+        ];
+        assert!(found.into_iter().all(|found| found.is_err_and(|e| e.kind() == Kind::Damaged)), "{at}");
+        assert!(escrow.list(app).is_ok_and(|listed| listed.is_empty()) || escrow.list(app).is_err(), "{at}");
+        assert_eq!(files(), before, "{at}");
+        let _ = std::fs::remove_file(&link);
+    }
+}
+
+/// Every path below a folder.
+fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("listed").map(|entry| entry.expect("an entry").path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+}
+
+#[test]
 fn a_folder_that_one_may_only_write_to_takes_keys_all_the_same() {
     use std::os::unix::fs::PermissionsExt as _;
     if rustix::process::geteuid().is_root() {
@@ -197,7 +258,7 @@ fn a_folder_that_one_may_only_write_to_takes_keys_all_the_same() {
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");
-    let escrow = FileEscrow::new(folder.path());
+    let escrow = in_folder(folder.path());
     let (signer, trusted) = signer();
     let (key, record) = (SealingKey::generate(), record(1));
     let below = folder.path().join(format!("keys/{}/{}", record.app, record.fingerprint));

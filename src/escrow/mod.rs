@@ -23,7 +23,7 @@ mod tree;
 mod vault;
 
 pub use archive::ArchiveEscrow;
-pub use file::FileEscrow;
+pub use file::{FileEscrow, OpenFolder};
 pub use record::{Prepared, PublicRecord, Record, from_lines, open_record, prepare, seal_record, to_lines};
 pub use secrets_manager::SecretsManager;
 pub use vault::{Login, Secret, Vault, VaultEscrow};

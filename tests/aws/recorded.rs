@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 
 use crate::stage::{call, host, serve};
+use crate::world::IDENTITY;
 
 /// Somebody's text in an answer, which must never be shown.
 const CANARY: &str = "hunter2-in-the-answer";
@@ -114,6 +115,47 @@ fn a_secret_scheduled_for_deletion_is_restored_by_a_command_that_is_said() {
     let (code, said, _) = reading(vec![json(400, "InvalidRequestException", gone)]);
     assert_eq!(code, 13, "{said}");
     assert!(said.contains("aws secretsmanager restore-secret --secret-id prod/broker --region eu-west-1"), "{said}");
+}
+
+#[test]
+fn an_answer_that_is_too_long_or_nonsense_is_said_to_be_that() {
+    let long = http(200, "application/x-amz-json-1.1", &" ".repeat(5 << 20));
+    let (code, said, _) = reading(vec![long]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("GetSecretValue on prod/broker is longer than 4 MiB"), "{said}");
+    for body in ["{\"SecretString\":", "<html>", "{\"SecretBinary\":\"?\"}", "{\"SecretString\":[]}"] {
+        let (code, said, asked) = reading(vec![http(200, "application/x-amz-json-1.1", &body.replace('?', CANARY))]);
+        assert_eq!((code, asked), (1, 1), "{body}\n{said}");
+        assert!(said.contains("GetSecretValue on prod/broker is not what it should be"), "{body}\n{said}");
+    }
+    // What says that all is well does not say that a secret is missing.
+    assert_eq!(reading(vec![xml(200, "ResourceNotFoundException")]).0, 1);
+    // An answer that breaks off is none.
+    let cut = value().replace("Content-Length: ", "Content-Length: 1");
+    let (code, said, asked) = reading(vec![cut.clone(), value()]);
+    assert_eq!((code, asked), (0, 2), "{said}");
+    let (code, said, _) = reading(vec![cut]);
+    assert_eq!(code, 20, "{said}");
+    assert!(said.contains("does not answer GetSecretValue on prod/broker"), "{said}");
+}
+
+#[test]
+fn a_listing_without_an_end_is_ended() {
+    let pages = Mutex::new(0);
+    let (url, seen) = serve(move |request| {
+        if !request.contains("secretsmanager.ListSecrets") {
+            return json(400, "ResourceNotFoundException", "Secrets Manager can't find it.").into_bytes();
+        }
+        let mut page = pages.lock().expect("not poisoned");
+        *page += 1;
+        let body = format!("{{\"SecretList\":[],\"NextToken\":\"{page}\"}}");
+        http(200, "application/x-amz-json-1.1", &body).into_bytes()
+    });
+    let world = host(&url);
+    call(&world, "backup").ends(3);
+    call(&world, &format!("key verify -i {IDENTITY}")).ends(3).says("goes on for more than 500 pages");
+    let asked = seen.lock().expect("not poisoned").iter().filter(|operation| *operation == "ListSecrets").count();
+    assert_eq!(asked, 500);
 }
 
 /// Escrows a key while the service answers `CreateSecret` so; what the problem says.

@@ -163,7 +163,7 @@ fn a_key_that_is_escrowed_again_is_destroyed_no_more() {
 #[test]
 fn an_escrow_that_does_not_answer_keeps_a_key_from_being_destroyed_in_the_others() {
     let (world, old) = outlived();
-    world.configure("[[escrow]]\nkind = \"file\"\npath = \"stick\"\n[[escrow]]\nkind = \"archive\"");
+    world.configure("[[escrow]]\nkind = \"file\"\npath = \"stick\"");
     world.run(&format!("key destroy {old} --yes"), 20).says("stick");
     assert_eq!((copies(&world, &old), state(&world, &old, 3)), (3, "kept".to_owned()));
 }

@@ -40,6 +40,41 @@ fn a_configuration_whose_places_overlap_backs_nothing_up_and_its_check_says_so()
 }
 
 #[test]
+fn one_place_is_one_copy_however_often_it_is_named() {
+    let world = World::ready();
+    world.backup(0);
+    let config = std::fs::read_to_string(world.path("strongroom.toml")).expect("read");
+    let before = (world.state_of("archive"), world.state_of("app"));
+    for folder in ["stick", "stick/below"] {
+        std::fs::create_dir(world.path(folder)).expect("made");
+    }
+    std::os::unix::fs::symlink(world.path("stick"), world.path("same-stick")).expect("made");
+    let file = |path: &str| format!("[[escrow]]\nkind = \"file\"\npath = \"{path}\"\n");
+    for (escrows, says) in [
+        ("[[escrow]]\nkind = \"archive\"\n".to_owned(), "two [[escrow]] are one place, the archive"),
+        (file("stick") + &file("stick/"), "two [[escrow]] are one place, the folder"),
+        (file("archive"), "lies inside the archive"),
+        (file("archive/escrow"), "lies inside the archive"),
+        (file("app/storage/escrow"), "lies inside the storage"),
+        (file("strongroom-state/escrow"), "lies inside the state folder"),
+        (file("stick") + &file("same-stick"), "lies inside the escrow"),
+        (file("stick/below") + &file("stick"), "lies inside the escrow"),
+    ] {
+        secret_file(&world.path("strongroom.toml"), &format!("{config}\n{escrows}[rules]\nescrow_min_copies = 2\n"));
+        for line in ["backup", "config check", "key escrow"] {
+            world.run(line, 2).says(says);
+        }
+    }
+    assert_eq!((world.state_of("archive"), world.state_of("app")), before);
+    assert_eq!(world.files("stick"), Vec::<String>::new());
+    secret_file(
+        &world.path("strongroom.toml"),
+        &format!("{config}\n{}[rules]\nescrow_min_copies = 2\n", file("stick")),
+    );
+    world.backup(0);
+}
+
+#[test]
 fn a_config_check_tries_to_write_and_leaves_nothing() {
     let world = World::ready();
     world.backup(0);

@@ -69,6 +69,7 @@ fn symbolic_links_below_the_root_are_followed_by_nothing() {
     assert!(folder.put_new(&name("linked/new"), b"x").is_err());
     assert!(folder.replace(&name("linked/secret"), b"x").is_err());
     assert!(folder.remove(&name("linked/secret")).is_err());
+    assert!(folder.hold(&name("linked/new/.lock")).is_err());
     assert!(!folder.put_new(&name("real/file"), b"x").expect("taken"));
     folder.replace(&name("real/file"), b"ours").expect("the link is replaced, not followed");
     assert_eq!(folder.get(&name("real/file"), 9).expect("read"), b"ours");

@@ -187,6 +187,7 @@ fn apart(settled: &Settled, base: &Path, config: &Path, signing_key: &Path) -> R
         scratch: None,
         config: Some(config),
         signing_key: Some(signing_key),
+        escrows: Vec::new(),
     }
     .apart()
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_secretsmanager::Client;
-use aws_sdk_secretsmanager::config::interceptors::BeforeTransmitInterceptorContextRef;
+use aws_sdk_secretsmanager::config::interceptors::{
+    BeforeDeserializationInterceptorContextMut, BeforeTransmitInterceptorContextRef,
+};
 use aws_sdk_secretsmanager::config::retry::RetryConfig;
 use aws_sdk_secretsmanager::config::timeout::TimeoutConfig;
 use aws_sdk_secretsmanager::config::{ConfigBag, Intercept, RuntimeComponents};
@@ -14,6 +16,8 @@ use aws_sdk_secretsmanager::error::BoxError;
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use aws_smithy_http_client::{Builder, Connector};
+use aws_smithy_types::body::SdkBody;
+use http_body_util::Limited;
 
 use crate::ground::{Error, Result, endpoint, runtime};
 
@@ -23,6 +27,8 @@ const ATTEMPTS: u32 = 4;
 const PATIENCE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(30));
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(5);
+/// The longest answer that is read, in MiB: a page of a listing whose secrets have all the tags that AWS allows takes 2.5.
+pub(super) const LONGEST: usize = 4;
 
 /// Where the service is and as whom it is asked; what is left out comes from the environment and the AWS profile.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -123,7 +129,10 @@ async fn connect(access: &Access) -> Result<Client> {
         return Err(Error::usage("no region of AWS is named")
             .hint("Set region in the [[escrow]], AWS_REGION, or region in the AWS profile."));
     }
-    let config = aws_sdk_secretsmanager::config::Builder::from(&shared).interceptor(NoPlainHttp).build();
+    let config = aws_sdk_secretsmanager::config::Builder::from(&shared)
+        .interceptor(NoPlainHttp)
+        .interceptor(NoEndlessAnswer)
+        .build();
     Ok(Client::from_conf(config))
 }
 
@@ -143,5 +152,26 @@ impl Intercept for NoPlainHttp {
         _: &mut ConfigBag,
     ) -> std::result::Result<(), BoxError> {
         endpoint::private(context.request().uri(), "the endpoint of AWS").map_err(Into::into)
+    }
+}
+
+/// Ends an answer that is longer than any of the service's: all of it would be held in memory.
+#[derive(Debug)]
+struct NoEndlessAnswer;
+
+impl Intercept for NoEndlessAnswer {
+    fn name(&self) -> &'static str {
+        "NoEndlessAnswer"
+    }
+
+    fn modify_before_deserialization(
+        &self,
+        context: &mut BeforeDeserializationInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> std::result::Result<(), BoxError> {
+        let body = context.response_mut().take_body();
+        *context.response_mut().body_mut() = SdkBody::from_body_1_x(Limited::new(body, LONGEST << 20));
+        Ok(())
     }
 }

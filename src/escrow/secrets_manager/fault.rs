@@ -5,8 +5,9 @@ use std::error::Error as StdError;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_secretsmanager::config::http::HttpResponse;
 use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
+use http_body_util::LengthLimitError;
 
-use super::access::Access;
+use super::access::{Access, LONGEST};
 use crate::ground::{Error, Kind};
 
 /// What the service answered, as far as callers treat it apart.
@@ -41,7 +42,9 @@ impl Call<'_> {
                 let meta = context.err().meta();
                 Answer::new(context.raw(), meta.code(), meta.message())
             }
-            SdkError::ResponseError(context) => Answer::new(context.raw(), None, None),
+            SdkError::ResponseError(context) if !context.raw().status().is_success() => {
+                Answer::new(context.raw(), None, None)
+            }
             SdkError::TimeoutError(_) => return Fault::Other(self.silent("it took too long")),
             other => return Fault::Other(self.unsent(other)),
         };
@@ -71,7 +74,14 @@ impl Call<'_> {
             .hint("Check the region, the network and the status of AWS, then run this again.")
     }
 
-    /// It failed before there was an answer.
+    /// It answered that all is well, and with something else than the service does.
+    pub(super) fn strange(&self, how: &str) -> Error {
+        let Self { access, action, secret } = self;
+        Error::failed(format!("the answer of {access} to secretsmanager:{action} on {secret} {how}"))
+            .hint("Is it Secrets Manager at all? Look at the endpoint, and for a proxy before it.")
+    }
+
+    /// It failed before there was a whole answer.
     fn unsent(&self, error: &(dyn StdError + 'static)) -> Error {
         let mut cause = Some(error);
         let mut deepest = String::new();
@@ -82,6 +92,9 @@ impl Call<'_> {
             }
             if let Some(credentials) = next.downcast_ref::<CredentialsError>() {
                 return self.without_credentials(credentials);
+            }
+            if next.is::<LengthLimitError>() {
+                return self.strange(&format!("is longer than {LONGEST} MiB"));
             }
             deepest = next.to_string();
             cause = next.source();
@@ -110,6 +123,7 @@ impl Call<'_> {
         let code = answer.shown();
         let said = format!("{access} says no to secretsmanager:{action} on {secret}: {code}");
         let error = match (answer.code.as_deref().unwrap_or_default(), answer.status) {
+            (_, 200..=299) => self.strange("is not what it should be"),
             ("ResourceNotFoundException", _) => return Fault::Missing,
             ("ResourceExistsException", _) => return Fault::Taken,
             ("InvalidRequestException", _) if answer.mentions("delet") => return Fault::Deleted,

@@ -21,11 +21,13 @@ pub use secret::read as read_secret;
 use super::record::{self, Found, check, replaced};
 use super::{Deposit, Destroyed, Escrow, PublicRecord};
 use crate::ground::names::{AppName, Fingerprint, SealingId};
-use crate::ground::{Error, Kind, Result, clock, failpoint, runtime};
+use crate::ground::{Error, Kind, Result, clock, failpoint, interrupt, runtime};
 use crate::signer::Trusted;
 
 /// The version of a secret that is read.
 const CURRENT: &str = "AWSCURRENT";
+/// The most pages of a listing that are asked for, each of 100 secrets: one without an end is no listing.
+const PAGES: usize = 500;
 
 /// Keeps sealed keys as `<prefix>/<app>/<fingerprint>/<sealing id>`.
 pub struct SecretsManager {
@@ -264,7 +266,9 @@ impl Escrow for SecretsManager {
         let mut pages = pages.into_paginator().send();
         let mut found = Vec::new();
         runtime::wait(async {
-            while let Some(page) = pages.next().await {
+            for _ in 0..PAGES {
+                interrupt::check()?;
+                let Some(page) = pages.next().await else { return Ok(()) };
                 let page = page.map_err(|e| call.error(call.fault(&e)))?;
                 for entry in page.secret_list().iter().filter(|entry| tags::read(entry.tags()).is_some()) {
                     let stem = entry.name().and_then(|name| name.strip_prefix(&below)?.split_once('/'));
@@ -275,7 +279,7 @@ impl Escrow for SecretsManager {
                     }
                 }
             }
-            Ok(())
+            Err(call.strange(&format!("goes on for more than {PAGES} pages")))
         })?;
         found.sort();
         Ok(found)

@@ -19,6 +19,8 @@ const LONGEST: Duration = Duration::from_secs(5);
 const SHORT: Duration = Duration::from_hours(1);
 /// Tokens with more than this left need no renewal during a run.
 const LONG: Duration = Duration::from_hours(48);
+/// A server may answer any number of seconds; nothing here lasts longer than this, and clocks count no further than they can.
+const LONGEST_LIFE: Duration = Duration::from_hours(365 * 24);
 
 /// Reads a part of what we log in with, when it is needed.
 pub type Secret = Box<dyn Fn() -> Result<Zeroizing<String>> + Send + Sync>;
@@ -110,7 +112,7 @@ struct Lease {
 
 impl Token {
     fn new(text: Zeroizing<String>, seconds: u64, renewable: bool) -> Self {
-        let life = Duration::from_secs(seconds);
+        let life = Duration::from_secs(seconds).min(LONGEST_LIFE);
         // No life at all is one without end: a root token's.
         Self { text, until: (seconds > 0).then(|| Instant::now() + life), life, renewable }
     }
@@ -141,15 +143,29 @@ impl Vault {
     }
 
     /// Asks, logged in. Every status comes back but those of a server that is not able to answer.
+    ///
+    /// A token of our own that is not known any more is forgotten, and what only looks is asked again with a new one.
     pub(super) fn ask(&self, call: Call<'_>) -> Result<Answer> {
-        let mut state = self.state();
-        let token = self.logged_in(&mut state)?;
-        let answer = self.patiently(&mut state, call, Some(&token))?;
-        drop(state);
-        if answer.status == 403 && answer.knows_no_such_token() {
-            return Err(self.dead_token());
+        let mut again = self.makes_its_own() && call.only_looks();
+        loop {
+            let mut state = self.state();
+            let token = self.logged_in(&mut state)?;
+            let answer = self.patiently(&mut state, call, Some(&token))?;
+            if answer.status != 403 || !answer.knows_no_such_token() {
+                return Ok(answer);
+            }
+            if self.makes_its_own() {
+                state.token = None;
+            }
+            if !std::mem::take(&mut again) {
+                return Err(self.dead_token());
+            }
         }
-        Ok(answer)
+    }
+
+    /// Whether it logs in with something that gives a new token each time.
+    fn makes_its_own(&self) -> bool {
+        !matches!(self.login, Login::Token(_))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -162,8 +178,7 @@ impl Vault {
     }
 
     fn logged_in(&self, state: &mut State) -> Result<Zeroizing<String>> {
-        let makes_its_own = !matches!(self.login, Login::Token(_));
-        if let Some(token) = state.token.as_ref().filter(|token| !(makes_its_own && token.is_over())) {
+        if let Some(token) = state.token.as_ref().filter(|token| !(self.makes_its_own() && token.is_over())) {
             return Ok(token.text.clone());
         }
         let token = match &self.login {
@@ -322,6 +337,16 @@ pub(super) fn body(fields: &[(&str, &str)]) -> Zeroizing<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_that_lasts_for_ever_and_a_day_is_a_token() {
+        for seconds in [1, 40_000_000, u64::MAX / 2, u64::MAX] {
+            let token = Token::new(Zeroizing::new("t".to_owned()), seconds, true);
+            assert!(token.until.is_some_and(|until| until > Instant::now()) && !token.is_over(), "{seconds}");
+            assert_eq!(token.life, Duration::from_secs(seconds).min(LONGEST_LIFE));
+        }
+        assert!(Token::new(Zeroizing::new("t".to_owned()), 0, false).until.is_none());
+    }
 
     #[test]
     fn a_body_is_json_in_one_allocation() {

@@ -229,6 +229,35 @@ fn a_token_that_ends_is_renewed_said_or_named() {
 }
 
 #[test]
+fn a_token_of_our_own_that_is_revoked_is_forgotten_and_a_new_one_is_taken() {
+    let Some(stage) = stage() else { return };
+    let policy = "path \"secret/*\" { capabilities = [\"create\", \"read\", \"update\", \"delete\", \"list\"] }";
+    stage.bao.ok("PUT", "sys/policies/acl/all", &json!({ "policy": policy }));
+    stage.bao.ok("POST", "auth/approle/role/all", &json!({ "token_policies": ["all"], "token_ttl": "1h" }));
+    let role_id = bao::text(&stage.bao.ok("GET", "auth/approle/role/all/role-id", &Value::Null)["data"]["role_id"]);
+    let made = stage.bao.ok("POST", "auth/approle/role/all/secret-id", &json!({}));
+    let secret_id = bao::text(&made["data"]["secret_id"]);
+    let give = |text: String| -> Secret { Box::new(move || Ok(Zeroizing::new(text.clone()))) };
+    let login = Login::AppRole { mount: "approle".to_owned(), role_id: give(role_id), secret_id: give(secret_id) };
+    let vault = Vault::new(&stage.bao.address, None, None, login).expect("a Vault");
+    let escrow = VaultEscrow::new(vault, "secret", "strongroom");
+    let revoke = || stage.bao.ok("POST", "sys/leases/revoke-prefix/auth/approle", &json!({}));
+    let Prepared { sealed, public, minisig } = &stage.deposit;
+    escrow.begin().expect("in");
+    revoke();
+    // What only looks does not notice; a deposit looks first.
+    assert_eq!(put(&escrow, &stage.deposit, &stage.trusted).expect("stored"), Deposit::Stored);
+    revoke();
+    assert!(escrow.list(&public.app).is_ok_and(|listed| listed.len() == 1));
+    // What writes first is not asked twice, and the next call logs in.
+    revoke();
+    let error = escrow.repair(sealed, public, minisig, &stage.trusted).expect_err("revoked");
+    assert!(error.kind() == Kind::Denied && error.chain().contains("expired or was revoked"), "{}", error.chain());
+    escrow.repair(sealed, public, minisig, &stage.trusted).expect("repaired");
+    stage.inspect(ROOT).expect("looked").expect("complete");
+}
+
+#[test]
 fn a_known_key_costs_a_host_two_requests() {
     let Some(stage) = stage() else { return };
     let host = stage.host();
