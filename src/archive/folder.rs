@@ -170,8 +170,8 @@ impl Archive for Folder {
         });
         match walked {
             Ok(()) => {}
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound && self.root.is_dir() => return Ok(Vec::new()),
-            Err(e) => return Err(self.failed("list", folder.as_str(), e)),
+            Err(e) if e.error.kind() == std::io::ErrorKind::NotFound && self.root.is_dir() => return Ok(Vec::new()),
+            Err(e) => return Err(self.failed("list", &e.folder, e.error)),
         }
         found.sort_unstable_by(|a, b| a.name.as_str().as_bytes().cmp(b.name.as_str().as_bytes()));
         Ok(found)
@@ -208,7 +208,7 @@ impl Archive for Folder {
             Ok(())
         });
         match walked {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(self.failed("sweep", below.as_str(), e)),
+            Err(e) if e.error.kind() != std::io::ErrorKind::NotFound => Err(self.failed("sweep", &e.folder, e.error)),
             _ => Ok(removed),
         }
     }

@@ -121,15 +121,23 @@ pub(super) fn children(root: &Path, folder: &ObjectName) -> Io<Vec<String>> {
     Ok(names)
 }
 
+/// What failed in a walk, and in which folder of the archive.
+pub(super) struct Failed {
+    pub(super) folder: String,
+    pub(super) error: std::io::Error,
+}
+
 /// Visits everything below a folder whose name is wanted, at all depths but folders, in no order.
 pub(super) fn each(
     root: &Path,
     folder: &ObjectName,
     wanted: fn(&str) -> bool,
     visit: &mut dyn FnMut(Entry<'_>) -> Io<()>,
-) -> Io<()> {
+) -> std::result::Result<(), Failed> {
     let components: Vec<&str> = folder.as_str().split('/').collect();
-    descend(&open_folder(root, &components, LIST)?, folder.as_str(), wanted, visit)
+    let opened = open_folder(root, &components, LIST);
+    let opened = opened.map_err(|error| Failed { folder: folder.to_string(), error })?;
+    descend(&opened, folder.as_str(), wanted, visit)
 }
 
 fn descend(
@@ -137,9 +145,10 @@ fn descend(
     path: &str,
     wanted: fn(&str) -> bool,
     visit: &mut dyn FnMut(Entry<'_>) -> Io<()>,
-) -> Io<()> {
-    for entry in Dir::read_from(folder)? {
-        let entry = entry?;
+) -> std::result::Result<(), Failed> {
+    let failed = |error: std::io::Error| Failed { folder: path.to_owned(), error };
+    for entry in Dir::read_from(folder).map_err(|e| failed(e.into()))? {
+        let entry = entry.map_err(|e| failed(e.into()))?;
         let Ok(name) = entry.file_name().to_str() else { continue };
         if name == "." || name == ".." {
             continue;
@@ -152,7 +161,7 @@ fn descend(
             Ok(stat) => stat,
             // Removed or renamed since its name was read.
             Err(Errno::NOENT) => continue,
-            Err(e) => return Err(e.into()),
+            Err(e) => return Err(failed(e.into())),
         };
         let kind = FileType::from_raw_mode(stat.st_mode);
         if kind != FileType::Directory {
@@ -167,7 +176,8 @@ fn descend(
                 regular: kind == FileType::RegularFile,
                 length: u64::try_from(stat.st_size).unwrap_or(0),
                 modified: SystemTime::UNIX_EPOCH + Duration::from_secs(seconds),
-            })?;
+            })
+            .map_err(failed)?;
         } else if !name.starts_with('.') {
             let below = format!("{path}/{name}");
             // No object lies deeper than a name can be long, so this ends.
@@ -175,7 +185,7 @@ fn descend(
                 match openat(folder, name, LIST | OFlags::NOFOLLOW, Mode::empty()) {
                     Ok(next) => descend(&next, &below, wanted, visit)?,
                     Err(Errno::NOENT) => {}
-                    Err(e) => return Err(e.into()),
+                    Err(e) => return Err(failed(e.into())),
                 }
             }
         }
