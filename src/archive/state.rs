@@ -192,11 +192,13 @@ impl State {
     ///
     /// A disk that fails is an error: what it holds is not known to be nothing.
     pub fn glance(path: &Path, archive: &Uuid, app: &AppName) -> Result<Option<(u64, Sha256Hex)>> {
+        // SQLite calls a read error in the middle of a statement damage of the file.
+        let lost = [ErrorCode::SystemIoFailure, ErrorCode::DatabaseCorrupt];
         match Self::seen(path, archive, app) {
-            Err(error) if error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure) => Err(failed(path, &error)
-                .hint(
-                    "What this host has seen of the ledger is not compared with --archive in the place of --config.",
-                )),
+            Err(error) if error.sqlite_error_code().is_some_and(|code| lost.contains(&code)) => Err(failed(
+                path, &error,
+            )
+            .hint("What this host has seen of the ledger is not compared with --archive in the place of --config.")),
             seen => Ok(seen.unwrap_or_default()),
         }
     }
