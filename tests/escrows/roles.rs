@@ -74,7 +74,7 @@ fn a_whole_backup_needs_no_more_than_the_role_of_its_host_and_a_restore_no_more_
     world.backup(0);
     assert_eq!(bao.secrets("strongroom").len(), 2, "a key that is known is left alone");
     // Neither this host nor anybody with its ids gets a key back, or spoils one.
-    world.run(&format!("key fetch -i {IDENTITY} -o never"), 10).keeps_quiet_about(KEY).says("does not let us list");
+    world.run(&format!("key fetch -i {IDENTITY} -o never"), 21).keeps_quiet_about(KEY).says("does not let us list");
     let escrowed = world.run("key escrow --repair", 0);
     escrowed.says("held by");
 
@@ -88,7 +88,7 @@ fn a_whole_backup_needs_no_more_than_the_role_of_its_host_and_a_restore_no_more_
 
     role(&bao, &world, "auditor");
     assert_eq!(world.json("key status", 0)[0]["escrows"].as_array().map(Vec::len), Some(1));
-    world.run(&format!("key fetch -i {IDENTITY} -o never"), 10).says("does not let us read");
+    world.run(&format!("key fetch -i {IDENTITY} -o never"), 21).says("does not let us read");
 
     // A forged record is noticed by the host that may only look, and replaced by an administrator alone.
     let at = deposit(&bao);
@@ -125,7 +125,7 @@ fn a_key_is_rotated_by_a_host_that_may_only_write_and_the_old_one_stays() {
     let old = text(&world.json("key status", 0)[0]["fingerprint"]);
     // Whoever took this host over gets no key back, with an identity at hand, too.
     world
-        .run(&format!("key fetch {old} -i {IDENTITY} -o never"), 10)
+        .run(&format!("key fetch {old} -i {IDENTITY} -o never"), 21)
         .says("does not let us list")
         .keeps_quiet_about(KEY);
     world.run(&format!("restore {first} --only database --rekey --yes -i {IDENTITY}"), 10).keeps_quiet_about(KEY);
