@@ -13,11 +13,11 @@ use super::{Desk, Outcome, Problem, defects, human_bytes, proof};
 use crate::archive::state::{self, State};
 use crate::bundle::{Scope, extract};
 use crate::config::{Config, EscrowPlace};
-use crate::ground::names::BundleId;
+use crate::ground::names::{BundleId, SealingId};
 use crate::ground::progress::Unit;
 use crate::ground::words::{counted, shown};
 use crate::ground::{Error, Kind, Result, clock, names};
-use crate::ledger::{KeyState, Ledger};
+use crate::ledger::{BundleEvent, KeyFacts, KeyState, Ledger};
 
 /// Lists every bundle that was not pruned, oldest first.
 pub fn list(shelf: &Shelf) -> Result<Outcome> {
@@ -224,7 +224,7 @@ pub fn check(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, bundle: Op
     if chosen.is_empty() {
         text.push(none_yet(shelf));
     }
-    if chosen.len() == 1
+    if bundle.is_some()
         && let Some(error) = first_error
     {
         return Err(error);
@@ -247,6 +247,24 @@ pub fn check(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, bundle: Op
     })
 }
 
+/// What is to be said of a key that the archive does not hold any more: nothing, where a bundle or another escrow may.
+fn nowhere_else(ledger: &Ledger<'_>, key: &KeyFacts, sealing: &SealingId) -> Option<Error> {
+    let mut places = key.deposits.iter().filter(|deposit| deposit.sealing == *sealing);
+    if !places.all(|deposit| deposit.place.starts_with("the archive ")) {
+        return None;
+    }
+    let needs = |b: &BundleEvent| b.sealing == *sealing && b.keys.contains(&key.fingerprint);
+    let bundle = ledger.bundles().find(|b| needs(b) && !b.contains.iter().any(|what| what == "key"))?;
+    let short = key.fingerprint.short();
+    Some(
+        Error::damaged(format!(
+            "key {short}, which bundle {} needs and does not hold, is gone from the archive",
+            bundle.bundle
+        ))
+        .hint("Take keys/ from another copy of the archive. If it is the configured key: `strongroom key escrow`."),
+    )
+}
+
 /// What is to be said of the sealed keys that the archive keeps as an escrow and that are not what was put there.
 fn spoilt_copies(desk: &Desk<'_>, shelf: &Shelf, ledger: &Ledger<'_>) -> Vec<Error> {
     let escrow = match desk.systems.escrow(&EscrowPlace::Archive, shelf.archive.as_ref()) {
@@ -256,7 +274,11 @@ fn spoilt_copies(desk: &Desk<'_>, shelf: &Shelf, ledger: &Ledger<'_>) -> Vec<Err
     let mut errors = Vec::new();
     for key in ledger.keys().iter().filter(|key| key.state != KeyState::Destroyed) {
         for sealing in key.deposits.iter().map(|deposit| &deposit.sealing).collect::<BTreeSet<_>>() {
-            errors.extend(escrow.inspect(&shelf.app, &key.fingerprint, sealing, &shelf.trusted).err());
+            match escrow.inspect(&shelf.app, &key.fingerprint, sealing, &shelf.trusted) {
+                Ok(Some(_)) => {}
+                Ok(None) => errors.extend(nowhere_else(ledger, key, sealing)),
+                Err(error) => errors.push(error),
+            }
         }
     }
     errors

@@ -22,10 +22,11 @@ pub fn list(shelf: &Shelf, config: Option<&Config>) -> Result<Outcome> {
     let mut rows = Vec::new();
     // What the archive says of custody can be shown to somebody who believes no signer yet.
     let ledger = if shelf.trusted.is_empty() { None } else { Some(shelf.ledger()?) };
-    if let Some(error) = ledger.as_ref().and_then(|ledger| all_changed(shelf, ledger, config).into_iter().next()) {
-        return Err(error);
-    }
-    for record in custody::list(shelf.archive.as_ref())? {
+    let errors = ledger.as_ref().map_or_else(Vec::new, |ledger| all_changed(shelf, ledger, config));
+    for record in custody::sealings(shelf.archive.as_ref())?
+        .iter()
+        .filter_map(|sealing| custody::record(shelf.archive.as_ref(), sealing).ok()?)
+    {
         let labels: Vec<&str> = record.labels.iter().map(Label::as_str).collect();
         text.push(format!("sealing key {}", record.sealing));
         text.push(format!("  generation {}, made {}", record.generation, clock::rfc3339(record.created)));
@@ -46,19 +47,22 @@ pub fn list(shelf: &Shelf, config: Option<&Config>) -> Result<Outcome> {
         row["bundles"] = json!(bundles);
         rows.push(row);
     }
-    if rows.is_empty() {
+    if rows.is_empty() && errors.is_empty() {
         text.push(format!("{} keeps no sealing key; it was made elsewhere", shelf.archive.describe()));
     } else {
         text.push("the labels are what the archive says; `custody test -i FILE` checks them".to_owned());
     }
-    Outcome::done(rows, text)
+    let exit = errors.first().map_or(0, |error| error.kind().exit_code());
+    let problems: Vec<_> = errors.iter().map(Problem::from_error).collect();
+    let line = problems.first().map(|problem| problem.message.clone()).unwrap_or_default();
+    Ok(Outcome { exit, json: rows.into(), line, text, problems })
 }
 
 /// The same for the record of one key, for a backup, which is made all the same.
 pub(super) fn record_changed(shelf: &Shelf, ledger: &Ledger<'_>, sealing: &SealingId) -> Option<Problem> {
     let error = match custody::record(shelf.archive.as_ref(), sealing) {
         Ok(Some(record)) => changed(shelf, ledger, &record)?,
-        Ok(None) => gone(shelf, ledger, sealing).err()?,
+        Ok(None) => return None,
         Err(error) => error,
     };
     let mut problem = Problem::from_error(&error);
@@ -94,7 +98,7 @@ pub(super) fn all_changed(shelf: &Shelf, ledger: &Ledger<'_>, config: Option<&Co
 /// Refuses a sealing key that was put into custody by the ledger's word, and is not there any more, or in part.
 pub(super) fn gone(shelf: &Shelf, ledger: &Ledger<'_>, sealing: &SealingId) -> Result<()> {
     // One that was made elsewhere was entered with nobody who could open it here.
-    if newest(ledger, sealing).is_none_or(|(event, _)| event.labels.is_empty()) {
+    if newest(ledger, sealing).is_none() {
         return Ok(());
     }
     let Some(name) = custody::lacks(shelf.archive.as_ref(), sealing)? else { return Ok(()) };
@@ -123,7 +127,8 @@ pub(super) fn changed(shelf: &Shelf, ledger: &Ledger<'_>, record: &custody::Cust
 /// The newest entry about the custodians of a sealing key, and who signed it.
 fn newest<'a>(ledger: &'a Ledger<'_>, sealing: &SealingId) -> Option<(&'a CustodyEvent, PublicKey)> {
     ledger.entries().iter().rev().find_map(|entry| match &entry.event {
-        Event::Custody(event) if event.sealing == *sealing => Some((event, entry.signer)),
+        // Who only seals to a key enters nobody who opens it, and takes nothing back by that.
+        Event::Custody(event) if event.sealing == *sealing && !event.labels.is_empty() => Some((event, entry.signer)),
         _ => None,
     })
 }

@@ -154,6 +154,9 @@ impl Depositor<'_> {
                 Err(error) => held.missed.push(error),
             }
         }
+        // One place is one copy, however often it is named.
+        held.places.sort();
+        held.places.dedup();
         if held.places.len() < host.config.escrow_min_copies {
             held.too_few = Some(Problem::new(
                 "escrow-too-few",

@@ -80,7 +80,12 @@ impl Hooks<'_> {
     fn run(&self, name: &str, argv: Option<&Vec<String>>, input: &[u8]) -> Result<()> {
         let Some(argv) = argv.filter(|_| self.on) else { return Ok(()) };
         self.desk.ask.say(&format!("{name}: {}", argv.join(" ")));
-        child::run_with_secret(argv, &self.host.config.environment(), input, LIMIT).map_err(|e| {
+        let environment = self.host.config.environment();
+        let ran = match input {
+            [] => child::run(argv, &environment, input, LIMIT).map(drop),
+            key => child::run_with_secret(argv, &environment, key, LIMIT),
+        };
+        ran.map_err(|e| {
             e.context(format!("the {name} hook failed"))
                 .hint(format!("Run it by hand to see why: {}. With --no-hooks no hook is run.", argv.join(" ")))
         })

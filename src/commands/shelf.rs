@@ -64,7 +64,7 @@ impl Shelf {
                 archive.describe(),
                 config.path.display()
             ))
-            .hint("Find out who put another archive there. If it was you: `strongroom init` for the new one, or its id as [archive] id."));
+            .hint("Find out who put another archive there. If it was you: `strongroom init` for the new one, or its id as [archive] id (STRONGROOM_ARCHIVE_ID)."));
         }
         let mut escrows = config.escrows.clone();
         if !escrows.contains(&EscrowPlace::Archive) {

@@ -106,12 +106,10 @@ impl Config {
     /// Reads a configuration's text as if it stood at `path`.
     pub fn parse(text: &str, path: &Path, variables: &[(String, String)]) -> Result<Self> {
         let base = path.parent().map(Path::to_owned).unwrap_or_default();
-        let config = Self::with_profile(text, path, variables, &|app| Profile::find(app, &base))?;
-        EscrowPlace::all_differ(&config.escrows).map_err(|e| e.context(path.display().to_string()))?;
-        Ok(config)
+        Self::with_profile(text, path, variables, &|app| Profile::find(app, &base))
     }
 
-    /// The same for a text that comes from elsewhere: what stands beside `path` is nobody's profile, and nothing is deposited by it.
+    /// The same for a text that comes from elsewhere: what stands beside `path` is nobody's profile,
     pub fn foreign(text: &str, path: &Path, variables: &[(String, String)]) -> Result<Self> {
         Self::with_profile(text, path, variables, &Profile::named)
     }

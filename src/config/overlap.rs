@@ -45,6 +45,16 @@ pub fn file_of(url: &DatabaseUrl) -> Option<&Path> {
 impl Config {
     /// Fails when one place lies inside another that it must not be in.
     pub fn places_apart(&self) -> Result<()> {
+        self.places().apart()
+    }
+
+    /// Fails when a copy in one escrow is none beside that in another, or lies where it would be lost with what it is for.
+    pub fn escrows_apart(&self) -> Result<()> {
+        EscrowPlace::all_differ(&self.escrows).map_err(|e| e.context(self.path.display().to_string()))?;
+        self.places().escrows_apart()
+    }
+
+    fn places(&self) -> Places<'_> {
         Places {
             archive: Some(path_of(&self.archive)),
             storage: self.storage.as_ref().map(path_of),
@@ -55,7 +65,6 @@ impl Config {
             signing_key: self.signing_key.as_deref(),
             escrows: self.escrows.iter().filter_map(EscrowPlace::folder).collect(),
         }
-        .apart()
     }
 }
 
@@ -135,7 +144,7 @@ impl Places<'_> {
                 not_in(what, inner, place, outer, why)?;
             }
         }
-        self.escrows_apart()
+        Ok(())
     }
 
     /// What lies in another place is no further copy.

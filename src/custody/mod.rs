@@ -190,15 +190,10 @@ pub fn record(archive: &dyn Archive, sealing: &SealingId) -> Result<Option<Custo
     Ok(Some(record))
 }
 
-/// The object that custody lacks of a sealing key; the wrapped key first.
+/// The wrapped key's name, where custody lacks it. Its record opens nothing, and may be gone.
 pub fn lacks(archive: &dyn Archive, sealing: &SealingId) -> Result<Option<ObjectName>> {
-    for name in ["identity.age", "custody.json"] {
-        let name = object(sealing, name)?;
-        if archive.length(&name)?.is_none() {
-            return Ok(Some(name));
-        }
-    }
-    Ok(None)
+    let name = object(sealing, "identity.age")?;
+    Ok(archive.length(&name)?.is_none().then_some(name))
 }
 
 /// Every sealing key that custody has something of.

@@ -45,12 +45,9 @@ impl Place for ArchiveEscrow<'_> {
     }
 
     fn hold(&self, name: &ObjectName) -> Result<Box<dyn Send>> {
-        match self.0.hold(name) {
-            // Whoever can write to the archive can hold this for ever. Of two deposits at once one creates the public record and
-            // puts its bytes under it; what a repair or a removal leaves beside another run is no deposit, or one whose bytes its
-            // record does not name, which is no copy and is mended by the next repair.
-            Err(error) if error.kind() == Kind::Locked => Ok(Box::new(())),
-            held => held,
-        }
+        // Whoever can write to the archive can hold this for ever, or put something else in its place. Of two deposits at once one creates the public record and
+        // puts its bytes under it; what a repair or a removal leaves beside another run is no deposit, or one whose bytes its
+        // record does not name, which is no copy and is mended by the next repair.
+        Ok(self.0.hold(name).unwrap_or_else(|_| Box::new(())))
     }
 }

@@ -126,10 +126,10 @@ impl Ledger<'_> {
         loop {
             if self.archive.get(signature, LIMIT).ok().as_deref() != Some(minisig) {
                 if begun.elapsed() >= PATIENCE {
-                    return Err(Error::locked(format!(
-                        "another writer puts other bytes in the place of {signature} again and again"
+                    return Err(Error::not_authentic(format!(
+                        "another writer puts other bytes in the place of {signature} again and again, and our entry stands"
                     ))
-                    .hint("Find out who can write to the archive: whoever signs entries takes the next number."));
+                    .hint("Find out who can write to the archive, then do this again: each entry needs its signer's own signature."));
                 }
                 self.archive.replace(signature, minisig)?;
                 watch = true;

@@ -146,7 +146,7 @@ fn an_old_bundle_comes_back_under_the_new_key_through_the_role_that_reads() {
     run("backup-host", "key rotate --yes", 0);
     run("backup-host", "backup", 0).says("proved");
     let back = format!("restore {first} --only database --rekey --yes -i {IDENTITY}");
-    run("backup-host", &back, 10).keeps_quiet_about(crate::app::KEY);
+    run("backup-host", &back, 21).keeps_quiet_about(crate::app::KEY);
     run("restore-operator", &back, 0).says("put under key");
     run("restore-operator", "prove", 0);
     run("auditor", "key status", 0).says("AWS Secrets Manager");

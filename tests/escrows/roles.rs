@@ -128,7 +128,7 @@ fn a_key_is_rotated_by_a_host_that_may_only_write_and_the_old_one_stays() {
         .run(&format!("key fetch {old} -i {IDENTITY} -o never"), 21)
         .says("does not let us list")
         .keeps_quiet_about(KEY);
-    world.run(&format!("restore {first} --only database --rekey --yes -i {IDENTITY}"), 10).keeps_quiet_about(KEY);
+    world.run(&format!("restore {first} --only database --rekey --yes -i {IDENTITY}"), 21).keeps_quiet_about(KEY);
 
     role(&bao, &world, "restore-operator");
     world.run(&format!("key fetch {old} -i {IDENTITY} -o old"), 0);

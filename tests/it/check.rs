@@ -296,6 +296,16 @@ fn a_sealed_key_in_the_archive_that_was_changed_is_found() {
         std::fs::write(&copy, &whole).expect("written");
     }
     world.run("check --all", 0);
+    // One that is gone is missed where nothing else has the key.
+    let keys = world.path("archive/keys");
+    std::fs::rename(&keys, world.path("aside")).expect("moved");
+    world.run("check --all", 0);
+    std::fs::rename(world.path("aside"), &keys).expect("moved back");
+    world.configure("[rules]\nkey_in_bundle = false");
+    world.run("backup", 0);
+    world.run("check --all", 0);
+    std::fs::remove_dir_all(&keys).expect("removed");
+    world.run("check --all", 13).says("is gone from the archive").says("does not hold");
 }
 
 #[test]

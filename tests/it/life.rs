@@ -330,7 +330,7 @@ fn a_planted_record_is_never_adopted() {
     // The right key under the right name, signed by nobody whom we believe; then, signed, another key under that name.
     for (key, signer) in [(KEY, &mallory), (WRONG, &mallory), (WRONG, &host)] {
         plant(&world, key, &real, signer);
-        world.run(&line, 10).says("vouches for it");
+        world.run(&line, 14).says("vouches for it");
         assert_eq!(world.state_of("app"), before);
         let from = format!("key rotate --from {} --yes -i {IDENTITY}", &real[..8]);
         let said = world.run(&from, 14);

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use crate::app::secret_file;
-use crate::world::{IDENTITY, INIT, World};
+use crate::world::{IDENTITY, INIT, World, codes};
 
 #[test]
 fn an_archive_in_the_storage_or_round_it_is_refused_before_anything_is_made() {
@@ -48,7 +48,7 @@ fn one_place_is_one_copy_however_often_it_is_named() {
     for folder in ["stick", "stick/below"] {
         std::fs::create_dir(world.path(folder)).expect("made");
     }
-    std::os::unix::fs::symlink(world.path("stick"), world.path("same-stick")).expect("made");
+    std::os::unix::fs::symlink("stick", world.path("same-stick")).expect("made");
     let file = |path: &str| format!("[[escrow]]\nkind = \"file\"\npath = \"{path}\"\n");
     for (escrows, says) in [
         ("[[escrow]]\nkind = \"archive\"\n".to_owned(), "two [[escrow]] are one place, the archive"),
@@ -61,12 +61,22 @@ fn one_place_is_one_copy_however_often_it_is_named() {
         (file("stick/below") + &file("stick"), "lies inside the escrow"),
     ] {
         secret_file(&world.path("strongroom.toml"), &format!("{config}\n{escrows}[rules]\nescrow_min_copies = 2\n"));
-        for line in ["backup", "config check", "key escrow"] {
+        for line in ["config check", "key escrow"] {
             world.run(line, 2).says(says);
         }
+        assert_eq!((world.state_of("archive"), world.state_of("app")), before);
+        assert_eq!(world.files("stick"), Vec::<String>::new());
+        // The database does not wait for that, nor does anybody who needs it back.
+        let copy = world.copy();
+        copy.run("backup", 3).says(says);
+        copy.run(&format!("verify -i {IDENTITY}"), 0);
     }
-    assert_eq!((world.state_of("archive"), world.state_of("app")), before);
-    assert_eq!(world.files("stick"), Vec::<String>::new());
+    secret_file(
+        &world.path("strongroom.toml"),
+        &format!("{config}\n[[escrow]]\nkind = \"archive\"\n[rules]\nescrow_min_copies = 2\n"),
+    );
+    let copy = world.copy();
+    assert!(codes(&copy.json("backup", 3)).contains(&"escrow-too-few".to_owned()), "one place is one copy");
     secret_file(
         &world.path("strongroom.toml"),
         &format!("{config}\n{}[rules]\nescrow_min_copies = 2\n", file("stick")),

@@ -103,6 +103,8 @@ pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Ou
     let mut state = State::open(&host.config.state.join(state::NAME), &shelf.id, &shelf.app)?;
 
     let (text, mut problems) = read_key(desk, host, only);
+    // The database does not wait for a better place of its key.
+    problems.extend(host.config.escrows_apart().err().as_ref().map(Problem::from_error));
     problems.extend(host.pending_rotation().filter(|_| request.within != Within::Rotation));
     problems.extend(match &request.within {
         Within::Restore(doubt) => doubt.clone(),
@@ -337,9 +339,12 @@ fn wrapped_identity(
             ),
             "Compare custody/ with another copy of the archive, and take the bundles' objects from there.",
         )),
-        (None, Ok(None), None) => super::custody::gone(shelf, ledger, sealing).err().map(|error| {
-            let message = format!("{error}; no bundle has a copy, so no custodian can open what is made now");
-            Problem::new("custody-changed", message, error.hints().join(" "))
+        (None, Ok(None), None) => super::custody::gone(shelf, ledger, sealing).err().map(|error| match error.kind() {
+            Kind::NotAuthentic => {
+                let message = format!("{error}; no bundle has a copy, so no custodian can open what is made now");
+                Problem::new("custody-changed", message, error.hints().join(" "))
+            }
+            _ => Problem::from_error(&error),
         }),
         (None, _, None) => None,
     };

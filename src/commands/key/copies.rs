@@ -26,7 +26,7 @@ use crate::ledger::{KeyFacts, KeyState, Ledger};
 /// Puts the configured key into every escrow that lacks it; with `repair` over what is damaged there.
 pub fn escrow(desk: &Desk<'_>, config: Config, repair: bool) -> Result<Outcome> {
     let host = Host::new(config)?;
-    host.config.places_apart()?;
+    host.config.escrows_apart()?;
     let signer = host.signer()?;
     let shelf = host.shelf(desk)?;
     let mut ledger = shelf.ledger()?;

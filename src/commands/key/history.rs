@@ -145,11 +145,19 @@ pub fn needed(desk: &Desk<'_>, shelf: &Shelf, bundle: Option<&str>) -> Result<Ou
     for bundle in ledger.bundles().filter(|b| one.as_ref().is_none_or(|id| *id == b.bundle)) {
         for fingerprint in &bundle.keys {
             let known = asked.entry((fingerprint.clone(), bundle.sealing.clone()));
-            let places =
-                known.or_insert_with(|| holding(desk, shelf, fingerprint, &bundle.sealing, &mut problems)).clone();
+            let (places, unknown) = known
+                .or_insert_with(|| {
+                    let mut missed = Vec::new();
+                    let places = holding(desk, shelf, fingerprint, &bundle.sealing, &mut missed);
+                    let unknown = !missed.is_empty();
+                    missed.retain(|problem| !problems.contains(problem));
+                    problems.extend(missed);
+                    (places, unknown)
+                })
+                .clone();
             let inside = bundle.contains.iter().any(|c| c == "key");
             let copies: Vec<String> = inside.then(|| "the bundle".to_owned()).into_iter().chain(places).collect();
-            if copies.is_empty() {
+            if copies.is_empty() && !unknown {
                 problems.push(Problem::new(
                     "no-copy",
                     format!("no copy of key {} is found, which bundle {} needs", fingerprint.short(), bundle.bundle),
@@ -161,7 +169,11 @@ pub fn needed(desk: &Desk<'_>, shelf: &Shelf, bundle: Option<&str>) -> Result<Ou
                 bundle.bundle,
                 bundle.verdict,
                 fingerprint.short(),
-                if copies.is_empty() { "none".to_owned() } else { copies.join(", ") }
+                match copies.as_slice() {
+                    [] if unknown => "unknown".to_owned(),
+                    [] => "none".to_owned(),
+                    copies => copies.join(", "),
+                }
             ));
             rows.push(json!({
                 "bundle": bundle.bundle, "verdict": bundle.verdict, "fingerprint": fingerprint, "copies": copies,

@@ -116,6 +116,8 @@ fn not_escrowed(desk: &Desk<'_>, shelf: &Shelf, opened: &Opened<'_>, sealing: &S
         .filter(|key| header.keys.contains(&key.fingerprint))
         .flat_map(|key| key.deposits)
         .filter(|deposit| deposit.sealing == header.sealing && !asked.contains(&deposit.place))
+        // This archive, as it was called elsewhere.
+        .filter(|deposit| !deposit.place.starts_with("the archive "))
         .map(|deposit| deposit.place)
         .collect();
     let error = elsewhere.into_iter().fold(error, |error, place| {

@@ -64,7 +64,7 @@ fn somebody_who_keeps_changing_the_next_signature_holds_nobody_for_ever() {
         let appended = ledger.append(&world.signer, tested(), clock::now());
         ended.store(true, std::sync::atomic::Ordering::Relaxed);
         if let Err(error) = appended {
-            assert_eq!(error.kind(), Kind::Locked, "{}", error.chain());
+            assert_eq!(error.kind(), Kind::NotAuthentic, "{}", error.chain());
         }
     });
 }

@@ -183,9 +183,12 @@ impl Rotation<'_> {
         let before = self.back_up("the bundle before the rotation").map_err(|error| error.hint(ROTATION_NEXT))?;
         // That no key opens all of one is what is being mended.
         problems.extend(before.into_iter().filter(|_| !partly));
-        self.kept(old).map_err(|error| {
-            error.hint("`strongroom key escrow --repair` puts the configured key back.").hint(ROTATION_NEXT)
-        })?;
+        // Where rows are under the new key already, the old one was kept before they went, or opened from a copy now.
+        if !partly {
+            self.kept(old).map_err(|error| {
+                error.hint("`strongroom key escrow --repair` puts the configured key back.").hint(ROTATION_NEXT)
+            })?;
+        }
         let beside = pending.beside().is_some();
         let hooks = Hooks { on: self.request.hooks && !beside, ..self.hooks() };
         let unchanged = if partly { AS_IT_WAS } else { UNCHANGED };
@@ -203,7 +206,11 @@ impl Rotation<'_> {
     fn under_new(&self, pending: Pending, new: &NamedKey, mut problems: Vec<Problem>) -> Result<Outcome> {
         self.enter(&pending)?;
         let hooks = self.hooks();
-        let mut configured = self.configured(new)?;
+        // Its place may be gone with the application that was stopped, and come back with the hook.
+        let mut configured = match self.configured(new) {
+            Err(error) if error.kind() == Kind::NotFound && self.host.config.hooks.set_key.is_some() => false,
+            configured => configured?,
+        };
         let mut failed = None;
         if !configured {
             failed = hooks.set_key(new.text.expose()).err();

@@ -89,7 +89,7 @@ impl Rotation<'_> {
     /// A key is in as many escrows as the rules ask for, before anything depends on it.
     pub(super) fn escrow(&self, key: &NamedKey, origin: &Origin) -> Result<(), Missed> {
         let nowhere = |error| Missed { error, stored: false };
-        self.host.config.places_apart().map_err(nowhere)?;
+        self.host.config.escrows_apart().map_err(nowhere)?;
         let signer = self.host.signer().map_err(nowhere)?;
         let place = self.host.shelf(self.desk).map_err(nowhere)?;
         let mut ledger = place.ledger().map_err(nowhere)?;
