@@ -196,9 +196,11 @@ fn a_configured_key_that_cannot_be_read_is_no_other_key_and_runs_no_hook() {
     mode(0o640);
     world.run("key rotate --resume", 15).says(".env").says("under the new key").says("--resume");
     mode(0o600);
+    assert_eq!(std::fs::read(world.path("given")).expect("given"), given, "the hook has not run");
+    // A place that is gone may be gone with the application that was stopped: the hook makes it anew.
     std::fs::rename(&env, world.path("aside")).expect("moved");
     world.run("key rotate --resume", 10).says(".env").keeps_quiet_about("another one");
-    assert_eq!(std::fs::read(world.path("given")).expect("given"), given, "the hook has not run");
+    assert_eq!(std::fs::read(world.path("given")).expect("given"), [given.clone(), given].concat());
     std::fs::rename(world.path("aside"), &env).expect("moved back");
     world.run("key rotate --resume", 3).says("still gives another one");
 }

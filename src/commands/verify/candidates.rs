@@ -88,11 +88,21 @@ pub(in crate::commands) fn candidate(
         }
         return Ok(found);
     }
-    in_escrow(desk, shelf, opened, sealing, scheme)?.ok_or_else(|| not_escrowed(desk, shelf, opened, sealing))
+    match in_escrow(desk, shelf, opened, sealing, scheme)? {
+        Some(key) => Ok(key),
+        None => by_name(desk, shelf, opened, sealing, scheme),
+    }
 }
 
-/// Why no escrow gave the key that a bundle names, and which of those that the ledger knows of was not asked.
-fn not_escrowed(desk: &Desk<'_>, shelf: &Shelf, opened: &Opened<'_>, sealing: &SealingKey) -> Error {
+/// The key that a bundle names, from an escrow that may not be listed; an error that says why none gives it, and which of those that
+/// the ledger knows of was not asked.
+fn by_name(
+    desk: &Desk<'_>,
+    shelf: &Shelf,
+    opened: &Opened<'_>,
+    sealing: &SealingKey,
+    scheme: &dyn Scheme,
+) -> Result<NamedKey> {
     let header = opened.header();
     let (mut missed, mut asked) = (Vec::new(), Vec::new());
     for place in &shelf.escrows {
@@ -105,7 +115,18 @@ fn not_escrowed(desk: &Desk<'_>, shelf: &Shelf, opened: &Opened<'_>, sealing: &S
         };
         asked.push(escrow.describe());
         for fingerprint in &header.keys {
-            missed.extend(escrow.fetch_signed(&shelf.app, fingerprint, sealing.id(), &shelf.trusted).err());
+            let found = escrow
+                .fetch_signed(&shelf.app, fingerprint, sealing.id(), &shelf.trusted)
+                .and_then(|sealed| escrow::open_record(sealing, &sealed))
+                .and_then(|record| NamedKey::new(KeyText::new(record.key), scheme, &header.installation));
+            missed.push(match found {
+                Ok(key) if key.fingerprint == *fingerprint => return Ok(key),
+                Ok(_) => {
+                    let (place, short) = (escrow.describe(), fingerprint.short());
+                    Error::not_authentic(format!("{place} has another key under the name of {short}"))
+                }
+                Err(error) => error,
+            });
         }
     }
     let message = format!("no sealed copy of the key of bundle {} could be opened", header.id);
@@ -125,7 +146,7 @@ fn not_escrowed(desk: &Desk<'_>, shelf: &Shelf, opened: &Opened<'_>, sealing: &S
             "The ledger says that it was put into {place}: a configuration that names that as [[escrow]] asks there."
         ))
     });
-    error.hint(ANOTHER)
+    Err(error.hint(ANOTHER))
 }
 
 /// The key that a bundle names, from an escrow.
