@@ -13,6 +13,7 @@ use super::{Desk, Outcome, Problem, defects, human_bytes, proof};
 use crate::archive::state::{self, State};
 use crate::bundle::{Scope, extract};
 use crate::config::{Config, EscrowPlace};
+use crate::escrow;
 use crate::ground::names::{BundleId, SealingId};
 use crate::ground::progress::Unit;
 use crate::ground::words::{counted, shown};
@@ -250,7 +251,7 @@ pub fn check(desk: &Desk<'_>, shelf: &Shelf, config: Option<&Config>, bundle: Op
 /// What is to be said of a key that the archive does not hold any more: nothing, where a bundle or another escrow may.
 fn nowhere_else(ledger: &Ledger<'_>, key: &KeyFacts, sealing: &SealingId) -> Option<Error> {
     let mut places = key.deposits.iter().filter(|deposit| deposit.sealing == *sealing);
-    if !places.all(|deposit| deposit.place.starts_with("the archive ")) {
+    if !places.all(|deposit| escrow::is_an_archive(&deposit.place)) {
         return None;
     }
     let needs = |b: &BundleEvent| b.sealing == *sealing && b.keys.contains(&key.fingerprint);

@@ -16,17 +16,26 @@ use crate::ground::{Error, Kind, Result, clock};
 use crate::ledger::{CustodyEvent, CustodyTestEvent, Event, Ledger};
 use crate::signer::PublicKey;
 
+/// How many bundles are searched for a signed copy of the sealing key, newest first.
+const OLDER: usize = 20;
+
 /// Lists the sealing keys of the archive, who can open each, and which host's they are.
 pub fn list(shelf: &Shelf, config: Option<&Config>) -> Result<Outcome> {
     let mut text = Vec::new();
     let mut rows = Vec::new();
     // What the archive says of custody can be shown to somebody who believes no signer yet.
     let ledger = if shelf.trusted.is_empty() { None } else { Some(shelf.ledger()?) };
-    let errors = ledger.as_ref().map_or_else(Vec::new, |ledger| all_changed(shelf, ledger, config));
-    for record in custody::sealings(shelf.archive.as_ref())?
-        .iter()
-        .filter_map(|sealing| custody::record(shelf.archive.as_ref(), sealing).ok()?)
-    {
+    let mut errors = ledger.as_ref().map_or_else(Vec::new, |ledger| all_changed(shelf, ledger, config));
+    for sealing in custody::sealings(shelf.archive.as_ref())? {
+        let record = match custody::record(shelf.archive.as_ref(), &sealing) {
+            Ok(Some(record)) => record,
+            // With a ledger it is among the errors already.
+            Err(error) if ledger.is_none() => {
+                errors.push(error);
+                continue;
+            }
+            _ => continue,
+        };
         let labels: Vec<&str> = record.labels.iter().map(Label::as_str).collect();
         text.push(format!("sealing key {}", record.sealing));
         text.push(format!("  generation {}, made {}", record.generation, clock::rfc3339(record.created)));
@@ -49,7 +58,7 @@ pub fn list(shelf: &Shelf, config: Option<&Config>) -> Result<Outcome> {
     }
     if rows.is_empty() && errors.is_empty() {
         text.push(format!("{} keeps no sealing key; it was made elsewhere", shelf.archive.describe()));
-    } else {
+    } else if !rows.is_empty() {
         text.push("the labels are what the archive says; `custody test -i FILE` checks them".to_owned());
     }
     let exit = errors.first().map_or(0, |error| error.kind().exit_code());
@@ -107,6 +116,58 @@ pub(super) fn gone(shelf: &Shelf, ledger: &Ledger<'_>, sealing: &SealingId) -> R
         shelf.archive.describe()
     ))
     .hint("Whoever can write to the archive may have taken it. Take custody/ from another copy of the archive; a bundle's identity.age is the same file."))
+}
+
+/// The wrapped sealing key for the bundle: as the newest signed bundle has it, where there is one.
+///
+/// The copy in custody is not signed, and signing it would vouch for whatever somebody put there.
+pub(super) fn wrapped_identity(
+    shelf: &Shelf,
+    ledger: &Ledger<'_>,
+    sealing: &SealingId,
+) -> Result<(Option<Vec<u8>>, Option<Problem>)> {
+    let found = custody::wrapped(shelf.archive.as_ref(), sealing);
+    let (mut signed, mut unread) = (None, None);
+    for bundle in ledger.bundles().rev().filter(|bundle| bundle.sealing == *sealing).take(OLDER) {
+        match shelf.bundle_by_id(&bundle.bundle, &bundle.sums).and_then(|opened| opened.wrapped_identity()) {
+            Ok(Some(bytes)) => {
+                signed = Some(bytes);
+                break;
+            }
+            Ok(None) => {}
+            Err(error) => unread = unread.or(Some(error)),
+        }
+    }
+    let problem = match (&signed, &found, unread) {
+        (Some(signed), Ok(Some(found)), _) if found == signed => None,
+        (Some(_), Err(error), _) if error.is_fault() => Some(Problem::from_error(error)),
+        (Some(_), ..) => Some(Problem::new(
+            "custody-changed",
+            format!("custody/{sealing}/identity.age is not the one that the last bundle holds, or is gone"),
+            "The bundle got the copy from the last one. Find out who can write to the archive, and put that copy back into custody.",
+        )),
+        (None, _, Some(error)) => Some(Problem::new(
+            "custody-unsigned",
+            format!(
+                "no bundle gives its copy of the sealing key, so the one in custody was taken, which nobody signed: {}",
+                error.chain()
+            ),
+            "Compare custody/ with another copy of the archive, and take the bundles' objects from there.",
+        )),
+        (None, Ok(None), None) => gone(shelf, ledger, sealing).err().map(|error| match error.kind() {
+            Kind::NotAuthentic => {
+                let message = format!("{error}; no bundle has a copy, so no custodian can open what is made now");
+                Problem::new("custody-changed", message, error.hints().join(" "))
+            }
+            _ => Problem::from_error(&error),
+        }),
+        (None, _, None) => None,
+    };
+    let wrapped = match signed {
+        Some(signed) => Some(signed),
+        None => found?,
+    };
+    Ok((wrapped, problem))
 }
 
 /// What is to be said of a record that is not what was entered into the ledger.

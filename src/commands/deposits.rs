@@ -149,14 +149,14 @@ impl Depositor<'_> {
                         });
                         ledger.append(signer, event, clock::now())?;
                     }
-                    held.places.push(name);
+                    // One place is one copy, however often it is named.
+                    if !held.places.contains(&name) {
+                        held.places.push(name);
+                    }
                 }
                 Err(error) => held.missed.push(error),
             }
         }
-        // One place is one copy, however often it is named.
-        held.places.sort();
-        held.places.dedup();
         if held.places.len() < host.config.escrow_min_copies {
             held.too_few = Some(Problem::new(
                 "escrow-too-few",

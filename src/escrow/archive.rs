@@ -5,6 +5,14 @@ use crate::archive::Archive;
 use crate::ground::names::ObjectName;
 use crate::ground::{Kind, Result};
 
+/// How the name of such a place begins.
+const ARCHIVE: &str = "the archive ";
+
+/// Whether a place that the ledger names is an archive, whatever its address was then.
+pub fn is_an_archive(place: &str) -> bool {
+    place.starts_with(ARCHIVE)
+}
+
 /// Keeps sealed keys in the archive, below `keys/`.
 pub struct ArchiveEscrow<'a>(&'a dyn Archive);
 
@@ -17,7 +25,7 @@ impl<'a> ArchiveEscrow<'a> {
 
 impl Place for ArchiveEscrow<'_> {
     fn describe(&self) -> String {
-        format!("the archive {}", self.0.describe())
+        format!("{ARCHIVE}{}", self.0.describe())
     }
 
     fn get(&self, name: &ObjectName, limit: u64) -> Result<Vec<u8>> {
@@ -45,7 +53,8 @@ impl Place for ArchiveEscrow<'_> {
     }
 
     fn hold(&self, name: &ObjectName) -> Result<Box<dyn Send>> {
-        // Whoever can write to the archive can hold this for ever, or put something else in its place. Of two deposits at once one creates the public record and
+        // Whoever can write to the archive can hold this for ever, or put something else in its place. Of two deposits at once one
+        // creates the public record and
         // puts its bytes under it; what a repair or a removal leaves beside another run is no deposit, or one whose bytes its
         // record does not name, which is no copy and is mended by the next repair.
         Ok(self.0.hold(name).unwrap_or_else(|_| Box::new(())))

@@ -22,7 +22,7 @@ pub mod secrets_manager;
 mod tree;
 mod vault;
 
-pub use archive::ArchiveEscrow;
+pub use archive::{ArchiveEscrow, is_an_archive};
 pub use file::{FileEscrow, OpenFolder};
 pub use record::{Prepared, PublicRecord, Record, from_lines, open_record, prepare, seal_record, to_lines};
 pub use secrets_manager::SecretsManager;

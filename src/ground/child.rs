@@ -50,8 +50,8 @@ pub struct Ended {
     pub status: String,
     /// Its standard output; it may be a secret.
     pub out: Zeroizing<Vec<u8>>,
-    /// The end of its standard error.
-    pub err: String,
+    /// The end of its standard error; it may hold a part of one.
+    pub err: Zeroizing<String>,
 }
 
 /// Runs a program to its end; anything but success within `limit` is an error that holds the end of its stderr.
@@ -134,7 +134,7 @@ pub fn run_to_end(argv: &[String], environment: &Environment, input: &[u8], limi
         success: status.success(),
         status: status.to_string(),
         out: out.bytes(),
-        err: String::from_utf8_lossy(&err.bytes()).into_owned(),
+        err: Zeroizing::new(String::from_utf8_lossy(&err.bytes()).into_owned()),
     })
 }
 

@@ -154,6 +154,10 @@ fn a_record_of_custody_that_nobody_can_read_hides_nothing() {
     let json = world.json("check --all", 13);
     assert_eq!(json.as_array().map(Vec::len), Some(2), "{json}");
     world.run("config check", 0);
+    // Nor does it pass for none where nobody's word is believed.
+    for line in ["custody list", "custody list --archive file:archive"] {
+        world.run(line, 13).says("has format 2").keeps_quiet_about("made elsewhere");
+    }
     std::fs::remove_dir_all(planted).expect("removed");
     // Nor does one of our own key that was changed into what only a newer program could read.
     let folder = std::fs::read_dir(world.path("archive/custody")).expect("read").next().expect("a key").expect("read");

@@ -18,16 +18,12 @@ use crate::archive::state::{self, State};
 use crate::bundle::store::{Loss, Store, StoreOptions, StoreReport};
 use crate::bundle::{Draft, Header, Member, StorageSummary, StoredMember};
 use crate::config::Config;
-use crate::custody;
 use crate::ground::beside::Stop;
-use crate::ground::names::{BundleId, SealingId, Sha256Hex};
+use crate::ground::names::{BundleId, Sha256Hex};
 use crate::ground::words::counted;
 use crate::ground::{Error, Kind, Result, clock, failpoint};
 use crate::ledger::{BundleEvent, Event, Ledger};
 use crate::signer::Signer;
-
-/// How many bundles are searched for a signed copy of the sealing key, newest first.
-const OLDER: usize = 20;
 
 /// What is backed up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,7 +194,7 @@ pub(super) fn make(desk: &Desk<'_>, host: &Host, request: &Request) -> Result<Ou
     if let Some(key) = key.as_ref().filter(|_| host.config.key_in_bundle && only.key()) {
         draft.put(Member::Key, &deposits::record_lines(host, key)?)?;
     }
-    let (wrapped, changed) = wrapped_identity(&shelf, &ledger, host.config.recipient.id())?;
+    let (wrapped, changed) = super::custody::wrapped_identity(&shelf, &ledger, host.config.recipient.id())?;
     problems.extend(changed);
     problems.extend(super::custody::record_changed(&shelf, &ledger, host.config.recipient.id()));
     if let Some(wrapped) = wrapped {
@@ -301,58 +297,6 @@ fn commit(ledger: &mut Ledger<'_>, signer: &Signer, header: &Header, sums: Sha25
     let seq = ledger.append(signer, Event::Bundle(event), clock::now())?;
     failpoint::pass("after the ledger entry");
     Ok(seq)
-}
-
-/// The wrapped sealing key for the bundle: as the newest signed bundle has it, where there is one.
-///
-/// The copy in custody is not signed, and signing it would vouch for whatever somebody put there.
-fn wrapped_identity(
-    shelf: &Shelf,
-    ledger: &Ledger<'_>,
-    sealing: &SealingId,
-) -> Result<(Option<Vec<u8>>, Option<Problem>)> {
-    let found = custody::wrapped(shelf.archive.as_ref(), sealing);
-    let (mut signed, mut unread) = (None, None);
-    for bundle in ledger.bundles().rev().filter(|bundle| bundle.sealing == *sealing).take(OLDER) {
-        match shelf.bundle_by_id(&bundle.bundle, &bundle.sums).and_then(|opened| opened.wrapped_identity()) {
-            Ok(Some(bytes)) => {
-                signed = Some(bytes);
-                break;
-            }
-            Ok(None) => {}
-            Err(error) => unread = unread.or(Some(error)),
-        }
-    }
-    let problem = match (&signed, &found, unread) {
-        (Some(signed), Ok(Some(found)), _) if found == signed => None,
-        (Some(_), Err(error), _) if error.is_fault() => Some(Problem::from_error(error)),
-        (Some(_), ..) => Some(Problem::new(
-            "custody-changed",
-            format!("custody/{sealing}/identity.age is not the one that the last bundle holds, or is gone"),
-            "The bundle got the copy from the last one. Find out who can write to the archive, and put that copy back into custody.",
-        )),
-        (None, _, Some(error)) => Some(Problem::new(
-            "custody-unsigned",
-            format!(
-                "no bundle gives its copy of the sealing key, so the one in custody was taken, which nobody signed: {}",
-                error.chain()
-            ),
-            "Compare custody/ with another copy of the archive, and take the bundles' objects from there.",
-        )),
-        (None, Ok(None), None) => super::custody::gone(shelf, ledger, sealing).err().map(|error| match error.kind() {
-            Kind::NotAuthentic => {
-                let message = format!("{error}; no bundle has a copy, so no custodian can open what is made now");
-                Problem::new("custody-changed", message, error.hints().join(" "))
-            }
-            _ => Problem::from_error(&error),
-        }),
-        (None, _, None) => None,
-    };
-    let wrapped = match signed {
-        Some(signed) => Some(signed),
-        None => found?,
-    };
-    Ok((wrapped, problem))
 }
 
 fn contains(only: Only, host: &Host, storage: bool, key: bool) -> Vec<String> {

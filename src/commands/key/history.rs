@@ -36,6 +36,15 @@ fn places(
     places
 }
 
+/// An escrow that is away is so for every key.
+fn tell_once(problems: &mut Vec<Problem>, missed: Vec<Problem>) {
+    for problem in missed {
+        if !problems.contains(&problem) {
+            problems.push(problem);
+        }
+    }
+}
+
 /// The escrows that hold a key now.
 fn holding(
     desk: &Desk<'_>,
@@ -86,10 +95,7 @@ pub fn status(desk: &Desk<'_>, shelf: &Shelf, config: Option<Config>) -> Result<
             places.extend(look(desk, shelf, &key.fingerprint, &sealing, &mut missed));
         }
         let unknown: BTreeSet<String> = missed.iter().map(|problem| problem.message.clone()).collect();
-        // An escrow that is away is so for every key.
-        missed.retain(|problem| !problems.contains(problem));
-        missed.dedup();
-        problems.extend(missed);
+        tell_once(&mut problems, missed);
         places.sort();
         places.dedup();
         if !places.is_empty() && key.state == KeyState::Destroyed {
@@ -150,8 +156,7 @@ pub fn needed(desk: &Desk<'_>, shelf: &Shelf, bundle: Option<&str>) -> Result<Ou
                     let mut missed = Vec::new();
                     let places = holding(desk, shelf, fingerprint, &bundle.sealing, &mut missed);
                     let unknown = !missed.is_empty();
-                    missed.retain(|problem| !problems.contains(problem));
-                    problems.extend(missed);
+                    tell_once(&mut problems, missed);
                     (places, unknown)
                 })
                 .clone();

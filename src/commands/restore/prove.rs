@@ -69,8 +69,8 @@ pub(super) fn bundle(
                     return Err(error);
                 }
                 // The sealed copy is damaged, and an escrow may have the same key.
-                let found = verify::in_escrow(desk, shelf, &source.opened, &source.sealing, scheme)?;
-                let Some(key) = found else { return Err(error) };
+                let found = verify::in_escrow(desk, shelf, &source.opened, &source.sealing, scheme);
+                let Ok(key) = found else { return Err(error) };
                 desk.ask.say(&format!("warning: {}; the key is taken from an escrow", error.chain()));
                 Ok(key)
             })

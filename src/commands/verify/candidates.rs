@@ -88,15 +88,13 @@ pub(in crate::commands) fn candidate(
         }
         return Ok(found);
     }
-    match in_escrow(desk, shelf, opened, sealing, scheme)? {
-        Some(key) => Ok(key),
-        None => by_name(desk, shelf, opened, sealing, scheme),
-    }
+    in_escrow(desk, shelf, opened, sealing, scheme)
 }
 
-/// The key that a bundle names, from an escrow that may not be listed; an error that says why none gives it, and which of those that
-/// the ledger knows of was not asked.
-fn by_name(
+/// The key that a bundle names, from an escrow, which need not let itself be listed.
+///
+/// An error says why none gives it, and which of those that the ledger knows of was not asked.
+pub(in crate::commands) fn in_escrow(
     desk: &Desk<'_>,
     shelf: &Shelf,
     opened: &Opened<'_>,
@@ -138,7 +136,7 @@ fn by_name(
         .flat_map(|key| key.deposits)
         .filter(|deposit| deposit.sealing == header.sealing && !asked.contains(&deposit.place))
         // This archive, as it was called elsewhere.
-        .filter(|deposit| !deposit.place.starts_with("the archive "))
+        .filter(|deposit| !escrow::is_an_archive(&deposit.place))
         .map(|deposit| deposit.place)
         .collect();
     let error = elsewhere.into_iter().fold(error, |error, place| {
@@ -147,19 +145,6 @@ fn by_name(
         ))
     });
     Err(error.hint(ANOTHER))
-}
-
-/// The key that a bundle names, from an escrow.
-pub(in crate::commands) fn in_escrow(
-    desk: &Desk<'_>,
-    shelf: &Shelf,
-    opened: &Opened<'_>,
-    sealing: &SealingKey,
-    scheme: &dyn Scheme,
-) -> Result<Option<NamedKey>> {
-    let header = opened.header();
-    let found = escrowed(desk, shelf, sealing, scheme, &header.installation, None)?;
-    Ok(found.into_iter().find(|key| header.keys.contains(&key.fingerprint)))
 }
 
 /// What to do when no key was found.

@@ -20,7 +20,7 @@ use serde_json::json;
 
 use self::mark::Mark;
 use self::pending::{Pending, under_way};
-use self::steps::{Missed, Swept};
+use self::steps::{Missed, Swept, printed};
 use crate::commands::deposits::{self, Origin};
 use crate::commands::hooks::Hooks;
 use crate::commands::host::{Host, NamedKey, ROTATION_NEXT, read_key};
@@ -217,9 +217,9 @@ impl Rotation<'_> {
             if let Some(error) = failed.take_if(|error| error.kind() == Kind::Interrupted) {
                 return Err(error);
             }
-            configured = self.configured(new).map_err(|error| match &failed {
-                Some(failed) => error.hint(failed.chain()),
-                None => error,
+            configured = self.configured(new).map_err(|error| {
+                let error = error.hint(format!("The new key: `{} | base64 -d` prints it.", printed(&pending)));
+                failed.iter().fold(error, |error, failed| error.hint(failed.chain()))
             })?;
         }
         if !configured {
@@ -272,12 +272,7 @@ impl Rotation<'_> {
 
     /// The database is done and the application's configuration is not.
     fn waiting(&self, pending: &Pending, new: &NamedKey, failed: Option<&Error>, problems: Vec<Problem>) -> Outcome {
-        let file = pending.path().display();
-        let (first, again) = if pending.beside().is_some() {
-            (format!("head -n 1 {file} | jq -r .key_b64"), "start the application anew, then")
-        } else {
-            (format!("jq -r .key_b64 {file}"), "then")
-        };
+        let again = if pending.beside().is_some() { "start the application anew, then" } else { "then" };
         let problem = Problem::new(
             "not-configured",
             format!(
@@ -285,7 +280,10 @@ impl Rotation<'_> {
                 new.fingerprint.short(),
                 self.host.config.key
             ),
-            format!("Put the new key there (`{first} | base64 -d` prints it), {again}: strongroom key rotate --resume"),
+            format!(
+                "Put the new key there (`{} | base64 -d` prints it), {again}: strongroom key rotate --resume",
+                printed(pending)
+            ),
         );
         let hook = failed.map(|error| {
             Problem::new(

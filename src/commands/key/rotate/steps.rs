@@ -16,6 +16,16 @@ use crate::database::{Others, Rewritten};
 use crate::ground::{Error, Kind, Result, clock};
 use crate::ledger::{Event, KeyEvent};
 
+/// The command that prints the new key of a rotation under way, in base64.
+pub(super) fn printed(pending: &Pending) -> String {
+    let file = pending.path().display();
+    if pending.beside().is_some() {
+        format!("head -n 1 {file} | jq -r .key_b64")
+    } else {
+        format!("jq -r .key_b64 {file}")
+    }
+}
+
 /// A key that too few escrows took.
 pub(super) struct Missed {
     pub(super) error: Error,
